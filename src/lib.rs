@@ -1,0 +1,8 @@
+//! A FUSE union filesystem over a Docker-shaped layer store.
+
+pub mod id;
+pub mod marker;
+pub mod name;
+pub mod overlay;
+pub mod resolve;
+pub mod sys;

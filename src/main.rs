@@ -1,0 +1,2 @@
+//! The `stratafs` command.
+fn main() {}

@@ -1,0 +1,14 @@
+//! How a layer says "deleted", "opaque", "moved" and "owned by": pure functions over bytes.
+//!
+//! Sources: the kernel's `Documentation/filesystems/overlayfs.rst`, the OCI image-spec's
+//! `layer.md`, containers/storage (`user.containers.override_stat`).
+
+mod dialect;
+mod oci;
+mod override_stat;
+mod redirect;
+
+pub use dialect::{Dialect, XattrName};
+pub use oci::{OPAQUE_NAME, OciMarker, WHITEOUT_PREFIX};
+pub use override_stat::{OVERRIDE_XATTR, OverrideStat};
+pub use redirect::Redirect;

@@ -1,0 +1,125 @@
+//! Copying the content of a file: shared blocks if the file system can, else extent by extent.
+
+use super::{Errno, File, Result, Seek, platform};
+use std::os::fd::AsFd;
+
+/// How [`copy_data`] did its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// The blocks are shared (FICLONE).
+    Cloned,
+    /// Copied in the kernel (copy_file_range(2)), holes left out.
+    InKernel,
+    /// Read and written, holes left out.
+    ReadWrite,
+}
+
+const CHUNK: usize = 1 << 20;
+
+/// Copies the first `len` bytes of `from` into the empty file `to` and gives it that length.
+/// Holes stay holes. On an error `to` holds part of the data and is to be thrown away.
+pub fn copy_data(from: &File, to: &File, len: u64) -> Result<Copied> {
+    if len == 0 {
+        return Ok(Copied::Cloned);
+    }
+    if platform::clone_file(from.as_fd(), to.as_fd()).is_ok() {
+        if to.stat()?.size != len {
+            to.truncate(len)?;
+        }
+        return Ok(Copied::Cloned);
+    }
+    to.truncate(len)?;
+    let mut in_kernel = true;
+    let mut buf = Vec::new();
+    let mut offset = 0;
+    while offset < len {
+        let (start, end) = match next_extent(from, offset, len)? {
+            Some(extent) => extent,
+            None => break,
+        };
+        let mut pos = start;
+        while pos < end {
+            if in_kernel {
+                match from.copy_range(pos, to, pos, end - pos) {
+                    // the source became shorter: the rest reads as zeros, as with any reader
+                    Ok(0) => break,
+                    Ok(n) => {
+                        pos += n;
+                        continue;
+                    }
+                    Err(
+                        Errno::XDEV
+                        | Errno::INVAL
+                        | Errno::NOSYS
+                        | Errno::OPNOTSUPP
+                        | Errno::IO
+                        | Errno::PERM,
+                    ) => {
+                        in_kernel = false;
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+            buf.resize(CHUNK, 0);
+            let want = CHUNK.min(usize::try_from(end - pos).unwrap_or(CHUNK));
+            let got = from.read_at(&mut buf[..want], pos)?;
+            if got == 0 {
+                break;
+            }
+            write_all(to, &buf[..got], pos)?;
+            pos += got as u64;
+        }
+        offset = end;
+    }
+    Ok(if in_kernel { Copied::InKernel } else { Copied::ReadWrite })
+}
+
+fn write_all(to: &File, mut data: &[u8], mut offset: u64) -> Result<()> {
+    while !data.is_empty() {
+        let n = to.write_at(data, offset)?;
+        if n == 0 {
+            return Err(Errno::NOSPC);
+        }
+        data = &data[n..];
+        offset += n as u64;
+    }
+    Ok(())
+}
+
+/// Returns the next piece of data at or after `offset`, or `None` if only holes follow.
+fn next_extent(from: &File, offset: u64, len: u64) -> Result<Option<(u64, u64)>> {
+    let start = match from.seek(Seek::Data, offset) {
+        Ok(s) => s,
+        Err(Errno::NXIO) => return Ok(None),
+        // a file system that knows no holes: all of it is data
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some((offset, len))),
+        Err(e) => return Err(e),
+    };
+    if start >= len {
+        return Ok(None);
+    }
+    let end = from.seek(Seek::Hole, start).map_or(len, |e| e.min(len));
+    Ok(Some((start, end.max(start + 1))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{Dir, OpenFlags};
+
+    #[test]
+    fn holes_stay_holes_and_content_is_equal() {
+        let tmp = tempfile::tempdir().unwrap();
+        let d = Dir::open(tmp.path()).unwrap();
+        let a = d.open_file(b"a", OpenFlags::CREATE_NEW, 0o600).unwrap();
+        a.truncate(8 << 20).unwrap();
+        a.write_at(b"head", 0).unwrap();
+        a.write_at(&[7; 5000], 3 << 20).unwrap();
+        let b = d.open_file(b"b", OpenFlags::CREATE_NEW, 0o600).unwrap();
+        copy_data(&a, &b, 8 << 20).unwrap();
+        let (mut x, mut y) = (vec![0; 8 << 20], vec![1; 8 << 20]);
+        assert_eq!(a.read_at(&mut x, 0).unwrap(), b.read_at(&mut y, 0).unwrap());
+        assert!(x == y);
+        assert!(b.stat().unwrap().blocks <= a.stat().unwrap().blocks + 16);
+    }
+}

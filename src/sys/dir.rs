@@ -1,0 +1,338 @@
+//! A directory handle, and everything that is done to names below one.
+
+use super::{Errno, File, FileType, Node, OpenFlags, Result, Stat, TimeSet, platform};
+use rustix::fs::{self, AtFlags, Mode, OFlags};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+/// An open directory. Names given to its methods are single components, unless said otherwise.
+#[derive(Clone, Debug)]
+pub struct Dir {
+    fd: Arc<OwnedFd>,
+}
+
+/// One name of a directory listing, without `.` and `..`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name, a single component.
+    pub name: Box<[u8]>,
+    /// Its type if the file system says so without a stat.
+    pub file_type: Option<FileType>,
+    /// Its inode number on its file system.
+    pub ino: u64,
+}
+
+/// How [`Dir::rename`] treats source and target (renameat2(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RenameFlags {
+    /// Replace the target.
+    #[default]
+    Replace,
+    /// Fail with `EEXIST` if the target exists.
+    NoReplace,
+    /// Swap the two.
+    Exchange,
+    /// Replace the target and leave a whiteout device at the source.
+    Whiteout,
+    /// `NoReplace` and `Whiteout` together.
+    NoReplaceWhiteout,
+}
+
+const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+impl Dir {
+    /// Opens the directory at `path`, relative to the working directory; follows symlinks.
+    pub fn open(path: impl AsRef<Path>) -> Result<Dir> {
+        Ok(Dir::from_fd(fs::open(path.as_ref(), DIR_FLAGS, Mode::empty())?))
+    }
+
+    pub(super) fn from_fd(fd: OwnedFd) -> Dir {
+        Dir { fd: Arc::new(fd) }
+    }
+
+    /// Opens the directory `name`; a symlink gives `ENOTDIR` or `ELOOP`.
+    pub fn open_dir(&self, name: &[u8]) -> Result<Dir> {
+        Ok(Dir::from_fd(fs::openat(&self.fd, name, DIR_FLAGS | OFlags::NOFOLLOW, Mode::empty())?))
+    }
+
+    /// Opens a second handle of this very directory (with a read position of its own).
+    pub fn reopen(&self) -> Result<Dir> {
+        Ok(Dir::from_fd(fs::openat(&self.fd, c".", DIR_FLAGS, Mode::empty())?))
+    }
+
+    /// Opens the directory at `path` (components joined by `/`, empty for this one) beneath this
+    /// handle. No component may be a symlink, and `..` is refused.
+    pub fn open_dir_beneath(&self, path: &[u8]) -> Result<Dir> {
+        if path.is_empty() {
+            return Ok(self.clone());
+        }
+        Ok(Dir::from_fd(platform::open_beneath(self.fd.as_fd(), path, DIR_FLAGS)?))
+    }
+
+    /// Opens the file at `path` beneath this handle, like [`Dir::open_dir_beneath`].
+    pub fn open_file_beneath(&self, path: &[u8], flags: OpenFlags) -> Result<File> {
+        Ok(File::from_fd(platform::open_beneath(self.fd.as_fd(), path, flags.to_rustix())?))
+    }
+
+    /// Opens whatever is at `path` beneath this handle without following or opening its content.
+    pub fn node_beneath(&self, path: &[u8]) -> Result<Node> {
+        platform::node_beneath(self.fd.as_fd(), path)
+    }
+
+    /// Opens `name` without following it and without opening its content.
+    pub fn node(&self, name: &[u8]) -> Result<Node> {
+        platform::node_at(self.fd.as_fd(), name)
+    }
+
+    /// Returns a handle of this directory that can be treated like any other file's.
+    pub fn as_node(&self) -> Result<Node> {
+        platform::node_at(self.fd.as_fd(), b".")
+    }
+
+    /// Returns the attributes of `name`, without following it.
+    pub fn stat(&self, name: &[u8]) -> Result<Stat> {
+        Ok(fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?.into())
+    }
+
+    /// Returns the attributes of this directory.
+    pub fn stat_self(&self) -> Result<Stat> {
+        Ok(fs::fstat(&self.fd)?.into())
+    }
+
+    /// Opens the file `name`, without following it. `mode` counts when `flags` creates.
+    pub fn open_file(&self, name: &[u8], flags: OpenFlags, mode: u32) -> Result<File> {
+        let flags = flags.to_rustix() | OFlags::NOFOLLOW;
+        Ok(File::from_fd(fs::openat(&self.fd, name, flags, bits(mode))?))
+    }
+
+    /// Opens an unnamed file in this directory (`O_TMPFILE`), read and write.
+    pub fn tmpfile(&self, mode: u32) -> Result<File> {
+        platform::tmpfile(self.fd.as_fd(), bits(mode)).map(File::from_fd)
+    }
+
+    /// Makes a directory. The process' umask applies.
+    pub fn mkdir(&self, name: &[u8], mode: u32) -> Result<()> {
+        Ok(fs::mkdirat(&self.fd, name, bits(mode))?)
+    }
+
+    /// Makes a directory if there is none of that name yet.
+    pub fn mkdir_if_missing(&self, name: &[u8], mode: u32) -> Result<()> {
+        match self.mkdir(name, mode) {
+            Err(Errno::EXIST) => Ok(()),
+            r => r,
+        }
+    }
+
+    /// Makes a regular file, fifo, socket or device. The process' umask applies.
+    pub fn mknod(&self, name: &[u8], kind: FileType, mode: u32, rdev: u64) -> Result<()> {
+        platform::mknod(self.fd.as_fd(), name, kind.bits() | (mode & 0o7777), rdev)
+    }
+
+    /// Makes a whiteout: a character device 0:0. Needs no privilege since Linux 5.8.
+    pub fn mknod_whiteout(&self, name: &[u8]) -> Result<()> {
+        self.mknod(name, FileType::Char, 0, 0)
+    }
+
+    /// Makes a symlink `name` with the given target, which is stored as it is.
+    pub fn symlink(&self, target: &[u8], name: &[u8]) -> Result<()> {
+        Ok(fs::symlinkat(target, &self.fd, name)?)
+    }
+
+    /// Returns the target of the symlink `name`.
+    pub fn readlink(&self, name: &[u8]) -> Result<Vec<u8>> {
+        Ok(fs::readlinkat(&self.fd, name, Vec::new())?.into_bytes())
+    }
+
+    /// Makes `new_name` in `new_dir` a hard link to `name`, which is not followed.
+    pub fn link(&self, name: &[u8], new_dir: &Dir, new_name: &[u8]) -> Result<()> {
+        Ok(fs::linkat(&self.fd, name, &new_dir.fd, new_name, AtFlags::empty())?)
+    }
+
+    /// Removes a name that is not a directory.
+    pub fn unlink(&self, name: &[u8]) -> Result<()> {
+        Ok(fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, name: &[u8]) -> Result<()> {
+        Ok(fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Renames `name` to `new_name` in `new_dir`.
+    pub fn rename(
+        &self,
+        name: &[u8],
+        new_dir: &Dir,
+        new_name: &[u8],
+        how: RenameFlags,
+    ) -> Result<()> {
+        platform::rename(self.fd.as_fd(), name, new_dir.fd.as_fd(), new_name, how)
+    }
+
+    /// Sets the times of `name`, without following it.
+    pub fn set_times(&self, name: &[u8], atime: TimeSet, mtime: TimeSet) -> Result<()> {
+        let times = super::file::timestamps(atime, mtime);
+        Ok(fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Sets the owner of `name`, without following it; `None` leaves it.
+    pub fn chown(&self, name: &[u8], uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        let (uid, gid) = super::file::owner(uid, gid);
+        Ok(fs::chownat(&self.fd, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Returns the value of an extended attribute of `name`, or `None` if it has none of that
+    /// name or the file system knows no such attributes. The name is not followed.
+    pub fn get_xattr(&self, name: &[u8], key: &[u8]) -> Result<Option<Vec<u8>>> {
+        platform::get_xattr_at(self.fd.as_fd(), name, key)
+    }
+
+    /// Returns the names of the extended attributes of `name`, which is not followed.
+    pub fn list_xattr(&self, name: &[u8]) -> Result<Vec<Vec<u8>>> {
+        platform::list_xattr_at(self.fd.as_fd(), name)
+    }
+
+    /// Sets an extended attribute of `name`, which is not followed.
+    pub fn set_xattr(&self, name: &[u8], key: &[u8], value: &[u8]) -> Result<()> {
+        platform::set_xattr_at(self.fd.as_fd(), name, key, value)
+    }
+
+    /// Returns all names of this directory except `.` and `..`, in the file system's order.
+    pub fn list(&self) -> Result<Vec<DirEntry>> {
+        let mut out = Vec::new();
+        self.for_each(|e| out.push(e))?;
+        Ok(out)
+    }
+
+    /// Calls `f` for each name of this directory except `.` and `..`.
+    pub fn for_each(&self, mut f: impl FnMut(DirEntry)) -> Result<()> {
+        // a handle of its own, so that concurrent listings do not share a read position
+        let own = self.reopen()?;
+        let fd = Arc::into_inner(own.fd).ok_or(Errno::IO)?;
+        for entry in fs::Dir::new(fd)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            #[allow(clippy::unnecessary_cast)]
+            let ino = entry.ino() as u64;
+            f(DirEntry { name: name.into(), file_type: file_type(entry.file_type()), ino });
+        }
+        Ok(())
+    }
+
+    /// Returns whether this directory holds no name.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.list()?.is_empty())
+    }
+
+    /// Removes `name` and everything below it. A missing name is no error.
+    pub fn remove_tree(&self, name: &[u8]) -> Result<()> {
+        match self.unlink(name) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::ISDIR | Errno::PERM) => {}
+            Err(e) => return Err(e),
+        }
+        let sub = match self.open_dir(name) {
+            Ok(d) => d,
+            // a directory of our own without permission bits is still ours to remove
+            Err(Errno::ACCESS) => {
+                self.node(name)?.chmod(0o700)?;
+                self.open_dir(name)?
+            }
+            Err(e) => return Err(e),
+        };
+        let entries = sub.list()?;
+        if !entries.is_empty() {
+            let mode = sub.stat_self()?.mode;
+            if mode & 0o300 != 0o300 {
+                sub.as_node()?.chmod(mode | 0o700)?;
+            }
+        }
+        for e in entries {
+            sub.remove_tree(&e.name)?;
+        }
+        match self.rmdir(name) {
+            Err(Errno::NOENT) => Ok(()),
+            r => r,
+        }
+    }
+
+    /// Makes the directory's own entries durable (fsync(2)).
+    pub fn sync(&self) -> Result<()> {
+        Ok(fs::fsync(&self.fd)?)
+    }
+
+    /// Makes everything on this directory's file system durable (syncfs(2); fsync where missing).
+    pub fn sync_file_system(&self) -> Result<()> {
+        platform::sync_file_system(self.fd.as_fd())
+    }
+
+    /// Returns what statvfs(3) says of the directory's file system.
+    pub fn statvfs(&self) -> Result<super::StatVfs> {
+        super::file::statvfs(self.fd.as_fd())
+    }
+
+    /// Makes this the process' working directory.
+    pub fn enter(&self) -> Result<()> {
+        Ok(rustix::process::fchdir(&self.fd)?)
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+pub(super) fn bits(mode: u32) -> Mode {
+    Mode::from_raw_mode((mode & 0o7777) as rustix::fs::RawMode)
+}
+
+fn file_type(t: rustix::fs::FileType) -> Option<FileType> {
+    use rustix::fs::FileType as T;
+    Some(match t {
+        T::RegularFile => FileType::File,
+        T::Directory => FileType::Dir,
+        T::Symlink => FileType::Symlink,
+        T::Fifo => FileType::Fifo,
+        T::CharacterDevice => FileType::Char,
+        T::BlockDevice => FileType::Block,
+        T::Socket => FileType::Socket,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolution_stays_beneath_the_handle() {
+        let tmp = tempfile::tempdir().unwrap();
+        let d = Dir::open(tmp.path()).unwrap();
+        d.mkdir(b"in", 0o755).unwrap();
+        d.symlink(b"/", b"out").unwrap();
+        let inside = d.open_dir(b"in").unwrap();
+        assert!(inside.open_dir_beneath(b"../in").is_err());
+        assert!(d.open_dir_beneath(b"out/etc").is_err());
+        assert!(d.open_dir_beneath(b"in").is_ok());
+        assert!(d.open_dir(b"out").is_err());
+    }
+
+    #[test]
+    fn remove_tree_takes_closed_directories_too() {
+        let tmp = tempfile::tempdir().unwrap();
+        let d = Dir::open(tmp.path()).unwrap();
+        d.mkdir(b"a", 0o755).unwrap();
+        let a = d.open_dir(b"a").unwrap();
+        a.mkdir(b"b", 0o755).unwrap();
+        a.open_dir(b"b").unwrap().symlink(b"x", b"l").unwrap();
+        a.node(b"b").unwrap().chmod(0).unwrap();
+        d.remove_tree(b"a").unwrap();
+        d.remove_tree(b"a").unwrap();
+        assert!(d.is_empty().unwrap());
+    }
+}

@@ -1,0 +1,352 @@
+//! Linux: openat2, `O_PATH` handles, `/proc/self/fd`, renameat2, fallocate.
+#![allow(unsafe_code)]
+
+use super::{Errno, OpenFlags, RenameFlags, Result};
+use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags, Timestamps, XattrFlags};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+const PATH_FLAGS: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Returns the path by which the kernel names an open descriptor, with `/name` behind it.
+fn proc_path(fd: BorrowedFd<'_>, name: Option<&[u8]>) -> Vec<u8> {
+    let mut p = format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes();
+    if let Some(n) = name {
+        p.push(b'/');
+        p.extend_from_slice(n);
+    }
+    p
+}
+
+pub(super) fn extra_open_flags(o: &mut OFlags, f: OpenFlags) {
+    o.set(OFlags::DIRECT, f.direct);
+    o.set(OFlags::NOATIME, f.noatime);
+}
+
+pub(super) fn open_beneath(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match fs::openat2(dir, path, flags | OFlags::NOFOLLOW, Mode::empty(), resolve) {
+            // a rename somewhere made the kernel give up the race-free walk: try again
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
+                return open_by_hand(dir, path, flags);
+            }
+            // longer than PATH_MAX: in pieces
+            Err(rustix::io::Errno::NAMETOOLONG) if path.contains(&b'/') => {
+                return open_by_hand(dir, path, flags);
+            }
+            r => return Ok(r?),
+        }
+    }
+}
+
+/// The same component by component, for kernels and sandboxes without openat2.
+fn open_by_hand(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    let mut at: Option<OwnedFd> = None;
+    let mut parts = path.split(|b| *b == b'/').filter(|p| !p.is_empty() && *p != b".").peekable();
+    while let Some(part) = parts.next() {
+        if part == b".." {
+            return Err(Errno::XDEV);
+        }
+        let here = at.as_ref().map_or(dir, AsFd::as_fd);
+        let next = if parts.peek().is_some() {
+            fs::openat(here, part, PATH_FLAGS | OFlags::DIRECTORY, Mode::empty())?
+        } else {
+            fs::openat(here, part, flags | OFlags::NOFOLLOW, Mode::empty())?
+        };
+        at = Some(next);
+    }
+    at.ok_or(Errno::INVAL)
+}
+
+pub(super) fn node_beneath(dir: BorrowedFd<'_>, path: &[u8]) -> Result<super::Node> {
+    if path.is_empty() {
+        return node_at(dir, b".");
+    }
+    // openat2 with NO_SYMLINKS would refuse a final symlink even with O_PATH|O_NOFOLLOW
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(cut) => {
+            let parent = open_beneath(dir, &path[..cut], PATH_FLAGS | OFlags::DIRECTORY)?;
+            node_at(parent.as_fd(), &path[cut + 1..])
+        }
+        None => node_at(dir, path),
+    }
+}
+
+pub(super) fn node_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<super::Node> {
+    if name == b".." || name.contains(&b'/') {
+        return Err(Errno::INVAL);
+    }
+    Ok(super::Node::from_fd(fs::openat(dir, name, PATH_FLAGS, Mode::empty())?))
+}
+
+pub(super) fn tmpfile(dir: BorrowedFd<'_>, mode: Mode) -> Result<OwnedFd> {
+    Ok(fs::openat(dir, c".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode)?)
+}
+
+pub(super) fn mknod(dir: BorrowedFd<'_>, name: &[u8], mode: u32, rdev: u64) -> Result<()> {
+    let kind = fs::FileType::from_raw_mode(mode);
+    Ok(fs::mknodat(dir, name, kind, Mode::from_raw_mode(mode & 0o7777), rdev)?)
+}
+
+pub(super) fn rename(
+    from: BorrowedFd<'_>,
+    name: &[u8],
+    to: BorrowedFd<'_>,
+    new_name: &[u8],
+    how: RenameFlags,
+) -> Result<()> {
+    use rustix::fs::RenameFlags as R;
+    let flags = match how {
+        RenameFlags::Replace => return Ok(fs::renameat(from, name, to, new_name)?),
+        RenameFlags::NoReplace => R::NOREPLACE,
+        RenameFlags::Exchange => R::EXCHANGE,
+        RenameFlags::Whiteout => R::WHITEOUT,
+        RenameFlags::NoReplaceWhiteout => R::WHITEOUT | R::NOREPLACE,
+    };
+    Ok(fs::renameat_with(from, name, to, new_name, flags)?)
+}
+
+pub(super) fn fallocate(fd: BorrowedFd<'_>, mode: u32, offset: u64, len: u64) -> Result<()> {
+    let mode = fs::FallocateFlags::from_bits(mode).ok_or(Errno::OPNOTSUPP)?;
+    Ok(fs::fallocate(fd, mode, offset, len)?)
+}
+
+pub(super) fn copy_file_range(
+    from: BorrowedFd<'_>,
+    offset: u64,
+    to: BorrowedFd<'_>,
+    out_offset: u64,
+    len: u64,
+) -> Result<u64> {
+    let (mut i, mut o) = (offset, out_offset);
+    let len = usize::try_from(len.min(1 << 30)).map_err(|_| Errno::INVAL)?;
+    Ok(fs::copy_file_range(from, Some(&mut i), to, Some(&mut o), len)? as u64)
+}
+
+pub(super) fn clone_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    Ok(fs::ioctl_ficlone(to, from)?)
+}
+
+pub(super) fn sync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
+    if data_only {
+        fs::fdatasync(fd)?;
+    } else {
+        fs::fsync(fd)?;
+    }
+    Ok(())
+}
+
+pub(super) fn sync_file_system(fd: BorrowedFd<'_>) -> Result<()> {
+    Ok(fs::syncfs(fd)?)
+}
+
+pub(super) fn link_fd(fd: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    Ok(fs::linkat(fs::CWD, proc_path(fd, None), dir, name, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+pub(super) fn node_open(fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+    Ok(fs::open(proc_path(fd, None), flags, Mode::empty())?)
+}
+
+pub(super) fn node_readlink(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    Ok(fs::readlinkat(fd, c"", Vec::new())?.into_bytes())
+}
+
+pub(super) fn node_chmod(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
+    let s = fs::fstat(fd)?;
+    if s.st_mode & 0o170_000 == 0o120_000 {
+        return Err(Errno::OPNOTSUPP);
+    }
+    Ok(fs::chmod(proc_path(fd, None), super::dir::bits(mode))?)
+}
+
+pub(super) fn node_chown(
+    fd: BorrowedFd<'_>,
+    uid: Option<fs::Uid>,
+    gid: Option<fs::Gid>,
+) -> Result<()> {
+    Ok(fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH)?)
+}
+
+pub(super) fn node_set_times(fd: BorrowedFd<'_>, times: &Timestamps) -> Result<()> {
+    // AT_EMPTY_PATH is new here (5.8 and later refuse it on some descriptors): the magic link
+    // leads to the file itself, also when that is a symlink
+    Ok(fs::utimensat(fs::CWD, proc_path(fd, None), times, AtFlags::empty())?)
+}
+
+/// Reads an attribute value of unknown length.
+fn read_xattr(
+    mut get: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
+) -> Result<Option<Vec<u8>>> {
+    let mut buf = vec![0; 256];
+    loop {
+        match get(&mut buf) {
+            Ok(n) => {
+                buf.truncate(n);
+                return Ok(Some(buf));
+            }
+            Err(rustix::io::Errno::RANGE) if buf.len() < 1 << 17 => {
+                let longer = buf.len() * 8;
+                buf.resize(longer, 0);
+            }
+            Err(rustix::io::Errno::NODATA) => return Ok(None),
+            Err(e) if super::probe::unsupported(e.into()) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+fn read_list(get: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> Result<Vec<Vec<u8>>> {
+    let raw = read_xattr(get)?.unwrap_or_default();
+    Ok(raw.split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+pub(super) fn get_xattr_fd(fd: BorrowedFd<'_>, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    read_xattr(|buf| fs::fgetxattr(fd, key, buf))
+}
+
+pub(super) fn get_xattr_at(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    key: &[u8],
+) -> Result<Option<Vec<u8>>> {
+    let path = proc_path(dir, Some(name));
+    read_xattr(|buf| fs::lgetxattr(&path, key, buf))
+}
+
+pub(super) fn list_xattr_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let path = proc_path(dir, Some(name));
+    read_list(|buf| fs::llistxattr(&path, buf))
+}
+
+pub(super) fn set_xattr_at(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    Ok(fs::lsetxattr(proc_path(dir, Some(name)), key, value, XattrFlags::empty())?)
+}
+
+pub(super) fn node_get_xattr(fd: BorrowedFd<'_>, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    let path = proc_path(fd, None);
+    read_xattr(|buf| fs::getxattr(&path, key, buf))
+}
+
+pub(super) fn node_set_xattr(
+    fd: BorrowedFd<'_>,
+    key: &[u8],
+    value: &[u8],
+    create: bool,
+    replace: bool,
+) -> Result<()> {
+    let mut flags = XattrFlags::empty();
+    flags.set(XattrFlags::CREATE, create);
+    flags.set(XattrFlags::REPLACE, replace);
+    Ok(fs::setxattr(proc_path(fd, None), key, value, flags)?)
+}
+
+pub(super) fn node_remove_xattr(fd: BorrowedFd<'_>, key: &[u8]) -> Result<()> {
+    Ok(fs::removexattr(proc_path(fd, None), key)?)
+}
+
+pub(super) fn node_list_xattr(fd: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
+    let path = proc_path(fd, None);
+    read_list(|buf| fs::listxattr(&path, buf))
+}
+
+pub(super) fn fill_random(out: &mut [u8]) {
+    let mut done = 0;
+    while done < out.len() {
+        match rustix::rand::getrandom(&mut out[done..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(n) => done += n,
+            Err(rustix::io::Errno::INTR) => {}
+            // the source exists on every Linux that this program can start on
+            Err(e) => unreachable!("getrandom: {e}"),
+        }
+    }
+}
+
+/// Returns whether this process has CAP_SYS_ADMIN in its user namespace.
+#[must_use]
+pub fn effective_capability_sys_admin() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|c| c.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
+}
+
+pub(super) fn in_user_namespace() -> bool {
+    // the initial namespace maps all ids onto themselves
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let words: Vec<&str> = map.split_whitespace().collect();
+    !words.is_empty() && words != ["0", "0", "4294967295"]
+}
+
+/// Unmounts the mount at `path` with the privilege of this process. With `lazy` the mount
+/// disappears at once and ends when its last user has gone.
+pub fn unmount(path: &std::path::Path, lazy: bool) -> Result<()> {
+    let mut flags = rustix::mount::UnmountFlags::NOFOLLOW;
+    flags.set(rustix::mount::UnmountFlags::DETACH, lazy);
+    Ok(rustix::mount::unmount(path, flags)?)
+}
+
+/// What [`detach`] returned into.
+#[derive(Debug)]
+pub enum Detached {
+    /// The caller's process. The daemon has reported: ready, or the text of its error.
+    Parent(std::result::Result<(), String>),
+    /// The daemon, in a session of its own.
+    Daemon(Readiness),
+}
+
+/// By which a daemon tells the process that started it how it went. Dropped without a word, it
+/// means that the daemon died.
+#[derive(Debug)]
+pub struct Readiness(OwnedFd);
+
+impl Readiness {
+    /// Reports success and lets go of the terminal.
+    pub fn ready(self) -> Result<()> {
+        let null = fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        rustix::stdio::dup2_stderr(&null)?;
+        rustix::io::write(&self.0, b"+")?;
+        Ok(())
+    }
+
+    /// Reports a failure; the parent prints `message`.
+    pub fn failed(self, message: &str) -> Result<()> {
+        let mut text = format!("-{message}").into_bytes();
+        while !text.is_empty() {
+            let n = rustix::io::write(&self.0, &text)?;
+            text.drain(..n);
+        }
+        Ok(())
+    }
+}
+
+/// Splits the process in two: the parent waits for the daemon's report, the daemon goes on in a
+/// session of its own. Must be called while the process has a single thread.
+pub fn detach() -> Result<Detached> {
+    let (rx, tx) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    // SAFETY: the process has one thread, as this function's contract says, so the child may go
+    // on to use everything that it inherits.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    if pid == 0 {
+        drop(rx);
+        rustix::process::setsid()?;
+        return Ok(Detached::Daemon(Readiness(tx)));
+    }
+    drop(tx);
+    let mut report = Vec::new();
+    std::io::Read::read_to_end(&mut std::fs::File::from(rx), &mut report)?;
+    Ok(Detached::Parent(match report.split_first() {
+        Some((b'+', _)) => Ok(()),
+        Some((_, text)) => Err(String::from_utf8_lossy(text).into_owned()),
+        None => Err("the daemon died before the mount was ready".to_owned()),
+    }))
+}

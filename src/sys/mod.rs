@@ -1,0 +1,41 @@
+//! Every system call of the project, and the only place for `unsafe`, libc and rustix.
+//!
+//! Nothing here knows layers, markers or FUSE. Paths are resolved relative to a [`Dir`] handle,
+//! names are bytes, and the last component of a name is never followed when it is a symlink,
+//! unless a function says so. What differs between platforms is in `linux.rs` and `macos.rs`,
+//! which offer the same functions.
+
+mod copy;
+mod dir;
+mod errno;
+mod file;
+mod mapping;
+mod mountinfo;
+mod node;
+mod probe;
+mod process;
+mod stat;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux as platform;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "macos")]
+use macos as platform;
+
+pub use copy::{Copied, copy_data};
+pub use dir::{Dir, DirEntry, RenameFlags};
+pub use errno::{Errno, Result};
+pub use file::{File, OpenFlags, Seek, StatVfs};
+pub use mapping::Mapping;
+pub use mountinfo::{MountInfo, mount_at, mounts};
+pub use node::Node;
+pub use platform::{Detached, Readiness, detach, effective_capability_sys_admin, unmount};
+pub use probe::{Capabilities, Identity};
+pub use process::{
+    SignalSet, block_signals, clear_umask, pid_alive, raise_open_files, random_bytes, terminate,
+    unblock_signals, wait_signal,
+};
+pub use stat::{FileType, Stat, Time, TimeSet, major, makedev, minor};

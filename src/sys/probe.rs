@@ -1,0 +1,110 @@
+//! What this process may do, and what a file system can hold: asked once, then carried as a value.
+
+use super::{Dir, Errno, FileType, RenameFlags, Result, platform};
+
+/// Who this process is, as far as the file system cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Whether this is real root: any owner, devices, `trusted.*` attributes.
+    pub privileged: bool,
+    /// Whether this process lives in a user namespace of its own (`unshare -U`).
+    pub user_namespace: bool,
+}
+
+impl Identity {
+    /// Returns the identity of this process.
+    #[must_use]
+    pub fn current() -> Identity {
+        let user_namespace = platform::in_user_namespace();
+        let uid = rustix::process::geteuid().as_raw();
+        Identity {
+            uid,
+            gid: rustix::process::getegid().as_raw(),
+            privileged: uid == 0 && !user_namespace && platform::effective_capability_sys_admin(),
+            user_namespace,
+        }
+    }
+}
+
+/// What a directory's file system can hold when this process writes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Character devices 0:0 can be made.
+    pub whiteout_device: bool,
+    /// `renameat2` can leave a whiteout behind.
+    pub rename_whiteout: bool,
+    /// `renameat2` can swap two names.
+    pub rename_exchange: bool,
+    /// `user.*` extended attributes can be set.
+    pub user_xattr: bool,
+    /// `trusted.*` extended attributes can be set.
+    pub trusted_xattr: bool,
+}
+
+impl Capabilities {
+    /// Tries each of them in `dir`, in a directory of its own which is removed again.
+    pub fn probe(dir: &Dir) -> Result<Capabilities> {
+        let name = format!(".probe-{:016x}", u64::from_ne_bytes(super::random_bytes()));
+        let name = name.as_bytes();
+        dir.mkdir(name, 0o700)?;
+        let found = dir.open_dir(name).and_then(|d| Capabilities::probe_in(&d));
+        dir.remove_tree(name)?;
+        found
+    }
+
+    fn probe_in(d: &Dir) -> Result<Capabilities> {
+        let node = d.as_node()?;
+        let xattr = |key: &[u8]| node.set_xattr(key, b"y", false, false).is_ok();
+        let (user_xattr, trusted_xattr) =
+            (xattr(b"user.overlay.probe"), xattr(b"trusted.overlay.probe"));
+        d.mknod(b"a", FileType::File, 0o600, 0)?;
+        d.mknod(b"b", FileType::File, 0o600, 0)?;
+        // a file system may accept the mknod and give back something else (9p, some NFS)
+        let is_whiteout = |name| d.stat(name).is_ok_and(|s| s.is_whiteout_device());
+        let whiteout_device = d.mknod_whiteout(b"w").is_ok() && is_whiteout(b"w");
+        let rename_exchange = d.rename(b"a", d, b"b", RenameFlags::Exchange).is_ok();
+        let rename_whiteout =
+            d.rename(b"a", d, b"c", RenameFlags::Whiteout).is_ok() && is_whiteout(b"a");
+        Ok(Capabilities {
+            whiteout_device,
+            rename_whiteout,
+            rename_exchange,
+            user_xattr,
+            trusted_xattr,
+        })
+    }
+
+    /// Returns what an upper directory needs and this one lacks, or `Ok`.
+    pub fn check_upper(&self) -> std::result::Result<(), &'static str> {
+        if !self.rename_exchange {
+            return Err("its file system cannot swap two names (renameat2 RENAME_EXCHANGE)");
+        }
+        if !self.user_xattr && !self.trusted_xattr {
+            return Err("its file system holds no extended attributes of this user");
+        }
+        Ok(())
+    }
+}
+
+/// Returns `ok` unless `r` failed because the file system lacks the feature.
+pub(super) fn unsupported(e: Errno) -> bool {
+    matches!(e, Errno::OPNOTSUPP | Errno::NOSYS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probe_leaves_nothing() {
+        let tmp = tempfile::tempdir().unwrap();
+        let d = Dir::open(tmp.path()).unwrap();
+        let c = Capabilities::probe(&d).unwrap();
+        assert!(c.rename_exchange);
+        assert!(d.is_empty().unwrap());
+    }
+}
