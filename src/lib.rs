@@ -2,6 +2,7 @@
 
 pub mod fuse;
 pub mod id;
+pub mod index;
 pub mod marker;
 pub mod name;
 pub mod overlay;
