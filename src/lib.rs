@@ -1,5 +1,6 @@
 //! A FUSE union filesystem over a Docker-shaped layer store.
 
+pub mod cli;
 pub mod fuse;
 pub mod id;
 pub mod index;

@@ -222,16 +222,6 @@ impl File {
         Ok(fs::fremovexattr(&self.fd, key)?)
     }
 
-    /// Takes an exclusive lock (flock(2)) until this open file and its clones are closed.
-    /// Returns false if another open file has it.
-    pub fn try_lock(&self) -> Result<bool> {
-        match fs::flock(&self.fd, fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(true),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-            Err(e) => Err(e.into()),
-        }
-    }
-
     /// Gives an unnamed file (`O_TMPFILE`) a name.
     pub fn link_to(&self, dir: &super::Dir, name: &[u8]) -> Result<()> {
         platform::link_fd(self.fd.as_fd(), dir.as_fd(), name)

@@ -9,6 +9,7 @@ mod copy;
 mod dir;
 mod errno;
 mod file;
+mod lock;
 mod mapping;
 mod mountinfo;
 mod node;
@@ -31,6 +32,7 @@ pub use copy::{Copied, copy_data};
 pub use dir::{Dir, DirEntry, RenameFlags};
 pub use errno::{Errno, Result};
 pub use file::{File, OpenFlags, Seek, StatVfs};
+pub use lock::LockKind;
 pub use mapping::Mapping;
 pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounts};
 #[cfg(target_os = "linux")]
