@@ -4,17 +4,7 @@ use super::{ImportLock, MAX_CONFIG, Store, StoreError, clock, files, layout};
 use crate::id::{ChainId, DiffId, Hash, ImageId};
 use crate::sys::{Errno, Time};
 use serde::Deserialize;
-
-#[derive(Deserialize)]
-struct Config {
-    rootfs: Option<RootFs>,
-}
-
-#[derive(Deserialize)]
-struct RootFs {
-    #[serde(default)]
-    diff_ids: Option<Vec<DiffId>>,
-}
+use serde_json::Value;
 
 impl Store {
     /// Returns the ids of all images, sorted. Their configs may still prove damaged.
@@ -48,11 +38,7 @@ impl Store {
         if config.len() > MAX_CONFIG {
             return Err(StoreError::BadConfig(format!("it is longer than {MAX_CONFIG} bytes")));
         }
-        let parsed: Config =
-            serde_json::from_slice(config).map_err(|e| StoreError::BadConfig(e.to_string()))?;
-        let rootfs =
-            parsed.rootfs.ok_or_else(|| StoreError::BadConfig("it has no rootfs".to_owned()))?;
-        let diffs = rootfs.diff_ids.unwrap_or_default();
+        let diffs = diff_ids(config).map_err(StoreError::BadConfig)?;
         for chain in ChainId::of_stack(&diffs) {
             self.layer(&chain)?.ok_or(StoreError::ImageWithoutLayer(chain))?;
         }
@@ -112,5 +98,15 @@ impl Store {
                 candidates: found,
             }),
         }
+    }
+}
+
+/// Returns the layers that a config names, bottom first.
+fn diff_ids(config: &[u8]) -> Result<Vec<DiffId>, String> {
+    let config: Value = serde_json::from_slice(config).map_err(|e| e.to_string())?;
+    let rootfs = config.get("rootfs").and_then(Value::as_object);
+    match rootfs.ok_or("it has no rootfs")?.get("diff_ids") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(ids) => Vec::deserialize(ids).map_err(|e| e.to_string()),
     }
 }

@@ -3,24 +3,30 @@
 use super::{ImportLock, Store, StoreError, files, layout, reference};
 use crate::id::ImageId;
 use crate::sys::Errno;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// The longest `repositories.json` in bytes.
 const MAX_FILE: usize = 64 << 20;
 
 /// The names of all images: repository, to reference (`NAME:TAG` or `NAME@DIGEST`), to image.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Repositories {
-    #[serde(rename = "Repositories", default)]
+    #[serde(rename = "Repositories")]
     by_name: BTreeMap<String, BTreeMap<String, ImageId>>,
 }
 
 impl Repositories {
     /// Parses the file's content. Every reference must belong to the repository that it is under.
     pub fn parse(json: &[u8]) -> Result<Repositories, String> {
-        let parsed: Repositories = serde_json::from_slice(json).map_err(|e| e.to_string())?;
-        for (name, references) in &parsed.by_name {
+        // a map first: serde would take an array for a struct
+        let mut all: BTreeMap<String, serde_json::Value> =
+            serde_json::from_slice(json).map_err(|e| e.to_string())?;
+        let by_name: Option<BTreeMap<String, BTreeMap<String, ImageId>>> =
+            serde_json::from_value(all.remove("Repositories").unwrap_or_default())
+                .map_err(|e| e.to_string())?;
+        let by_name = by_name.unwrap_or_default();
+        for (name, references) in &by_name {
             let of_name = |r: &String| {
                 r.strip_prefix(name.as_str()).is_some_and(|s| s.starts_with([':', '@']))
             };
@@ -28,7 +34,7 @@ impl Repositories {
                 return Err("a reference does not belong to its repository".to_owned());
             }
         }
-        Ok(parsed)
+        Ok(Repositories { by_name })
     }
 
     /// Returns the file's content: one line, keys sorted, as Go writes it.

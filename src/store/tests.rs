@@ -664,7 +664,7 @@ fn an_image_without_layers_can_have_containers() {
     let lock = f.store.import_lock().unwrap();
     let id = f.store.put_image(&lock, &config(0)).unwrap();
     let c = f.store.create_container(&lock, &id, None, None).unwrap();
-    assert_eq!(f.store.containers().unwrap(), [c.clone()]);
+    assert_eq!(f.store.containers().unwrap(), std::slice::from_ref(&c));
     let init = f.root().join(format!("overlay2/{}", c.init.unwrap()));
     assert!(!init.join("lower").exists() && !init.join("work").exists());
 }
@@ -722,6 +722,12 @@ fn damaged_layers_are_errors_and_are_skipped() {
     ];
     for (name, good) in &saved {
         for bad in hostile {
+            // any single path component can be a cache id
+            if *name == "cache-id"
+                && str::from_utf8(bad).is_ok_and(|t| t.parse::<CacheId>().is_ok())
+            {
+                continue;
+            }
             fs::write(top.join(name), bad).unwrap();
             let e = s.layer(&chain_of(3)).unwrap_err();
             assert!(matches!(e, StoreError::Corrupt { .. }), "{name}: {e}");
