@@ -8,4 +8,5 @@ pub mod marker;
 pub mod name;
 pub mod overlay;
 pub mod resolve;
+pub mod store;
 pub mod sys;
