@@ -265,32 +265,3 @@ impl Overlay {
         }
     }
 }
-
-/// STUB
-#[derive(Debug, Default)]
-pub struct Stack {
-    pub lowers: Vec<Lower>,
-    pub upper: Option<Upper>,
-}
-#[derive(Debug)]
-pub enum Lower {
-    Plain(crate::sys::Dir),
-    Indexed { index: std::sync::Arc<crate::index::Index>, diff: crate::sys::Dir, label: String },
-}
-#[derive(Debug)]
-pub struct Upper {
-    pub dir: crate::sys::Dir,
-    pub work: crate::sys::Dir,
-}
-#[derive(Debug, Default)]
-pub struct Options {
-    pub dialect: Option<crate::marker::Dialect>,
-    pub owner_view: bool,
-    pub redirect_dir: bool,
-    pub volatile: bool,
-}
-impl Overlay {
-    pub fn new(stack: Stack, options: Options) -> Result<Overlay> {
-        Ok(Overlay {})
-    }
-}
