@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn another_reader_reads_it() {
         let path = [b"d/".to_vec(), vec![b'n'; 150]].concat();
-        let xattrs = [(b"user.a".to_vec(), b"x\0=\ny".to_vec())];
+        let xattrs = [(b"user.a".to_vec(), b"x\0=y".to_vec())];
         let entry = Entry {
             path: &path,
             kind: FileType::File,

@@ -1,0 +1,121 @@
+//! A store in a temporary directory, and what it holds.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use stratafs::image::{Input, SourceImage, SourceOptions, open_source};
+use stratafs::import::{ImportOptions, Imported, Silent, import};
+use stratafs::store::Store;
+use stratafs::sys::Dir;
+
+pub struct Bench {
+    pub tmp: tempfile::TempDir,
+    pub store: Store,
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        let tmp = tempfile::tempdir().unwrap();
+        let store = Store::open(&tmp.path().join("store"), true).unwrap();
+        Bench { tmp, store }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.tmp.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, data: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, data).unwrap();
+        path
+    }
+
+    pub fn options(&self) -> SourceOptions {
+        SourceOptions::new(Dir::open(self.store.root()).unwrap())
+    }
+
+    /// Imports with these options; the error as a person reads it.
+    pub fn import_with(
+        &self,
+        input: Input,
+        options: &SourceOptions,
+    ) -> Result<Vec<Imported>, String> {
+        let images = open_source(input, options).map_err(|e| e.to_string())?;
+        self.import_images(images, None)
+    }
+
+    pub fn import_images(
+        &self,
+        images: Vec<SourceImage>,
+        name: Option<&str>,
+    ) -> Result<Vec<Imported>, String> {
+        let name = name.map(|n| n.parse().unwrap());
+        let options = ImportOptions { name, ..ImportOptions::new(&Silent) };
+        import(&self.store, images, &options).map_err(|e| e.to_string())
+    }
+
+    pub fn import(&self, path: &Path) -> Result<Vec<Imported>, String> {
+        self.import_with(Input::Path(path.to_owned()), &self.options())
+    }
+
+    /// Everything in the store that does not depend on random names: each layer's files and tree,
+    /// the images, the names, and how many directories of each kind there are.
+    pub fn snapshot(&self) -> BTreeMap<String, String> {
+        snapshot(self.store.root())
+    }
+}
+
+pub fn snapshot(root: &Path) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    let read = |p: PathBuf| std::fs::read(&p).map_or_else(|e| e.to_string(), |d| text(&d));
+    let layerdb = root.join("image/overlay2/layerdb/sha256");
+    for chain in names(&layerdb) {
+        let dir = layerdb.join(&chain);
+        for name in names(&dir) {
+            if name != "cache-id" {
+                out.insert(format!("layer/{chain}/{name}"), read(dir.join(name)));
+            }
+        }
+        let diff = root.join("overlay2").join(read(dir.join("cache-id"))).join("diff");
+        let mut tree = Vec::new();
+        walk(&diff, "", &mut tree);
+        out.insert(format!("layer/{chain}/tree"), tree.join("\n"));
+    }
+    for kind in ["content", "metadata"] {
+        let dir = root.join("image/overlay2/imagedb").join(kind).join("sha256");
+        out.insert(kind.to_owned(), names(&dir).join("\n"));
+    }
+    out.insert("names".to_owned(), read(root.join("image/overlay2/repositories.json")));
+    let count = |p: &str| names(&root.join(p)).len().to_string();
+    for dir in ["overlay2", "overlay2/l", "image/overlay2/layerdb/tmp"] {
+        out.insert(format!("count/{dir}"), count(dir));
+    }
+    out
+}
+
+fn text(data: &[u8]) -> String {
+    match std::str::from_utf8(data) {
+        Ok(t) => t.to_owned(),
+        Err(_) => super::archive::hex(data),
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let Ok(list) = std::fs::read_dir(dir) else { return Vec::new() };
+    let mut all: Vec<String> =
+        list.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    all.sort();
+    all
+}
+
+fn walk(dir: &Path, at: &str, out: &mut Vec<String>) {
+    use std::os::unix::fs::MetadataExt;
+    for name in names(dir) {
+        let path = dir.join(&name);
+        let meta = path.symlink_metadata().unwrap();
+        let size = if meta.is_dir() { 0 } else { meta.size() };
+        out.push(format!("{at}/{name} {:o} {size} {}", meta.mode(), meta.mtime()));
+        if meta.is_dir() {
+            walk(&path, &format!("{at}/{name}"), out);
+        }
+    }
+}
