@@ -2,8 +2,10 @@
 
 pub mod id;
 pub mod image;
+pub mod index;
 pub mod marker;
 pub mod name;
 pub mod overlay;
 pub mod resolve;
+pub mod store;
 pub mod sys;
