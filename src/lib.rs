@@ -1,5 +1,7 @@
 //! A FUSE union filesystem over a Docker-shaped layer store.
 
+pub mod cli;
+pub mod fuse;
 pub mod id;
 pub mod image;
 pub mod index;
