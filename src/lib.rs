@@ -7,3 +7,4 @@ pub mod name;
 pub mod overlay;
 pub mod resolve;
 pub mod sys;
+pub mod unpack;
