@@ -11,3 +11,4 @@ pub mod overlay;
 pub mod resolve;
 pub mod store;
 pub mod sys;
+pub mod unpack;
