@@ -54,7 +54,7 @@ pub(super) fn directories(o: &MountOptions) -> Result<Built, CliError> {
             if e == Errno::NOENT { error.hint(format!("mkdir {}", path.display())) } else { error }
         })
     };
-    let mut stack = Stack::default();
+    let mut stack = Stack { lowers: Vec::new(), upper: None };
     let mut locks = Vec::new();
     if let Some(upper) = &o.upper {
         let dir = open("upper directory", upper)?;
