@@ -1,6 +1,7 @@
 //! A FUSE union filesystem over a Docker-shaped layer store.
 
 pub mod id;
+pub mod index;
 pub mod marker;
 pub mod name;
 pub mod overlay;

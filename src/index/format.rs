@@ -1,0 +1,241 @@
+//! The bytes of an index file. All numbers are little-endian; offsets count from the file's start.
+//!
+//! ```text
+//! header   HEADER bytes
+//! nodes    node_count * NODE
+//! links    link_count * 8: canonical node u32, member node u32, sorted; groups of two and more
+//! names    the names, in node order
+//! extra    symlink targets; records of xattrs and redirect
+//! ```
+
+use crc::{CRC_64_XZ, Crc, Table};
+
+/// First bytes of every index. The line end and the high bit show a file mangled by transfer.
+pub(super) const MAGIC: [u8; 8] = *b"\x8fSTRIDX\n";
+/// Version of the form; any change of meaning counts it up.
+pub(super) const VERSION: u32 = 1;
+/// Length of the header.
+pub(super) const HEADER: usize = 112;
+/// Length of a node.
+pub(super) const NODE: usize = 64;
+/// No record of xattrs and redirect.
+pub(super) const NO_EXTRA: u32 = u32::MAX;
+
+/// Both checksums, of the header and of all behind it.
+pub(super) const CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
+
+/// Hides what is below.
+pub(super) const OPAQUE: u8 = 1;
+/// Has visible extended attributes.
+pub(super) const XATTRS: u8 = 2;
+/// Has a redirect.
+pub(super) const REDIRECT: u8 = 4;
+/// Stands in for a parent that the layer has no entry for.
+pub(super) const IMPLIED: u8 = 8;
+/// One of several names of a file.
+pub(super) const LINKED: u8 = 16;
+
+/// The header's fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) nodes: u32,
+    pub(super) links: u32,
+    pub(super) names_at: u64,
+    pub(super) extra_at: u64,
+    pub(super) len: u64,
+    pub(super) whiteouts: u32,
+    pub(super) opaque_dirs: u32,
+    pub(super) xattr_nodes: u32,
+    pub(super) body_crc: u64,
+}
+
+impl Header {
+    pub(super) fn links_at(&self) -> u64 {
+        HEADER as u64 + u64::from(self.nodes) * NODE as u64
+    }
+
+    pub(super) fn encode(&self) -> [u8; HEADER] {
+        let mut h = [0; HEADER];
+        let mut put = |at: usize, bytes: &[u8]| h[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &MAGIC);
+        put(8, &VERSION.to_le_bytes());
+        put(12, &(NODE as u32).to_le_bytes());
+        put(16, &self.nodes.to_le_bytes());
+        put(20, &self.links.to_le_bytes());
+        put(24, &self.names_at.to_le_bytes());
+        put(32, &self.extra_at.to_le_bytes());
+        put(40, &self.len.to_le_bytes());
+        put(48, &self.whiteouts.to_le_bytes());
+        put(52, &self.opaque_dirs.to_le_bytes());
+        put(56, &self.xattr_nodes.to_le_bytes());
+        put(64, &self.body_crc.to_le_bytes());
+        let crc = CRC.checksum(&h[..HEADER - 8]);
+        h[HEADER - 8..].copy_from_slice(&crc.to_le_bytes());
+        h
+    }
+
+    pub(super) fn decode(data: &[u8]) -> Result<Header, super::IndexError> {
+        use super::IndexError::{Damaged, Version};
+        let h = data.get(..HEADER).ok_or(Damaged("shorter than a header"))?;
+        if h[..8] != MAGIC {
+            return Err(Damaged("no index"));
+        }
+        let found = u32_at(h, 8);
+        if found != VERSION {
+            return Err(Version { found, expected: VERSION });
+        }
+        if u64_at(h, HEADER - 8) != CRC.checksum(&h[..HEADER - 8]) {
+            return Err(Damaged("wrong checksum of the header"));
+        }
+        let header = Header {
+            nodes: u32_at(h, 16),
+            links: u32_at(h, 20),
+            names_at: u64_at(h, 24),
+            extra_at: u64_at(h, 32),
+            len: u64_at(h, 40),
+            whiteouts: u32_at(h, 48),
+            opaque_dirs: u32_at(h, 52),
+            xattr_nodes: u32_at(h, 56),
+            body_crc: u64_at(h, 64),
+        };
+        let links_end = header.links_at() + u64::from(header.links) * 8;
+        let ordered = links_end <= header.names_at
+            && header.names_at <= header.extra_at
+            && header.extra_at <= header.len;
+        if u32_at(h, 12) != NODE as u32 || !ordered || header.nodes == 0 {
+            return Err(Damaged("its parts do not fit together"));
+        }
+        if header.len != data.len() as u64 {
+            return Err(Damaged("cut short or grown"));
+        }
+        Ok(header)
+    }
+}
+
+/// One node's fields. `word` is, by kind: blocks of a file, first child and child count of a
+/// directory, device number, offset and length of a symlink's target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) name_at: u32,
+    pub(super) parent: u32,
+    pub(super) name_len: u8,
+    pub(super) kind: u8,
+    pub(super) mode: u16,
+    pub(super) flags: u8,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) nlink: u32,
+    pub(super) nsec: u32,
+    pub(super) sec: i64,
+    pub(super) size: u64,
+    pub(super) word: u64,
+    pub(super) extra: u32,
+    pub(super) canonical: u32,
+}
+
+impl Record {
+    pub(super) fn encode(&self) -> [u8; NODE] {
+        let mut r = [0; NODE];
+        let mut put = |at: usize, bytes: &[u8]| r[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &self.name_at.to_le_bytes());
+        put(4, &self.parent.to_le_bytes());
+        put(8, &[self.name_len, self.kind]);
+        put(10, &self.mode.to_le_bytes());
+        put(12, &[self.flags]);
+        put(16, &self.uid.to_le_bytes());
+        put(20, &self.gid.to_le_bytes());
+        put(24, &self.nlink.to_le_bytes());
+        put(28, &self.nsec.to_le_bytes());
+        put(32, &self.sec.to_le_bytes());
+        put(40, &self.size.to_le_bytes());
+        put(48, &self.word.to_le_bytes());
+        put(56, &self.extra.to_le_bytes());
+        put(60, &self.canonical.to_le_bytes());
+        r
+    }
+
+    pub(super) fn decode(r: &[u8; NODE]) -> Record {
+        Record {
+            name_at: u32_at(r, 0),
+            parent: u32_at(r, 4),
+            name_len: r[8],
+            kind: r[9],
+            mode: u16::from_le_bytes([r[10], r[11]]),
+            flags: r[12],
+            uid: u32_at(r, 16),
+            gid: u32_at(r, 20),
+            nlink: u32_at(r, 24),
+            nsec: u32_at(r, 28),
+            sec: u64_at(r, 32) as i64,
+            size: u64_at(r, 40),
+            word: u64_at(r, 48),
+            extra: u32_at(r, 56),
+            canonical: u32_at(r, 60),
+        }
+    }
+}
+
+/// Reads a number; 0 past the end.
+pub(super) fn u32_at(b: &[u8], at: usize) -> u32 {
+    b.get(at..).and_then(|b| b.first_chunk()).map_or(0, |c| u32::from_le_bytes(*c))
+}
+
+/// Reads a number; 0 past the end.
+pub(super) fn u64_at(b: &[u8], at: usize) -> u64 {
+    b.get(at..).and_then(|b| b.first_chunk()).map_or(0, |c| u64::from_le_bytes(*c))
+}
+
+/// Encodes redirect and xattrs as one record: redirect length u32, redirect, count u32, then per
+/// xattr key length u16, value length u32, key, value.
+pub(super) fn encode_extra(redirect: &[u8], xattrs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.extend((redirect.len() as u32).to_le_bytes());
+    out.extend(redirect);
+    out.extend((xattrs.len() as u32).to_le_bytes());
+    for (key, value) in xattrs {
+        out.extend((key.len() as u16).to_le_bytes());
+        out.extend((value.len() as u32).to_le_bytes());
+        out.extend(key);
+        out.extend(value);
+    }
+    out
+}
+
+/// Takes `n` bytes off the front of `b`; `None` if there are fewer.
+pub(super) fn take<'a>(b: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
+    let (head, rest) = b.split_at_checked(n)?;
+    *b = rest;
+    Some(head)
+}
+
+/// The xattrs of a record, as it lies in the file or in a builder.
+#[derive(Debug, Clone)]
+pub(super) struct Xattrs<'a> {
+    rest: &'a [u8],
+    left: u32,
+}
+
+impl<'a> Xattrs<'a> {
+    /// Splits a record into its redirect and its xattrs. Damage gives what is before it.
+    pub(super) fn of(mut record: &'a [u8]) -> (&'a [u8], Xattrs<'a>) {
+        let none = Xattrs { rest: &[], left: 0 };
+        let r = &mut record;
+        let Some(n) = take(r, 4).map(|b| u32_at(b, 0)) else { return (&[], none) };
+        let Some(redirect) = take(r, n as usize) else { return (&[], none) };
+        match take(r, 4) {
+            Some(b) => (redirect, Xattrs { left: u32_at(b, 0), rest: record }),
+            None => (redirect, none),
+        }
+    }
+}
+
+impl<'a> Iterator for Xattrs<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let head = take(&mut self.rest, 6)?;
+        let key = take(&mut self.rest, usize::from(u16::from_le_bytes([head[0], head[1]])))?;
+        let value = take(&mut self.rest, u32_at(head, 2) as usize)?;
+        Some((key, value))
+    }
+}

@@ -1,0 +1,147 @@
+//! Building an index from a layer directory on disk.
+
+use super::{Builder, EntryId, IndexError, Kind, Meta};
+use crate::marker::{Dialect, OVERRIDE_XATTR, OverrideStat, Redirect, XattrName};
+use crate::sys::{Dir, Errno, FileType, Stat};
+use std::collections::HashMap;
+
+/// How [`scan`] reads a layer directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanOptions {
+    /// Believe `user.containers.override_stat`.
+    pub override_stat: bool,
+    /// Believe `overlay.redirect`: only in layers that this program or the kernel wrote.
+    pub redirects: bool,
+}
+
+impl Default for ScanOptions {
+    fn default() -> ScanOptions {
+        ScanOptions { override_stat: true, redirects: true }
+    }
+}
+
+const FUSE_OVERLAYFS_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
+
+/// Reads the layer directory `diff` into a builder. Follows no symlink and opens nothing but
+/// directories.
+pub fn scan(diff: &Dir, options: ScanOptions) -> Result<Builder, IndexError> {
+    let mut b = Builder::new();
+    let mut files: HashMap<(u64, u64), EntryId> = HashMap::new();
+    // paths rather than handles wait here, so that no depth runs out of descriptors
+    let root = Attrs::read(diff, b".", &options).map_err(|e| IndexError::Scan(Vec::new(), e))?;
+    let stat = diff.stat_self().map_err(|e| IndexError::Scan(Vec::new(), e))?;
+    root.store(&mut b, EntryId::ROOT, &stat)?;
+    let mut waiting = vec![(EntryId::ROOT, root.holds_xattr_whiteouts)];
+    while let Some((id, xattr_whiteouts)) = waiting.pop() {
+        let path = b.path(id);
+        let at = |name: &[u8]| [&path[..], b"/", name].concat();
+        let dir = diff.open_dir_beneath(&path).map_err(|e| IndexError::Scan(path.clone(), e))?;
+        for entry in dir.list().map_err(|e| IndexError::Scan(path.clone(), e))? {
+            let fail = |e| IndexError::Scan(at(&entry.name), e);
+            let stat = dir.stat(&entry.name).map_err(fail)?;
+            if stat.is_whiteout_device() {
+                b.add(id, &entry.name, &Meta { mtime: stat.mtime, ..Meta::new(Kind::Whiteout) })?;
+                continue;
+            }
+            let key = (stat.dev, stat.ino);
+            let shared = stat.nlink > 1 && !stat.is_dir();
+            if shared && let Some(first) = files.get(&key) {
+                b.add_link(id, &entry.name, *first)?;
+                continue;
+            }
+            let attrs = Attrs::read(&dir, &entry.name, &options).map_err(fail)?;
+            if xattr_whiteouts && attrs.whiteout && stat.file_type() == FileType::File {
+                b.add(id, &entry.name, &Meta { mtime: stat.mtime, ..Meta::new(Kind::Whiteout) })?;
+                continue;
+            }
+            let new = b.add(id, &entry.name, &Meta::new(Kind::of(stat.file_type())))?;
+            attrs.store(&mut b, new, &stat)?;
+            match stat.file_type() {
+                FileType::Symlink => {
+                    b.set_target(new, &dir.readlink(&entry.name).map_err(fail)?)?;
+                }
+                FileType::Dir => waiting.push((new, attrs.holds_xattr_whiteouts)),
+                _ => {}
+            }
+            if shared {
+                files.insert(key, new);
+            }
+        }
+    }
+    Ok(b)
+}
+
+/// What the extended attributes of one file say.
+#[derive(Default)]
+struct Attrs {
+    visible: Vec<(Vec<u8>, Vec<u8>)>,
+    opaque: bool,
+    holds_xattr_whiteouts: bool,
+    whiteout: bool,
+    redirect: Option<Redirect>,
+    over: Option<OverrideStat>,
+}
+
+impl Attrs {
+    fn read(dir: &Dir, name: &[u8], options: &ScanOptions) -> Result<Attrs, Errno> {
+        let mut a = Attrs::default();
+        for key in dir.list_xattr(name)? {
+            // the host's label, not the image's
+            if key == b"security.selinux" {
+                continue;
+            }
+            let Some(value) = dir.get_xattr(name, &key)? else { continue };
+            if key == OVERRIDE_XATTR {
+                a.over = OverrideStat::parse(&value).filter(|_| options.override_stat);
+                continue;
+            }
+            if key == FUSE_OVERLAYFS_OPAQUE {
+                a.opaque |= value == b"y";
+                continue;
+            }
+            let dialect = if key.starts_with(Dialect::Trusted.prefix()) {
+                Dialect::Trusted
+            } else {
+                Dialect::User
+            };
+            match dialect.from_disk(&key) {
+                XattrName::Visible(shown) => a.visible.push((shown, value)),
+                XattrName::Own if key == dialect.opaque() => {
+                    a.opaque |= value == b"y";
+                    a.holds_xattr_whiteouts |= value == b"x";
+                }
+                XattrName::Own if key == dialect.whiteout() => a.whiteout = true,
+                XattrName::Own if key == dialect.redirect() && options.redirects => {
+                    a.redirect = Redirect::parse(&value).ok();
+                }
+                XattrName::Own => {}
+            }
+        }
+        Ok(a)
+    }
+
+    fn store(&self, b: &mut Builder, id: EntryId, stat: &Stat) -> Result<(), IndexError> {
+        let over = self.over;
+        let kind = over.and_then(|o| o.kind).map_or(Kind::of(stat.file_type()), Kind::of);
+        // a directory stays one whatever an attribute says, and nothing else becomes one
+        let kind = if stat.is_dir() || kind == Kind::Dir || kind == Kind::Symlink {
+            Kind::of(stat.file_type())
+        } else {
+            kind
+        };
+        let meta = Meta {
+            kind,
+            mode: over.map_or(stat.permissions(), |o| o.mode),
+            uid: over.map_or(stat.uid, |o| o.uid),
+            gid: over.map_or(stat.gid, |o| o.gid),
+            size: stat.size,
+            blocks: stat.blocks,
+            rdev: over.filter(|o| o.kind.is_some()).map_or(stat.rdev, |o| o.rdev),
+            mtime: stat.mtime,
+            opaque: self.opaque && stat.is_dir(),
+            implied: false,
+        };
+        b.set(id, &meta);
+        b.set_xattrs(id, self.visible.clone(), self.redirect.as_ref())
+    }
+}
