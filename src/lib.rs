@@ -8,3 +8,4 @@ pub mod overlay;
 pub mod resolve;
 pub mod store;
 pub mod sys;
+pub mod unpack;

@@ -353,6 +353,13 @@ impl Builder {
         Xattrs::of(record).1.map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
     }
 
+    /// Returns how many entries were ever added, those replaced since included: what the memory
+    /// grows with.
+    #[must_use]
+    pub fn added(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Returns an entry's name.
     #[must_use]
     pub fn name(&self, id: EntryId) -> &[u8] {

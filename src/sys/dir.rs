@@ -288,6 +288,27 @@ impl Dir {
         Ok(sub)
     }
 
+    /// Sets the permission, set-id and sticky bits of this directory.
+    pub fn chmod_self(&self, mode: u32) -> Result<()> {
+        Ok(fs::fchmod(&self.fd, bits(mode))?)
+    }
+
+    /// Sets the owner of this directory; `None` leaves it.
+    pub fn chown_self(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        let (uid, gid) = super::file::owner(uid, gid);
+        Ok(fs::fchown(&self.fd, uid, gid)?)
+    }
+
+    /// Sets the times of this directory.
+    pub fn set_times_self(&self, atime: TimeSet, mtime: TimeSet) -> Result<()> {
+        Ok(fs::futimens(&self.fd, &super::file::timestamps(atime, mtime))?)
+    }
+
+    /// Sets an extended attribute of this directory.
+    pub fn set_xattr_self(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        Ok(fs::fsetxattr(&self.fd, key, value, rustix::fs::XattrFlags::empty())?)
+    }
+
     /// Makes the directory's own entries durable (fsync(2)).
     pub fn sync(&self) -> Result<()> {
         Ok(fs::fsync(&self.fd)?)

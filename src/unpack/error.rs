@@ -1,0 +1,141 @@
+//! Why a layer is refused.
+
+use crate::index::IndexError;
+use crate::name::{BadName, printable};
+use crate::sys::Errno;
+
+/// Why a layer cannot be unpacked. Nothing of it is to be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// The blob cannot be read or decompressed.
+    #[error("the layer cannot be read or decompressed: {0}")]
+    Read(std::io::Error),
+    /// A compression that no image may have.
+    #[error(
+        "the layer is compressed with {0}, which images do not use; recompress it with gzip or zstd"
+    )]
+    Compression(&'static str),
+    /// The stream ends in the middle of something.
+    #[error("the layer ends in the middle of {}; it was cut short, fetch it again", printable(.0))]
+    Truncated(Vec<u8>),
+    /// Something that is no tar header.
+    #[error("no valid tar header at byte {offset} of the uncompressed layer ({why}), after {}", printable(.after))]
+    BadHeader {
+        /// Where, in the uncompressed stream.
+        offset: u64,
+        /// What is wrong.
+        why: &'static str,
+        /// Name of the entry before it.
+        after: Vec<u8>,
+    },
+    /// One entry is refused.
+    #[error("refused entry {}: {reason}", printable(.name))]
+    Entry {
+        /// The entry's name as the tar has it.
+        name: Vec<u8>,
+        /// Why.
+        reason: Refusal,
+    },
+    /// More than a limit allows.
+    #[error("the layer holds more than {limit} {what}; if you trust it, raise the limit")]
+    Limit {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much is allowed.
+        limit: u64,
+    },
+    /// A system call on the layer directory failed.
+    #[error("cannot write {}: {errno}", printable(.name))]
+    Disk {
+        /// The entry.
+        name: Vec<u8>,
+        /// What the system said.
+        errno: Errno,
+    },
+    /// `tar-split.json.gz` cannot be read or written.
+    #[error("tar-split.json.gz: {0}")]
+    Split(std::io::Error),
+    /// The layer's index cannot be written.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+/// What is wrong with an entry.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Its name is no path within the layer.
+    #[error("its name is no path within a layer: {0}")]
+    Name(BadName),
+    /// A whiteout of nothing, of `.` or of `..`.
+    #[error("a whiteout that names no entry: {0}")]
+    Whiteout(BadName),
+    /// Something below a name that is a marker.
+    #[error("it lies below a whiteout's name")]
+    BelowMarker,
+    /// Too many directories deep.
+    #[error("it lies more than {0} directories deep")]
+    Depth(usize),
+    /// The layer's root can only be a directory.
+    #[error("the layer's root must be a directory")]
+    Root,
+    /// A hard link to something that this layer does not hold.
+    #[error("a hard link to {}, which this layer does not hold (links to files of lower layers are not supported)", printable(.0))]
+    LinkTarget(Vec<u8>),
+    /// A hard link to a directory.
+    #[error("a hard link to the directory {}", printable(.0))]
+    LinkToDir(Vec<u8>),
+    /// A type that layers cannot hold.
+    #[error("unknown entry type {}", printable(&[*.0]))]
+    Type(u8),
+    /// A number that is none, or does not fit.
+    #[error("its {0} is not valid")]
+    Number(&'static str),
+    /// A pax header that is not well formed.
+    #[error("its pax header is not valid")]
+    Pax,
+    /// A sparse map that contradicts itself.
+    #[error("its sparse map is not valid")]
+    Sparse,
+    /// A header record, name or attribute longer than the limit.
+    #[error("its {0} is longer than {1} bytes")]
+    TooLong(&'static str, usize),
+}
+
+impl Refusal {
+    pub(super) fn of(self, name: &[u8]) -> UnpackError {
+        UnpackError::Entry { name: name.to_vec(), reason: self }
+    }
+}
+
+/// How much a layer may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Uncompressed bytes of the stream.
+    pub bytes: u64,
+    /// Uncompressed bytes for each compressed one, beyond the first `ratio_free`.
+    pub ratio: u64,
+    /// Uncompressed bytes for which the ratio does not count.
+    pub ratio_free: u64,
+    /// Names, those of implied directories and replaced entries included.
+    pub entries: u64,
+    /// Directories deep.
+    pub depth: usize,
+    /// Bytes of a pax header, a long name or a sparse map.
+    pub header: usize,
+    /// Bytes of one extended attribute's value.
+    pub xattr: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            bytes: 256 << 30,
+            ratio: 200,
+            ratio_free: 1 << 30,
+            entries: 4_000_000,
+            depth: 512,
+            header: 1 << 20,
+            xattr: 64 << 10,
+        }
+    }
+}
