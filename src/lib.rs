@@ -1,7 +1,12 @@
 //! A FUSE union filesystem over a Docker-shaped layer store.
 
+pub mod cli;
+pub mod fuse;
 pub mod id;
+pub mod image;
+pub mod import;
 pub mod index;
+pub mod indexes;
 pub mod marker;
 pub mod name;
 pub mod overlay;

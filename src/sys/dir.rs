@@ -324,6 +324,16 @@ impl Dir {
         super::file::statvfs(self.fd.as_fd())
     }
 
+    /// Takes an exclusive lock (flock(2)) on this directory, which lasts until this handle and
+    /// its clones are dropped. Returns false if another handle has it.
+    pub fn try_lock(&self) -> Result<bool> {
+        match fs::flock(&self.fd, fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Makes this the process' working directory.
     pub fn enter(&self) -> Result<()> {
         Ok(rustix::process::fchdir(&self.fd)?)
