@@ -1,2 +1,5 @@
 //! The `stratafs` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    stratafs::cli::run(std::env::args_os().collect())
+}

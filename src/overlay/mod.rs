@@ -1,218 +1,267 @@
-//! The overlay engine. SKELETON: signatures are final, bodies follow.
-#![allow(unused_variables, missing_docs, clippy::missing_errors_doc, clippy::too_many_arguments)]
+//! The overlay engine: a merged view of layers, and the changes that go to the upper.
+//!
+//! A plain API over inode numbers, names and handles. It knows no FUSE, no store and no globals,
+//! and is tested without a mount. One file per family of operations; this one holds the state and
+//! finds objects.
+//!
+//! # Lock order
+//! Each lock may be taken while those above it are held, never the other way round.
+//! ```text
+//! FileInode::copy_up, DirInode::copy_up (children before parents)   over a copy-up
+//!   Overlay::tree          read: any change of names; write: moving a directory elsewhere
+//!     DirInode::names      a change of names in one directory; two in the order of numbers
+//!       DirInode::listing, FileInode::state, DirInode::place, ...    for memory operations only
+//!         InodeTable, UpperLayer::handles, HandleTable               for a map operation
+//! ```
+//! No lock is held over data I/O but a file's own `copy_up`.
 
+mod acl;
+mod attr;
+mod copy_up;
+mod create;
+mod error;
+pub mod failpoint;
+mod handle;
+mod ino;
+mod inode;
+mod io;
+mod link;
+mod listing;
+mod lookup;
+mod lower;
+mod make;
+mod open;
+mod options;
+mod plain;
+mod readdir;
+mod remove;
+mod rename;
+mod setattr;
 mod types;
+mod upper;
+mod xattr;
+
+pub use error::{Error, Result};
+pub use options::{Lower, Options, Stack, Upper};
 pub use types::*;
 
-use crate::name::Name;
-use crate::sys::{Errno, FileType, Seek};
+use crate::id::LayerIndex;
+use crate::marker::Dialect;
+use crate::sys::{Dir, File, Identity};
+use error::Doing as _;
+use handle::HandleTable;
+use ino::Devices;
+use inode::{DirInode, FileInode, InodeTable, Object, Place};
+use lower::{At, IndexedLayer, LowerLayer};
+use parking_lot::{Mutex, RwLock};
+use plain::PlainLayer;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use upper::UpperLayer;
 
-/// An error of the engine; says what was done to what.
-#[derive(Debug, thiserror::Error)]
-#[error("{errno}")]
-pub struct Error {
-    errno: Errno,
-}
+/// How many content files a read-only view keeps open for reads without a handle.
+const CONTENT_FILES: usize = 512;
 
-impl Error {
-    /// The error number that the caller of the file system gets. Decided here and nowhere else.
-    pub fn errno(&self) -> Errno {
-        self.errno
-    }
-    /// The level at which it belongs in the log.
-    pub fn level(&self) -> log::Level {
-        log::Level::Debug
-    }
-}
-
-pub type Result<T> = std::result::Result<T, Error>;
-
-const NO: Error = Error { errno: Errno::NOSYS };
-
-/// A merged view. All methods may be called from many threads at once.
+/// A merged view of layers. All methods may be called from many threads at once.
 #[derive(Debug)]
-pub struct Overlay {}
+pub struct Overlay {
+    /// The lowers, bottom first: [`LayerIndex`] is the position.
+    lowers: Vec<LowerLayer>,
+    upper: Option<UpperLayer>,
+    options: Options,
+    dialect: Dialect,
+    identity: Identity,
+    devices: Arc<Devices>,
+    inodes: InodeTable,
+    /// Which directory of the view a lower directory is part of.
+    part_of: RwLock<hashbrown::HashMap<At, Ino>>,
+    handles: HandleTable,
+    contents: Mutex<lru::LruCache<Ino, Arc<File>>>,
+    tree: RwLock<()>,
+}
 
 impl Overlay {
-    /// Whether there is no upper: every change fails with `EROFS`.
+    /// Puts the layers together. Reads nothing but the roots.
+    ///
+    /// # Errors
+    /// The upper's file system cannot hold markers, upper and work directory lie on different file
+    /// systems, or a layer cannot be read.
+    pub fn new(stack: Stack, options: Options) -> Result<Overlay> {
+        let identity = Identity::current();
+        let upper = stack
+            .upper
+            .map(|u| UpperLayer::open(u, options.dialect, options.volatile))
+            .transpose()?;
+        let by_privilege = if identity.privileged { Dialect::Trusted } else { Dialect::User };
+        let dialect = upper.as_ref().map(|u| u.dialect).or(options.dialect).unwrap_or(by_privilege);
+        let devices = Arc::new(Devices::default());
+        let mut lowers = Vec::with_capacity(stack.lowers.len());
+        for (i, lower) in stack.lowers.into_iter().rev().enumerate() {
+            let layer = LayerIndex(u16::try_from(i).map_err(|_| Error::Invalid)?.into());
+            lowers.push(match lower {
+                Lower::Plain(dir) => {
+                    LowerLayer::Plain(PlainLayer::new(layer, dir, dialect, devices.clone())?)
+                }
+                Lower::Indexed { index, diff } => {
+                    LowerLayer::Indexed(IndexedLayer::new(layer, index, diff))
+                }
+            });
+        }
+        let contents = NonZeroUsize::new(CONTENT_FILES)
+            .map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
+        let overlay = Overlay {
+            inodes: InodeTable::new(upper.is_some()),
+            lowers,
+            upper,
+            options,
+            dialect,
+            identity,
+            devices,
+            part_of: RwLock::default(),
+            handles: HandleTable::default(),
+            contents: Mutex::new(contents),
+            tree: RwLock::new(()),
+        };
+        overlay.insert_root()?;
+        Ok(overlay)
+    }
+
+    fn insert_root(&self) -> Result<()> {
+        let parts = self.root_parts()?;
+        self.part_of.write().extend(parts.iter().map(|at| (*at, Ino::ROOT)));
+        let place = Place { parent: Ino::ROOT, name: Arc::from(&b""[..]) };
+        let root = || DirInode::new(Ino::ROOT, place, parts, self.upper.is_some());
+        let root = self.inodes.dir_or_insert(Ino::ROOT, root).ok_or(Error::Stale)?;
+        self.inodes.count(&Object::Dir(root));
+        Ok(())
+    }
+
+    /// Returns whether there is no upper: every change fails with `EROFS`.
+    #[must_use]
     pub fn read_only(&self) -> bool {
-        true
+        self.upper.is_none()
     }
-    /// Whether only this program can change what the view shows (store layers, or a plain lower that nobody edits): unlimited cache lifetimes are right.
+
+    /// Returns whether nobody but this view can change what it shows.
+    #[must_use]
     pub fn immutable_lowers(&self) -> bool {
-        true
+        self.lowers.iter().all(|l| matches!(l, LowerLayer::Indexed(_)))
     }
-    /// Whether any file shows an extended attribute.
+
+    /// Returns whether any file may show an extended attribute.
+    #[must_use]
     pub fn has_xattrs(&self) -> bool {
-        true
+        self.upper.is_some() || self.lowers.iter().any(LowerLayer::has_xattrs)
     }
 
-    /// Finds `name` in `parent`; counts one lookup of the result (see `forget`).
-    pub fn lookup(&self, parent: Ino, name: Name<'_>) -> Result<Attr> {
-        Err(NO)
-    }
-    /// Takes back `count` lookups.
-    pub fn forget(&self, ino: Ino, count: u64) {}
-    pub fn getattr(&self, ino: Ino, fh: Option<Fh>) -> Result<Attr> {
-        Err(NO)
-    }
-    pub fn setattr(&self, ino: Ino, fh: Option<Fh>, set: &SetAttr) -> Result<Attr> {
-        Err(NO)
-    }
-    pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
-        Err(NO)
+    /// Returns the namespace of the overlay's own attributes.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
-    pub fn open(&self, ino: Ino, mode: OpenMode) -> Result<Fh> {
-        Err(NO)
-    }
-    pub fn read(&self, fh: Fh, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        Err(NO)
-    }
-    /// Reads without an open handle, from a bounded cache of descriptors. For read-only views.
-    pub fn read_ino(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        Err(NO)
-    }
-    /// `kill_suid`: clear setuid, setgid and capabilities first (the kernel asks for it).
-    pub fn write(&self, fh: Fh, offset: u64, data: &[u8], kill_suid: bool) -> Result<usize> {
-        Err(NO)
-    }
-    pub fn flush(&self, fh: Fh) -> Result<()> {
-        Err(NO)
-    }
-    pub fn fsync(&self, fh: Fh, data_only: bool) -> Result<()> {
-        Err(NO)
-    }
-    pub fn release(&self, fh: Fh) {}
-    pub fn fallocate(&self, fh: Fh, mode: u32, offset: u64, len: u64) -> Result<()> {
-        Err(NO)
-    }
-    pub fn seek(&self, fh: Fh, what: Seek, offset: u64) -> Result<u64> {
-        Err(NO)
-    }
-    pub fn copy_file_range(
-        &self,
-        fh: Fh,
-        offset: u64,
-        out: Fh,
-        out_offset: u64,
-        len: u64,
-    ) -> Result<u64> {
-        Err(NO)
+    /// Returns how many objects are held in memory.
+    #[must_use]
+    pub fn objects(&self) -> usize {
+        self.inodes.len()
     }
 
-    /// Lists `dir` from `cookie` (0: from the start) until `sink` returns false (its entry is then not taken).
-    pub fn readdir(
-        &self,
-        dir: Ino,
-        cookie: u64,
-        sink: &mut dyn FnMut(ListEntry<'_>) -> bool,
-    ) -> Result<()> {
-        Err(NO)
-    }
-    /// The same with attributes; counts one lookup per entry taken, but for `.` and `..`.
-    pub fn readdir_plus(
-        &self,
-        dir: Ino,
-        cookie: u64,
-        sink: &mut dyn FnMut(ListEntry<'_>, &Attr) -> bool,
-    ) -> Result<()> {
-        Err(NO)
-    }
-    pub fn fsync_dir(&self, dir: Ino, data_only: bool) -> Result<()> {
-        Err(NO)
-    }
-
-    /// Creates and opens a regular file. The umask is the caller's; it does not apply where a default ACL does.
-    pub fn create(
-        &self,
-        caller: Caller,
-        parent: Ino,
-        name: Name<'_>,
-        mode: u32,
-        umask: u32,
-        open: OpenMode,
-    ) -> Result<(Attr, Fh)> {
-        Err(NO)
-    }
-    pub fn mknod(
-        &self,
-        caller: Caller,
-        parent: Ino,
-        name: Name<'_>,
-        kind: FileType,
-        mode: u32,
-        umask: u32,
-        rdev: u64,
-    ) -> Result<Attr> {
-        Err(NO)
-    }
-    pub fn mkdir(
-        &self,
-        caller: Caller,
-        parent: Ino,
-        name: Name<'_>,
-        mode: u32,
-        umask: u32,
-    ) -> Result<Attr> {
-        Err(NO)
-    }
-    pub fn symlink(
-        &self,
-        caller: Caller,
-        parent: Ino,
-        name: Name<'_>,
-        target: &[u8],
-    ) -> Result<Attr> {
-        Err(NO)
-    }
-    pub fn link(&self, ino: Ino, parent: Ino, name: Name<'_>) -> Result<Attr> {
-        Err(NO)
-    }
-    pub fn unlink(&self, parent: Ino, name: Name<'_>) -> Result<()> {
-        Err(NO)
-    }
-    pub fn rmdir(&self, parent: Ino, name: Name<'_>) -> Result<()> {
-        Err(NO)
-    }
-    pub fn rename(
-        &self,
-        parent: Ino,
-        name: Name<'_>,
-        new_parent: Ino,
-        new_name: Name<'_>,
-        mode: RenameMode,
-    ) -> Result<()> {
-        Err(NO)
-    }
-
-    pub fn get_xattr(&self, ino: Ino, key: &[u8]) -> Result<Vec<u8>> {
-        Err(NO)
-    }
-    /// All names, each followed by a NUL.
-    pub fn list_xattr(&self, ino: Ino) -> Result<Vec<u8>> {
-        Err(NO)
-    }
-    /// `create`: it must not exist; `replace`: it must.
-    pub fn set_xattr(
-        &self,
-        ino: Ino,
-        key: &[u8],
-        value: &[u8],
-        create: bool,
-        replace: bool,
-    ) -> Result<()> {
-        Err(NO)
-    }
-    pub fn remove_xattr(&self, ino: Ino, key: &[u8]) -> Result<()> {
-        Err(NO)
-    }
-
+    /// Returns the state of the upper's file system, or of the topmost lower's.
+    ///
+    /// # Errors
+    /// The file system does not answer.
     pub fn statfs(&self) -> Result<StatFs> {
-        Err(NO)
+        let dir = match (&self.upper, self.lowers.last()) {
+            (Some(u), _) => &u.root,
+            (None, Some(l)) => l.root(),
+            (None, None) => return Err(Error::Invalid),
+        };
+        let mut s = dir.statvfs().upper("ask for the file system's state")?;
+        s.namelen = crate::name::NAME_MAX as u32;
+        Ok(s)
     }
-    /// Makes everything written so far durable and ends the view (unless volatile).
+
+    /// Makes everything written so far durable (unless volatile) and leaves nothing staged.
+    ///
+    /// # Errors
+    /// The upper's file system reports that data was lost.
     pub fn sync(&self) -> Result<()> {
-        Err(NO)
+        self.upper.as_ref().map_or(Ok(()), UpperLayer::close)
+    }
+
+    fn writable(&self) -> Result<&UpperLayer> {
+        self.upper.as_ref().ok_or(Error::ReadOnly)
+    }
+
+    fn lower(&self, at: At) -> Result<&LowerLayer> {
+        self.lowers.get(at.layer.0 as usize).ok_or(Error::Stale)
+    }
+
+    fn pass(&self, point: &'static str) -> Result<()> {
+        self.options.failpoints.as_ref().map_or(Ok(()), |f| f.pass(point))
+    }
+
+    /// Returns what a number stands for.
+    fn object(&self, ino: Ino) -> Result<Object> {
+        if let Some(o) = self.inodes.get(ino) {
+            return Ok(o);
+        }
+        let (layer, node) = ino::decode(ino).ok_or(Error::Stale)?;
+        let at = At { layer, node };
+        match self.lower(at)?.kind(node).file_type() {
+            Some(crate::sys::FileType::Dir) | None => Err(Error::Stale),
+            Some(_) => Ok(Object::Pure(ino, at)),
+        }
+    }
+
+    fn dir(&self, ino: Ino) -> Result<Arc<DirInode>> {
+        self.object(ino)?.dir()
+    }
+
+    /// Returns a living directory, for a change of its names.
+    fn living_dir(&self, ino: Ino) -> Result<Arc<DirInode>> {
+        let dir = self.dir(ino)?;
+        if dir.is_removed() { Err(Error::NotFound) } else { Ok(dir) }
+    }
+
+    /// Returns a handle on the upper's copy of a directory.
+    fn upper_dir(&self, dir: &DirInode) -> Result<Dir> {
+        let upper = self.writable()?;
+        if dir.ino == Ino::ROOT {
+            return Ok(upper.root.clone());
+        }
+        if let Some(d) = upper.cached(dir.ino) {
+            return Ok(d);
+        }
+        if let Some(removed) = dir.removed.read().as_ref() {
+            return removed.dir.clone().ok_or(Error::NotFound);
+        }
+        let place = dir.place.read().clone();
+        let parent = self.dir(place.parent)?;
+        let handle = self
+            .upper_dir(&parent)?
+            .open_dir(&place.name)
+            .upper("open a directory of the upper")?;
+        upper.cache(dir.ino, handle.clone());
+        Ok(handle)
+    }
+
+    /// Returns the object of a file that needs one: because it is open, or about to change.
+    fn file(&self, object: Object) -> Result<Arc<FileInode>> {
+        match object {
+            Object::Dir(_) => Err(Error::IsDirectory),
+            Object::File(f) => Ok(f),
+            Object::Pure(ino, at) => {
+                let make = || FileInode::lower(ino, at);
+                self.inodes.file_or_insert(ino, make).ok_or(Error::Stale)
+            }
+        }
+    }
+
+    /// Takes back `count` lookups of a number.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        if ino != Ino::ROOT {
+            self.inodes.forget(ino, count);
+        }
     }
 }

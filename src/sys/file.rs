@@ -49,6 +49,25 @@ impl OpenFlags {
     pub const CREATE_NEW: OpenFlags =
         OpenFlags { create: true, exclusive: true, ..OpenFlags::READ_WRITE };
 
+    /// Reads the raw flags of open(2). Unknown ones mean nothing.
+    #[must_use]
+    pub fn from_raw(raw: i32) -> OpenFlags {
+        let o = OFlags::from_bits_retain(raw.cast_unsigned());
+        let access = o & OFlags::RWMODE;
+        OpenFlags {
+            read: access != OFlags::WRONLY,
+            write: access == OFlags::WRONLY || access == OFlags::RDWR,
+            append: o.contains(OFlags::APPEND),
+            truncate: o.contains(OFlags::TRUNC),
+            create: o.contains(OFlags::CREATE),
+            exclusive: o.contains(OFlags::EXCL),
+            direct: false,
+            sync: o.contains(OFlags::SYNC) || o.contains(OFlags::DSYNC),
+            nonblock: o.contains(OFlags::NONBLOCK),
+            noatime: false,
+        }
+    }
+
     pub(super) fn to_rustix(self) -> OFlags {
         let mut o = match (self.read, self.write) {
             (true, true) => OFlags::RDWR,

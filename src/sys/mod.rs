@@ -9,6 +9,7 @@ mod copy;
 mod dir;
 mod errno;
 mod file;
+mod lock;
 mod mapping;
 mod mountinfo;
 mod node;
@@ -18,6 +19,8 @@ mod stat;
 
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod mounting;
 #[cfg(target_os = "linux")]
 use linux as platform;
 #[cfg(target_os = "macos")]
@@ -29,8 +32,11 @@ pub use copy::{Copied, copy_data};
 pub use dir::{Dir, DirEntry, RenameFlags};
 pub use errno::{Errno, Result};
 pub use file::{File, OpenFlags, Seek, StatVfs};
+pub use lock::LockKind;
 pub use mapping::Mapping;
-pub use mountinfo::{MountInfo, mount_at, mounts};
+pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounts};
+#[cfg(target_os = "linux")]
+pub use mounting::{mount_fuse, receive_fd};
 pub use node::Node;
 pub use platform::{Detached, Readiness, detach, effective_capability_sys_admin, unmount};
 pub use probe::{Capabilities, Identity};

@@ -39,6 +39,48 @@ pub fn mount_at(path: &Path) -> Option<MountInfo> {
     mounts().into_iter().rev().find(|m| m.mount_point == full)
 }
 
+/// The flags of a mount that do not depend on the file system (mount(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MountAttributes {
+    /// No changes.
+    pub read_only: bool,
+    /// Set-id bits mean nothing.
+    pub nosuid: bool,
+    /// Device files cannot be opened.
+    pub nodev: bool,
+    /// Nothing can be executed.
+    pub noexec: bool,
+    /// Access times stay.
+    pub noatime: bool,
+    /// Everything is written synchronously.
+    pub sync: bool,
+    /// Changes of directories are written synchronously.
+    pub dirsync: bool,
+}
+
+/// Tells when the table of mounts of this process' mount namespace has changed.
+#[derive(Debug)]
+pub struct MountWatch {
+    table: std::fs::File,
+}
+
+impl MountWatch {
+    /// Starts watching. Fails where the platform has no such table.
+    pub fn new() -> super::Result<MountWatch> {
+        Ok(MountWatch { table: std::fs::File::open("/proc/self/mountinfo")? })
+    }
+
+    /// Waits until the table has changed since the last call. May return early.
+    pub fn wait(&self) -> super::Result<()> {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let mut fds = [PollFd::new(&self.table, PollFlags::PRI)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
 fn parse(table: &[u8]) -> Vec<MountInfo> {
     table.split(|b| *b == b'\n').filter_map(parse_line).collect()
 }

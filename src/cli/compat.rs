@@ -1,0 +1,210 @@
+//! The drop-in form: `stratafs -o lowerdir=…,upperdir=…,workdir=… DIR` as fuse-overlayfs takes it,
+//! and `stratafs SOURCE DIR -o …` as mount(8) calls it.
+
+use super::daemon::{self, Job, What};
+use super::mount_options::MountOptions;
+use super::stack::{self, Target};
+use super::{CliError, Context, Global, output, root};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Names of the program under which every command line is of this form.
+const NAMES: [&str; 4] = ["fuse-overlayfs", "mount.stratafs", "mount.fuse.stratafs", "mount.fuse"];
+
+/// A command line of the drop-in form.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Form {
+    args: Vec<OsString>,
+}
+
+/// Returns the drop-in form if `args`, the program's name first, are of it. `commands` are the
+/// names of the commands that we have.
+#[must_use]
+pub fn recognize(args: &[OsString], commands: &[&str]) -> Option<Form> {
+    let (program, rest) = args.split_first()?;
+    let form = || Some(Form { args: rest.to_vec() });
+    let name = Path::new(program).file_name().and_then(OsStr::to_str).unwrap_or_default();
+    if NAMES.contains(&name) {
+        return form();
+    }
+    let globals = Global::options();
+    let mut words = rest.iter();
+    while let Some(word) = words.next() {
+        let Some(text) = word.to_str() else { break };
+        if text.starts_with("-o") || matches!(text, "-f" | "-d" | "-s" | "--foreground" | "--debug")
+        {
+            return form();
+        }
+        if let Some((_, value)) = globals.iter().find(|(name, _)| name == text) {
+            if *value {
+                words.next();
+            }
+        } else if !text.starts_with('-') {
+            if commands.contains(&text) || text == "help" {
+                return None;
+            }
+            break;
+        }
+    }
+    // no command: a source, then, if options follow
+    if rest.iter().any(|a| a.as_bytes().starts_with(b"-o")) { form() } else { None }
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Parsed {
+    options: Vec<OsString>,
+    places: Vec<OsString>,
+    foreground: bool,
+    debug: bool,
+    verbose: u8,
+    root: Option<PathBuf>,
+    help: bool,
+    version: bool,
+}
+
+fn parse(args: &[OsString]) -> Result<Parsed, CliError> {
+    let mut p = Parsed::default();
+    let mut words = args.iter();
+    let mut only_places = false;
+    while let Some(word) = words.next() {
+        let bytes = word.as_bytes();
+        if only_places || !bytes.starts_with(b"-") || bytes == b"-" {
+            p.places.push(word.clone());
+            continue;
+        }
+        let mut value = |name: &str| {
+            words.next().cloned().ok_or_else(|| CliError::usage(format!("{name} needs a value")))
+        };
+        match bytes {
+            b"--" => only_places = true,
+            b"-o" => p.options.push(value("-o")?),
+            b"-t" => drop(value("-t")?),
+            b"--root" => p.root = Some(value("--root")?.into()),
+            b"-f" | b"--foreground" => p.foreground = true,
+            // as in libfuse: debugging stays in the foreground
+            b"-d" | b"--debug" => (p.foreground, p.debug) = (true, true),
+            b"-s" => p.options.push("threads=1".into()),
+            b"-r" => p.options.push("ro".into()),
+            b"-w" => p.options.push("rw".into()),
+            b"-n" => {}
+            b"-v" | b"--verbose" => p.verbose = p.verbose.saturating_add(1),
+            b"-h" | b"--help" => p.help = true,
+            b"-V" | b"--version" => p.version = true,
+            _ => match bytes.strip_prefix(b"-o") {
+                Some(rest) => p.options.push(OsStr::from_bytes(rest).to_owned()),
+                None => {
+                    return Err(CliError::usage(format!("unknown option {}", word.display()))
+                        .hint("stratafs --help"));
+                }
+            },
+        }
+    }
+    Ok(p)
+}
+
+const HELP: &str = "\
+Usage: stratafs [OPTIONS] [SOURCE] DIR -o lowerdir=TOP:..:BOTTOM[,upperdir=DIR,workdir=DIR][,..]
+
+Stacks directories and mounts the result on DIR, as fuse-overlayfs does.
+
+  -o OPTIONS        mount options, separated by commas; a backslash before a comma or colon
+                    makes it part of a name
+  -f, --foreground  stay in the foreground
+  -d, --debug       stay in the foreground and log everything
+  -v, --verbose     log more
+      --root DIR    the layer store, when SOURCE is an image or a container
+  -V, --version     print the version
+  -h, --help        print this
+";
+
+/// Mounts.
+///
+/// # Errors
+/// What failed, with what may help.
+pub fn run(form: Form) -> Result<(), CliError> {
+    let p = parse(&form.args)?;
+    if p.version {
+        return output::print(concat!("stratafs: version ", env!("CARGO_PKG_VERSION"), "\n"));
+    }
+    if p.help {
+        return output::print(HELP);
+    }
+    let options = MountOptions::parse(&p.options).map_err(|e| CliError::usage(e.to_string()))?;
+    let (source, mount_point) = match p.places.as_slice() {
+        [] => return Err(CliError::usage("the mount point is missing")),
+        [dir] => (None, dir),
+        [source, dir] => (Some(source), dir),
+        [_, _, more, ..] => {
+            return Err(CliError::usage(format!("one word too many: {}", more.display())));
+        }
+    };
+    let debug = p.debug || options.debug;
+    let context = Context {
+        root: root::choose(p.root.or_else(|| options.root.clone()))?,
+        json: false,
+        quiet: false,
+        verbose: if debug { 3 } else { p.verbose },
+    };
+    let what = what(source, &options)?;
+    let mount_point = mount_point.into();
+    let foreground = p.foreground || options.debug;
+    let mut options = options;
+    if let (Some(source), None, What::Directories) = (source, &options.fs_name, &what) {
+        options.fs_name = Some(source.clone());
+    }
+    daemon::start(&Job { what, mount_point, options, foreground, log: None }, &context)
+}
+
+/// Directories, or, for `mount -t fuse.stratafs IMAGE DIR`, what the source names in the store.
+fn what(source: Option<&OsString>, options: &MountOptions) -> Result<What, CliError> {
+    match source.and_then(|s| s.to_str()) {
+        Some(name) if !options.names_directories() => {
+            Ok(What::Store(Target { name: name.to_owned(), rw: false, container: None }))
+        }
+        _ => stack::check_directories(options).map(|()| What::Directories),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    fn is_compat(line: &str) -> bool {
+        recognize(&args(line), &["mount", "umount"]).is_some()
+    }
+
+    #[test]
+    fn commands_are_commands_and_the_rest_is_the_drop_in_form() {
+        assert!(is_compat("stratafs -o lowerdir=/a /m"));
+        assert!(is_compat("stratafs -olowerdir=/a /m"));
+        assert!(is_compat("stratafs -f -o lowerdir=/a /m"));
+        assert!(is_compat("stratafs none /m -o lowerdir=/a"));
+        assert!(is_compat("stratafs --root /r none /m -o ro"));
+        assert!(is_compat("stratafs -v -o lowerdir=/a /m"));
+        assert!(is_compat("/x/fuse-overlayfs --version"));
+        assert!(is_compat("/sbin/mount.fuse.stratafs img /m"));
+        assert!(!is_compat("stratafs mount -o lowerdir=/a /m"));
+        assert!(!is_compat("stratafs --root /r mount x /m -o ro"));
+        assert!(!is_compat("stratafs --json umount /m"));
+        assert!(!is_compat("stratafs --help"));
+        assert!(!is_compat("stratafs frobnicate /m"));
+        assert!(!is_compat("stratafs"));
+    }
+
+    #[test]
+    fn both_orders_of_arguments_are_understood() {
+        let a = parse(&args("-o ro,suid -f /m")).unwrap();
+        let b = parse(&args("-f /m -oro,suid")).unwrap();
+        assert_eq!(a, b);
+        let c = parse(&args("none /m -t fuse.stratafs -n -o ro -- -odd")).unwrap();
+        assert_eq!(c.places, ["none", "/m", "-odd"]);
+        assert!(parse(&args("-o")).is_err());
+        assert!(parse(&args("--bogus /m")).is_err());
+        assert!(parse(&args("-d /m")).unwrap().foreground);
+    }
+}

@@ -1,0 +1,166 @@
+//! The command line: the only place that reads the environment, knows the home directory and
+//! prints.
+//!
+//! One file per command, each with `Args` and `run`. A command line without a command is the
+//! drop-in form, see `compat`.
+
+pub mod compat;
+pub mod create;
+mod daemon;
+pub mod error;
+pub mod import;
+mod live;
+mod logging;
+pub mod mount;
+pub mod mount_options;
+pub mod mounts;
+pub mod output;
+mod root;
+mod stack;
+pub mod umount;
+
+pub use error::CliError;
+pub use live::Record;
+
+use clap::{Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What every command is told.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Root of the layer store; need not exist.
+    pub root: PathBuf,
+    /// Print JSON.
+    pub json: bool,
+    /// Print nothing but errors and what was asked for.
+    pub quiet: bool,
+    /// How often `-v` was given.
+    pub verbose: u8,
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "stratafs",
+    version,
+    about = "Mount, change and explain stacks of image layers",
+    after_help = "Without a command, stratafs takes the options of fuse-overlayfs:\n  \
+                  stratafs -o lowerdir=A:B,upperdir=U,workdir=W DIR",
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, Default, clap::Args)]
+struct Global {
+    /// The layer store [default: $STRATAFS_ROOT, else the user's data directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more on standard error; twice, everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Mount an image, a container, or directories
+    Mount(mount::Args),
+    /// Unmount, and wait until everything is on disk
+    Umount(umount::Args),
+    /// List live mounts
+    Mounts(mounts::Args),
+    /// Make a container of an image
+    Create(create::Args),
+    /// Bring an image into the store
+    Import(import::Args),
+}
+
+/// Runs the command line `args`, the program's name first, and returns its exit status.
+#[must_use]
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    match try_run(args) {
+        Ok(code) => code,
+        Err(e) => {
+            e.print();
+            e.exit_code()
+        }
+    }
+}
+
+fn try_run(args: Vec<OsString>) -> Result<ExitCode, CliError> {
+    let command = Cli::command();
+    let commands: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    if let Some(form) = compat::recognize(&args, &commands) {
+        return compat::run(form).map(|()| ExitCode::SUCCESS);
+    }
+    let matches = match command.try_get_matches_from(args) {
+        Ok(m) => m,
+        Err(e) => {
+            // help and version are no errors to clap either: it knows the stream
+            e.print().map_err(|e| CliError::failed("output", &e))?;
+            return Ok(ExitCode::from(if e.use_stderr() { 2 } else { 0 }));
+        }
+    };
+    let cli = Cli::from_arg_matches(&matches).map_err(|e| CliError::usage(e.to_string()))?;
+    let context = cli.global.context()?;
+    dispatch(cli.command, &context).map(|()| ExitCode::SUCCESS)
+}
+
+fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
+    // mount starts its own log, in the daemon
+    if !matches!(command, Command::Mount(_)) {
+        logging::to_stderr(context);
+    }
+    match command {
+        Command::Mount(args) => mount::run(&args, context),
+        Command::Umount(args) => umount::run(&args, context),
+        Command::Mounts(args) => mounts::run(&args, context),
+        Command::Create(args) => create::run(&args, context),
+        Command::Import(args) => import::run(&args, context),
+    }
+}
+
+impl Global {
+    fn context(self) -> Result<Context, CliError> {
+        Ok(Context {
+            root: root::choose(self.root)?,
+            json: self.json,
+            quiet: self.quiet,
+            verbose: self.verbose,
+        })
+    }
+
+    /// Returns the options that stand before the command, each with whether it takes a value.
+    fn options() -> Vec<(String, bool)> {
+        let command = Global::augment_args(clap::Command::new("global"));
+        let mut out = Vec::new();
+        for a in command.get_arguments() {
+            let value = a.get_action().takes_values();
+            out.extend(a.get_long().map(|l| (format!("--{l}"), value)));
+            out.extend(a.get_short().map(|s| (format!("-{s}"), value)));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,64 @@
+//! Where the layer store lies when nobody says.
+
+use super::CliError;
+use crate::sys::Identity;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Returns `given`, else `$STRATAFS_ROOT`, else the place for this user.
+pub(super) fn choose(given: Option<PathBuf>) -> Result<PathBuf, CliError> {
+    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
+    let root = default_root(given, &var, Identity::current().privileged).ok_or_else(|| {
+        CliError::usage("there is no place for the layer store: HOME is not set")
+            .hint("name one with --root or STRATAFS_ROOT")
+    })?;
+    // a daemon leaves the working directory
+    std::path::absolute(&root).map_err(|e| CliError::failed(root.display(), &e))
+}
+
+fn default_root(
+    given: Option<PathBuf>,
+    var: &dyn Fn(&str) -> Option<OsString>,
+    privileged: bool,
+) -> Option<PathBuf> {
+    if let Some(root) = given.or_else(|| var("STRATAFS_ROOT").map(PathBuf::from)) {
+        return Some(root);
+    }
+    if privileged {
+        return Some(PathBuf::from("/var/lib/stratafs"));
+    }
+    let home = var("HOME").map(PathBuf::from);
+    let data = if cfg!(target_os = "macos") {
+        home.map(|h| h.join("Library/Application Support"))
+    } else {
+        // the XDG base directory specification: relative paths are to be ignored
+        var("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+            .or_else(|| home.map(|h| h.join(".local/share")))
+    };
+    data.map(|d| d.join("stratafs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_nearest_wish_wins() {
+        let env = |name: &str| match name {
+            "HOME" => Some("/home/u".into()),
+            _ => None,
+        };
+        let root = |given: Option<&str>, var: &dyn Fn(&str) -> Option<OsString>, p| {
+            default_root(given.map(PathBuf::from), var, p).map(|p| p.display().to_string())
+        };
+        assert_eq!(root(None, &env, false).unwrap(), "/home/u/.local/share/stratafs");
+        assert_eq!(root(None, &env, true).unwrap(), "/var/lib/stratafs");
+        let set = |name: &str| (name == "STRATAFS_ROOT").then(|| "/s".into());
+        assert_eq!(root(None, &set, true).unwrap(), "/s");
+        assert_eq!(root(Some("/r"), &set, true).unwrap(), "/r");
+        assert_eq!(root(None, &|_| None, false), None);
+    }
+}

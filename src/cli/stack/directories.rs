@@ -1,0 +1,116 @@
+//! A stack of directories, named by `-o lowerdir=` and the like.
+
+use super::{Built, Facts, lock, view};
+use crate::cli::CliError;
+use crate::cli::mount_options::MountOptions;
+use crate::marker::Dialect;
+use crate::overlay::{Lower, Options, Stack, Upper};
+use crate::sys::{Dir, Errno, Identity};
+use std::path::{Path, PathBuf};
+
+/// Checks what can be checked before a daemon is started.
+pub(in crate::cli) fn check_directories(o: &MountOptions) -> Result<(), CliError> {
+    if o.lowers.is_empty() {
+        return Err(CliError::usage("lowerdir= is missing")
+            .hint("-o lowerdir=TOP:..:BOTTOM[,upperdir=UPPER,workdir=WORK]"));
+    }
+    match (&o.upper, &o.work, o.read_only) {
+        (Some(_), None, None | Some(false)) => Err(CliError::usage("workdir= is missing")
+            .hint("an empty directory on the file system of the upper")),
+        (None, None, Some(false)) | (None, None, None) | (_, _, Some(true)) => Ok(()),
+        (None, Some(_), _) => Err(CliError::usage("workdir= without upperdir=")),
+        (Some(_), Some(_), _) => Ok(()),
+    }
+}
+
+/// Stacks directories.
+pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
+    check_directories(o)?;
+    let me = Identity::current();
+    let open = |what: &str, path: &Path| {
+        Dir::open(path).map_err(|e| {
+            let error = CliError::message(format!("{what} {}: {e}", path.display()));
+            if e == Errno::NOENT { error.hint(format!("mkdir {}", path.display())) } else { error }
+        })
+    };
+    let mut stack = Stack { lowers: Vec::new(), upper: None };
+    let mut locks = Vec::new();
+    if let Some(upper) = &o.upper {
+        let dir = open("upper directory", upper)?;
+        match &o.work {
+            Some(work) if o.read_only != Some(true) => {
+                let work_dir = open("work directory", work)?;
+                check_pair(upper, &dir, work, &work_dir)?;
+                locks = vec![lock(&dir, upper)?, lock(&work_dir, work)?];
+                stack.upper = Some(Upper { dir, work: work_dir });
+            }
+            // nothing is written: one more layer to read
+            _ => stack.lowers.push(Lower::Plain(dir)),
+        }
+    }
+    for lower in &o.lowers {
+        stack.lowers.push(Lower::Plain(open("lower directory", lower)?));
+    }
+    let dialect = o.userxattr.then_some(Dialect::User);
+    let options = Options {
+        dialect,
+        // in a user namespace the kernel keeps owners that can be set; without one they cannot
+        owner_view: !me.privileged && !crate::sys::effective_capability_sys_admin(),
+        // the kernel follows redirects by default only where it trusts who wrote them
+        redirect_dir: o.redirect_dir.unwrap_or(me.privileged && !o.userxattr),
+        volatile: o.volatile,
+        ..Options::default()
+    };
+    let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
+    let facts = Facts {
+        source: o.fs_name.clone().unwrap_or_else(|| "stratafs".into()),
+        lowers: o.lowers.iter().map(absolute).collect(),
+        upper: o.upper.as_ref().map(absolute),
+        ..Facts::default()
+    };
+    Ok(Built { overlay: view(stack, options)?, facts, locks, exclusive: false })
+}
+
+/// Upper and work must be two directories of one file system, neither inside the other.
+fn check_pair(upper: &Path, u: &Dir, work: &Path, w: &Dir) -> Result<(), CliError> {
+    let stat = |d: &Dir, p: &Path| {
+        d.stat_self().map_err(|e| CliError::message(format!("{}: {e}", p.display())))
+    };
+    let (us, ws) = (stat(u, upper)?, stat(w, work)?);
+    if us.dev != ws.dev {
+        return Err(CliError::message(format!(
+            "the work directory {} is not on the file system of the upper directory {}",
+            work.display(),
+            upper.display()
+        )));
+    }
+    let real = |p: &Path| p.canonicalize().unwrap_or_else(|_| p.to_owned());
+    let (u, w) = (real(upper), real(work));
+    if u.starts_with(&w) || w.starts_with(&u) {
+        return Err(CliError::message(format!(
+            "the upper directory {} and the work directory {} must not contain each other",
+            upper.display(),
+            work.display()
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<(), CliError> {
+        check_directories(&MountOptions::parse(&[text]).unwrap())
+    }
+
+    #[test]
+    fn incomplete_stacks_are_refused_before_anything_happens() {
+        assert!(check("lowerdir=/a").is_ok());
+        assert!(check("lowerdir=/a,upperdir=/u,workdir=/w").is_ok());
+        assert!(check("lowerdir=/a,upperdir=/u,ro").is_ok());
+        for bad in ["upperdir=/u,workdir=/w", "lowerdir=/a,upperdir=/u", "lowerdir=/a,workdir=/w"] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,560 @@
+//! One short method per request: convert, serve, answer.
+
+use super::{Adapter, GENERATION, READ_BUFFER, caller, empty, fh, ino, sized, written};
+use crate::fuse::convert;
+use crate::fuse::counters::Op;
+use crate::fuse::init;
+use crate::overlay::SetAttr;
+use crate::sys::{Errno, FileType, Seek};
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        init::negotiate(config, &mut self.plan);
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = self.serve(Op::Lookup, |o| Ok(o.lookup(ino(parent), convert::name(name)?)?));
+        match found {
+            Err(e) if e.code() == Errno::NOENT.raw() && !self.plan.ttl.is_zero() => {
+                reply.entry(&self.plan.ttl, &convert::no_entry(), GENERATION);
+            }
+            found => self.entry(found, reply),
+        }
+    }
+
+    fn forget(&self, _req: &Request, node: INodeNo, count: u64) {
+        // no answer is expected, and serve() has logged what went wrong
+        self.serve(Op::Forget, |o| {
+            o.forget(ino(node), count);
+            Ok(())
+        })
+        .unwrap_or_default();
+    }
+
+    fn getattr(&self, _req: &Request, node: INodeNo, h: Option<FileHandle>, reply: ReplyAttr) {
+        let a = self.serve(Op::GetAttr, |o| Ok(o.getattr(ino(node), h.map(fh))?));
+        self.attr(a, reply);
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        node: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        h: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let (atime, mtime) = (convert::time_set(atime), convert::time_set(mtime));
+        // With HANDLE_KILLPRIV_V2 the kernel leaves it to us. chown(2) clears for everybody,
+        // truncate(2) for all but root. A request that sets nothing is what remains of chown(2)
+        // to the same owner and of a fallocate(2) that is to clear.
+        let owner = uid.is_some() || gid.is_some();
+        let nothing =
+            !owner && mode.is_none() && size.is_none() && atime.is_none() && mtime.is_none();
+        let kill_suid = mode.is_none() && (owner || nothing || (size.is_some() && req.uid() != 0));
+        let set =
+            SetAttr { mode: mode.map(|m| m & 0o7777), uid, gid, size, atime, mtime, kill_suid };
+        let a = self.serve(Op::SetAttr, |o| Ok(o.setattr(ino(node), h.map(fh), &set)?));
+        self.attr(a, reply);
+    }
+
+    fn readlink(&self, _req: &Request, node: INodeNo, reply: ReplyData) {
+        match self.serve(Op::ReadLink, |o| Ok(o.readlink(ino(node))?)) {
+            Ok(target) => reply.data(&target),
+            Err(e) => reply.error(e),
+        }
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let a = self.serve(Op::MkNod, |o| {
+            // mknod(2): no type means a regular file
+            let kind = match mode & 0o170_000 {
+                0 => FileType::File,
+                _ => FileType::from_mode(mode).ok_or(Errno::INVAL)?,
+            };
+            let rdev = convert::decode_dev(rdev);
+            let name = convert::name(name)?;
+            Ok(o.mknod(caller(req), ino(parent), name, kind, mode & 0o7777, umask, rdev)?)
+        });
+        self.entry(a, reply);
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let a = self.serve(Op::MkDir, |o| {
+            Ok(o.mkdir(caller(req), ino(parent), convert::name(name)?, mode & 0o7777, umask)?)
+        });
+        self.entry(a, reply);
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let done = self.serve(Op::Unlink, |o| Ok(o.unlink(ino(parent), convert::name(name)?)?));
+        empty(done, reply);
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let done = self.serve(Op::RmDir, |o| Ok(o.rmdir(ino(parent), convert::name(name)?)?));
+        empty(done, reply);
+    }
+
+    fn symlink(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let target = target.as_os_str().as_bytes();
+        let a = self.serve(Op::Symlink, |o| {
+            Ok(o.symlink(caller(req), ino(parent), convert::name(name)?, target)?)
+        });
+        self.entry(a, reply);
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let done = self.serve(Op::Rename, |o| {
+            let (from, to) = (convert::name(name)?, convert::name(new_name)?);
+            let mode = convert::rename_mode(flags)?;
+            Ok(o.rename(ino(parent), from, ino(new_parent), to, mode)?)
+        });
+        empty(done, reply);
+    }
+
+    fn link(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let a = self.serve(Op::Link, |o| {
+            Ok(o.link(ino(node), ino(new_parent), convert::name(new_name)?)?)
+        });
+        self.entry(a, reply);
+    }
+
+    fn open(&self, req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if self.plan.no_open {
+            return reply.error(self.refuse(Op::Open));
+        }
+        let mode = convert::open_mode(flags.0);
+        let opened = self.serve(Op::Open, |o| {
+            if mode.truncate && req.uid() != 0 {
+                self.open_and_kill_suid(o, ino(node), mode)
+            } else {
+                Ok(o.open(ino(node), mode)?)
+            }
+        });
+        match opened {
+            Ok(h) => reply.opened(FileHandle(h.0), self.open_flags()),
+            Err(e) => reply.error(e),
+        }
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let made = self.serve(Op::Create, |o| {
+            let (name, open) = (convert::name(name)?, convert::open_mode(flags));
+            Ok(o.create(caller(req), ino(parent), name, mode & 0o7777, umask, open)?)
+        });
+        match made {
+            Ok((a, h)) => reply.created(
+                &self.plan.ttl,
+                &convert::attr(&a),
+                GENERATION,
+                FileHandle(h.0),
+                self.open_flags(),
+            ),
+            Err(e) => reply.error(e),
+        }
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        h: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        READ_BUFFER.with_borrow_mut(|buf| {
+            let size = size as usize;
+            if buf.len() < size {
+                buf.resize(size, 0);
+            }
+            let n = self.serve(Op::Read, |o| {
+                Ok(if self.plan.no_open {
+                    o.read_ino(ino(node), offset, &mut buf[..size])?
+                } else {
+                    o.read(fh(h), offset, &mut buf[..size])?
+                })
+            });
+            match n {
+                Ok(n) => reply.data(&buf[..n.min(size)]),
+                Err(e) => reply.error(e),
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        h: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let n = self.serve(Op::Write, |o| Ok(o.write(fh(h), offset, data, kill_suid)? as u64));
+        written(n, reply);
+    }
+
+    fn flush(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        h: FileHandle,
+        _owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        if self.plan.read_only {
+            return reply.error(self.refuse(Op::Flush));
+        }
+        empty(self.serve(Op::Flush, |o| Ok(o.flush(fh(h))?)), reply);
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        h: FileHandle,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        let done = self.serve(Op::Release, |o| {
+            o.release(fh(h));
+            Ok(())
+        });
+        empty(done, reply);
+    }
+
+    fn fsync(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        h: FileHandle,
+        data_only: bool,
+        reply: ReplyEmpty,
+    ) {
+        if self.plan.no_open {
+            return reply.error(self.refuse(Op::FSync));
+        }
+        empty(self.serve(Op::FSync, |o| Ok(o.fsync(fh(h), data_only)?)), reply);
+    }
+
+    fn opendir(&self, _req: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        if self.plan.no_opendir {
+            return reply.error(self.refuse(Op::OpenDir));
+        }
+        self.counters.add(Op::OpenDir);
+        reply.opened(FileHandle(0), FopenFlags::empty());
+    }
+
+    fn readdir(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        _h: FileHandle,
+        cookie: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let mut taken = false;
+        let done = self.serve(Op::ReadDir, |o| {
+            Ok(o.readdir(ino(node), cookie, &mut |e| {
+                let (name, kind) = (OsStr::from_bytes(e.name), convert::kind(e.kind));
+                let full = reply.add(INodeNo(e.ino.0), e.cookie, kind, name);
+                taken |= !full;
+                !full
+            })?)
+        });
+        match done {
+            Err(e) if !taken => reply.error(e),
+            _ => reply.ok(),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        _h: FileHandle,
+        cookie: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let mut taken = false;
+        let done = self.serve(Op::ReadDirPlus, |o| {
+            Ok(o.readdir_plus(ino(node), cookie, &mut |e, a| {
+                let (name, attr) = (OsStr::from_bytes(e.name), convert::attr(a));
+                let ttl = &self.plan.ttl;
+                let full = reply.add(INodeNo(a.ino.0), e.cookie, name, ttl, &attr, GENERATION);
+                taken |= !full;
+                !full
+            })?)
+        });
+        match done {
+            // entries that were taken have been counted as looked up, so they must be sent
+            Err(e) if !taken => reply.error(e),
+            _ => reply.ok(),
+        }
+    }
+
+    fn releasedir(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        _h: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.counters.add(Op::ReleaseDir);
+        reply.ok();
+    }
+
+    fn fsyncdir(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        _h: FileHandle,
+        data_only: bool,
+        reply: ReplyEmpty,
+    ) {
+        empty(self.serve(Op::FSyncDir, |o| Ok(o.fsync_dir(ino(node), data_only)?)), reply);
+    }
+
+    fn statfs(&self, _req: &Request, _node: INodeNo, reply: ReplyStatfs) {
+        match self.serve(Op::StatFs, |o| Ok(o.statfs()?)) {
+            Ok(s) => reply.statfs(
+                s.blocks, s.bfree, s.bavail, s.files, s.ffree, s.bsize, s.namelen, s.frsize,
+            ),
+            Err(e) => reply.error(e),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        // setxattr(2): XATTR_CREATE is 1, XATTR_REPLACE is 2
+        let (create, replace) = (flags & 1 != 0, flags & 2 != 0);
+        let done = self.serve(Op::SetXattr, |o| {
+            Ok(o.set_xattr(ino(node), name.as_bytes(), value, create, replace)?)
+        });
+        empty(done, reply);
+    }
+
+    fn getxattr(&self, _req: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if !self.plan.xattrs {
+            return reply.error(self.refuse(Op::GetXattr));
+        }
+        let v = self.serve(Op::GetXattr, |o| Ok(o.get_xattr(ino(node), name.as_bytes())?));
+        sized(v, size, reply);
+    }
+
+    fn listxattr(&self, _req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+        if !self.plan.xattrs {
+            return reply.error(self.refuse(Op::ListXattr));
+        }
+        sized(self.serve(Op::ListXattr, |o| Ok(o.list_xattr(ino(node))?)), size, reply);
+    }
+
+    fn removexattr(&self, _req: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let done = self.serve(Op::RemoveXattr, |o| Ok(o.remove_xattr(ino(node), name.as_bytes())?));
+        empty(done, reply);
+    }
+
+    /// Comes only in a private mount, whose user may do what root may: all but execute a file
+    /// that nobody may execute.
+    fn access(&self, _req: &Request, node: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let done = self.serve(Op::Access, |o| {
+            if mask.contains(AccessFlags::X_OK) {
+                let a = o.getattr(ino(node), None)?;
+                if a.kind == FileType::File && a.mode & 0o111 == 0 {
+                    return Err(Errno::ACCESS.into());
+                }
+            }
+            Ok(())
+        });
+        empty(done, reply);
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        h: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let mode = mode.cast_unsigned();
+        empty(self.serve(Op::Fallocate, |o| Ok(o.fallocate(fh(h), mode, offset, length)?)), reply);
+    }
+
+    fn lseek(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        h: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let found = self.serve(Op::Seek, |o| {
+            // lseek(2): SEEK_DATA is 3, SEEK_HOLE is 4; the kernel does the others itself
+            let what = match whence {
+                3 => Seek::Data,
+                4 => Seek::Hole,
+                _ => return Err(Errno::INVAL.into()),
+            };
+            let offset = u64::try_from(offset).map_err(|_| Errno::NXIO)?;
+            if !self.plan.no_open {
+                return Ok(o.seek(fh(h), what, offset)?);
+            }
+            let h = o.open(ino(node), convert::open_mode(0))?;
+            let found = o.seek(h, what, offset);
+            o.release(h);
+            Ok(found?)
+        });
+        match found.map(i64::try_from) {
+            Ok(Ok(pos)) => reply.offset(pos),
+            Ok(Err(_)) => reply.error(fuser::Errno::EOVERFLOW),
+            Err(e) => reply.error(e),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        _in: INodeNo,
+        h_in: FileHandle,
+        offset_in: u64,
+        _out: INodeNo,
+        h_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // the answer has 32 bits; a short count makes the caller ask again
+        let len = len.min(1 << 30);
+        let n = self.serve(Op::CopyFileRange, |o| {
+            Ok(o.copy_file_range(fh(h_in), offset_in, fh(h_out), offset_out, len)?)
+        });
+        written(n, reply);
+    }
+
+    fn bmap(&self, _req: &Request, _node: INodeNo, _block: u32, _idx: u64, reply: ReplyBmap) {
+        reply.error(self.refuse(Op::Other));
+    }
+
+    fn ioctl(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        _h: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        self.counters.add(Op::Other);
+        reply.error(fuser::Errno::ENOTTY);
+    }
+
+    fn poll(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        _h: FileHandle,
+        _notifier: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        reply.error(self.refuse(Op::Other));
+    }
+}

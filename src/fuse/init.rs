@@ -1,0 +1,88 @@
+//! What is asked of the kernel when the connection begins.
+
+use super::options::Plan;
+use fuser::{InitFlags, KernelConfig};
+
+/// The largest write in one request. More is cut by the kernel (`fs.fuse.max_pages_limit`).
+pub(super) const MAX_WRITE: u32 = 1 << 20;
+const MAX_BACKGROUND: u16 = 64;
+
+/// Returns the capabilities that `plan` wants. Never one whose duty we do not fulfil.
+fn wanted(plan: &Plan) -> InitFlags {
+    let mut f = InitFlags::FUSE_PARALLEL_DIROPS
+        | InitFlags::FUSE_ASYNC_DIO
+        | InitFlags::FUSE_DO_READDIRPLUS
+        | InitFlags::FUSE_READDIRPLUS_AUTO
+        | InitFlags::FUSE_ABORT_ERROR;
+    f.set(InitFlags::FUSE_CACHE_SYMLINKS, !plan.watch_content);
+    f.set(InitFlags::FUSE_AUTO_INVAL_DATA, plan.watch_content);
+    f.set(InitFlags::FUSE_NO_OPEN_SUPPORT, plan.no_open);
+    f.set(InitFlags::FUSE_NO_OPENDIR_SUPPORT, plan.no_opendir);
+    f.set(InitFlags::FUSE_POSIX_ACL, plan.acl);
+    if !plan.read_only {
+        f |= InitFlags::FUSE_HANDLE_KILLPRIV_V2
+            | InitFlags::FUSE_ATOMIC_O_TRUNC
+            | InitFlags::FUSE_DONT_MASK;
+    }
+    f
+}
+
+/// Agrees with the kernel on as much of `plan` as it offers, and takes back the rest.
+pub(super) fn negotiate(config: &mut KernelConfig, plan: &mut Plan) {
+    let offered = config.capabilities();
+    plan.no_open &= offered.contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
+    plan.no_opendir &= offered.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+    if let Err(missing) = config.add_capabilities(wanted(plan) & offered) {
+        log::warn!("the kernel took back the capabilities {missing:?}");
+    }
+    if let Err(nearest) = config.set_max_write(MAX_WRITE) {
+        log::warn!("the kernel allows writes of {nearest} bytes only");
+    }
+    if let Err(nearest) = config.set_max_background(MAX_BACKGROUND) {
+        log::warn!("the kernel allows {nearest} background requests only");
+    }
+    log::debug!("agreed with the kernel: {plan:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuse::options::{Facts, MountSettings};
+
+    fn flags(read_only: bool, immutable: bool, s: &MountSettings) -> InitFlags {
+        wanted(&Plan::new(Facts { read_only, immutable, xattrs: true }, s))
+    }
+
+    #[test]
+    fn nothing_dangerous_is_ever_asked_for() {
+        let never = InitFlags::FUSE_WRITEBACK_CACHE
+            | InitFlags::FUSE_PASSTHROUGH
+            | InitFlags::FUSE_SECURITY_CTX
+            | InitFlags::FUSE_CREATE_SUPP_GROUP
+            | InitFlags::FUSE_ALLOW_IDMAP
+            | InitFlags::FUSE_POSIX_LOCKS
+            | InitFlags::FUSE_FLOCK_LOCKS
+            | InitFlags::FUSE_EXPORT_SUPPORT;
+        for read_only in [true, false] {
+            for immutable in [true, false] {
+                let f = flags(read_only, immutable, &MountSettings::enforced("x"));
+                assert!(!f.intersects(never));
+            }
+        }
+    }
+
+    #[test]
+    fn content_is_watched_only_where_others_edit() {
+        let s = MountSettings::private("x");
+        assert!(flags(true, false, &s).contains(InitFlags::FUSE_AUTO_INVAL_DATA));
+        assert!(!flags(true, true, &s).contains(InitFlags::FUSE_AUTO_INVAL_DATA));
+    }
+
+    #[test]
+    fn a_writable_view_takes_over_suid_and_umask() {
+        let s = MountSettings::enforced("x");
+        let both = InitFlags::FUSE_HANDLE_KILLPRIV_V2 | InitFlags::FUSE_DONT_MASK;
+        assert!(flags(false, true, &s).contains(both));
+        assert!(!flags(true, true, &s).intersects(both));
+    }
+}

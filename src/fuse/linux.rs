@@ -1,0 +1,193 @@
+//! Linux: mount(2) for those who may, fusermount3 for the others.
+
+use super::error::MountError;
+use super::options::MountSettings;
+use super::{FS_TYPE, SUBTYPE};
+use crate::sys::{self, Errno};
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const DEVICE: &str = "/dev/fuse";
+const FUSERMOUNT: &str = "fusermount3";
+/// Each worker gets a descriptor of its own (FUSE_DEV_IOC_CLONE).
+pub(super) const CLONE_FD: bool = true;
+
+pub(super) fn threads(wanted: usize) -> usize {
+    wanted
+}
+
+/// Mounts at `target`, an absolute path without symlinks, and returns the connection.
+pub(super) fn mount(target: &Path, settings: &MountSettings) -> Result<OwnedFd, MountError> {
+    if sys::effective_capability_sys_admin() {
+        match mount_directly(target, settings) {
+            // a user namespace without a mount namespace of its own
+            Err(MountError::Mount(Errno::PERM)) => {}
+            done => return done,
+        }
+        return mount_by_fusermount(target, settings).map_err(|e| match e {
+            MountError::NoFusermount => MountError::Mount(Errno::PERM),
+            e => e,
+        });
+    }
+    mount_by_fusermount(target, settings)
+}
+
+fn open_device() -> Result<File, MountError> {
+    File::options().read(true).write(true).open(DEVICE).map_err(|e| MountError::Device(e.into()))
+}
+
+fn mount_directly(target: &Path, settings: &MountSettings) -> Result<OwnedFd, MountError> {
+    let point = |e: std::io::Error| MountError::MountPoint { path: target.into(), errno: e.into() };
+    let root_mode = std::fs::symlink_metadata(target).map_err(point)?.mode();
+    let device = open_device()?;
+    let me = sys::Identity::current();
+    let mut data = format!(
+        "fd={},rootmode={root_mode:o},user_id={},group_id={}",
+        device.as_raw_fd(),
+        me.uid,
+        me.gid
+    );
+    if settings.default_permissions {
+        data.push_str(",default_permissions");
+    }
+    if settings.allow_other {
+        data.push_str(",allow_other");
+    }
+    let data = CString::new(data).map_err(|_| MountError::Mount(Errno::INVAL))?;
+    sys::mount_fuse(&settings.source, target, FS_TYPE, settings.attributes, &data)
+        .map_err(MountError::Mount)?;
+    Ok(device.into())
+}
+
+/// The options as fusermount3 understands them. It adds nosuid and nodev for ordinary users.
+fn fusermount_options(settings: &MountSettings) -> OsString {
+    let a = settings.attributes;
+    let mut o = b"fsname=".to_vec();
+    for b in settings.source.as_bytes() {
+        if matches!(b, b',' | b'\\') {
+            o.push(b'\\');
+        }
+        o.push(*b);
+    }
+    o.extend_from_slice(format!(",subtype={SUBTYPE}").as_bytes());
+    let flags = [
+        (a.read_only, "ro"),
+        (a.nosuid, "nosuid"),
+        (a.nodev, "nodev"),
+        (a.noexec, "noexec"),
+        (a.noatime, "noatime"),
+        (a.sync, "sync"),
+        (a.dirsync, "dirsync"),
+        (settings.default_permissions, "default_permissions"),
+        (settings.allow_other, "allow_other"),
+    ];
+    for (_, name) in flags.iter().filter(|(set, _)| *set) {
+        o.push(b',');
+        o.extend_from_slice(name.as_bytes());
+    }
+    OsString::from_vec(o)
+}
+
+fn mount_by_fusermount(target: &Path, settings: &MountSettings) -> Result<OwnedFd, MountError> {
+    // fusermount3 would say it in fewer words
+    match open_device() {
+        Err(MountError::Device(e)) if e != Errno::ACCESS => return Err(MountError::Device(e)),
+        _ => {}
+    }
+    let (ours, theirs) = UnixStream::pair().map_err(MountError::Connection)?;
+    // its standard input is the one descriptor that it gets from us
+    let child = Command::new(FUSERMOUNT)
+        .arg("-o")
+        .arg(fusermount_options(settings))
+        .arg("--")
+        .arg(target)
+        .env("_FUSE_COMMFD", "0")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(not_started)?;
+    let received = sys::receive_fd(&ours);
+    let output = child.wait_with_output().map_err(MountError::Connection)?;
+    match received {
+        Ok(Some(fd)) if output.status.success() => Ok(fd),
+        Ok(_) => Err(refusal(&output)),
+        Err(e) => Err(MountError::Connection(e.into())),
+    }
+}
+
+fn not_started(e: std::io::Error) -> MountError {
+    match e.kind() {
+        std::io::ErrorKind::NotFound => MountError::NoFusermount,
+        _ => MountError::Fusermount(format!("{FUSERMOUNT} cannot be started: {e}")),
+    }
+}
+
+fn refusal(output: &Output) -> MountError {
+    let said = crate::name::printable(output.stderr.trim_ascii());
+    if said.contains("user_allow_other") {
+        return MountError::AllowOther;
+    }
+    if said.contains(DEVICE) && said.contains("ermission denied") {
+        return MountError::Device(Errno::ACCESS);
+    }
+    MountError::Fusermount(if said.is_empty() {
+        format!("{FUSERMOUNT} ended with {} and said nothing", output.status)
+    } else {
+        said
+    })
+}
+
+/// Unmounts the file system at `target`, an absolute path. With `lazy` it disappears at once and
+/// ends when its last user has gone.
+///
+/// # Errors
+/// [`MountError::Busy`] if somebody uses it and `lazy` is not set.
+pub fn unmount(target: &Path, lazy: bool) -> Result<(), MountError> {
+    match sys::unmount(target, lazy) {
+        Ok(()) => Ok(()),
+        Err(Errno::BUSY) => Err(MountError::Busy(target.into())),
+        Err(Errno::PERM) => unmount_by_fusermount(target, lazy),
+        Err(errno) => Err(MountError::Unmount { path: target.into(), errno }),
+    }
+}
+
+fn unmount_by_fusermount(target: &Path, lazy: bool) -> Result<(), MountError> {
+    let mut command = Command::new(FUSERMOUNT);
+    command.arg("-u");
+    if lazy {
+        command.arg("-z");
+    }
+    let output =
+        command.arg("--").arg(target).stdin(Stdio::null()).output().map_err(not_started)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    if contains(&output.stderr, "busy") {
+        return Err(MountError::Busy(target.into()));
+    }
+    Err(refusal(&output))
+}
+
+fn contains(text: &[u8], word: &str) -> bool {
+    OsStr::from_bytes(text).to_string_lossy().contains(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_in_the_source_do_not_become_options() {
+        let s = MountSettings::private("a,allow_other\\b");
+        let o = fusermount_options(&s);
+        let want = "fsname=a\\,allow_other\\\\b,subtype=stratafs,nosuid,nodev";
+        assert_eq!(o, want);
+    }
+}

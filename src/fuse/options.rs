@@ -1,0 +1,150 @@
+//! How a view is mounted, and what follows from that for the kernel's caches.
+
+use crate::sys::MountAttributes;
+use std::ffi::OsString;
+use std::time::Duration;
+
+/// How a view is to be mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountSettings {
+    /// What is mounted, as the table of mounts shows it in the place of a device.
+    pub source: OsString,
+    /// Other users may enter. Wants `default_permissions`, or they may do everything.
+    pub allow_other: bool,
+    /// The kernel checks permissions by owner and mode before it asks.
+    pub default_permissions: bool,
+    /// Flags of the mount. `read_only` is set by itself when the view has no upper.
+    pub attributes: MountAttributes,
+    /// For how long the kernel may trust names and attributes; `None` decides by who can change
+    /// the layers.
+    pub timeout: Option<Duration>,
+    /// Nobody else changes the layers while they are mounted, even those without an index.
+    pub exclusive: bool,
+    /// Number of threads that serve requests; `None` decides by the number of processors.
+    pub threads: Option<usize>,
+}
+
+impl MountSettings {
+    /// A private mount: only the user who mounts may enter, set-id bits and devices mean nothing.
+    #[must_use]
+    pub fn private(source: impl Into<OsString>) -> MountSettings {
+        MountSettings {
+            source: source.into(),
+            allow_other: false,
+            default_permissions: false,
+            attributes: MountAttributes { nosuid: true, nodev: true, ..MountAttributes::default() },
+            timeout: None,
+            exclusive: false,
+            threads: None,
+        }
+    }
+
+    /// A mount for everybody, with permissions enforced by the kernel.
+    #[must_use]
+    pub fn enforced(source: impl Into<OsString>) -> MountSettings {
+        MountSettings {
+            allow_other: true,
+            default_permissions: true,
+            ..MountSettings::private(source)
+        }
+    }
+
+    pub(super) fn thread_count(&self) -> usize {
+        let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        self.threads.unwrap_or_else(|| processors.clamp(2, 4)).max(1)
+    }
+}
+
+/// Practically for ever (136 years), and small enough for every kernel's arithmetic.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// What the view is, as far as caching depends on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    pub(super) read_only: bool,
+    pub(super) immutable: bool,
+    pub(super) xattrs: bool,
+}
+
+/// What the kernel is to be told: how long to trust, and which requests it need not send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Life of names and attributes.
+    pub(super) ttl: Duration,
+    /// A file's pages outlive its last close.
+    pub(super) keep_cache: bool,
+    /// Check for changed content by mtime and size when attributes are fetched anew.
+    pub(super) watch_content: bool,
+    /// Open is answered once for all; reads name the inode.
+    pub(super) no_open: bool,
+    /// Likewise for directories; the kernel then keeps listings.
+    pub(super) no_opendir: bool,
+    /// Some file shows an extended attribute, or may come to.
+    pub(super) xattrs: bool,
+    /// POSIX ACLs are the kernel's to enforce.
+    pub(super) acl: bool,
+    /// No upper.
+    pub(super) read_only: bool,
+}
+
+impl Plan {
+    pub(super) fn new(facts: Facts, settings: &MountSettings) -> Plan {
+        let xattrs = facts.xattrs || !facts.read_only;
+        let ttl = match (settings.timeout, facts.immutable) {
+            (Some(t), _) => t,
+            (None, true) => FOREVER,
+            // somebody may edit a plain lower: as fresh as a network file system
+            (None, false) => Duration::from_secs(1),
+        };
+        Plan {
+            ttl,
+            keep_cache: true,
+            watch_content: !facts.immutable,
+            no_open: facts.read_only && facts.immutable,
+            no_opendir: facts.immutable,
+            xattrs,
+            // implies default_permissions in the kernel, so never without it
+            acl: settings.default_permissions && xattrs,
+            read_only: facts.read_only,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(read_only: bool, immutable: bool, xattrs: bool, s: &MountSettings) -> Plan {
+        Plan::new(Facts { read_only, immutable, xattrs }, s)
+    }
+
+    #[test]
+    fn an_immutable_view_is_asked_once() {
+        let p = plan(true, true, false, &MountSettings::private("x"));
+        assert!(p.no_open && p.no_opendir && p.keep_cache && !p.watch_content && !p.xattrs);
+        assert_eq!(p.ttl, FOREVER);
+        assert!(!p.acl);
+    }
+
+    #[test]
+    fn a_writable_view_opens_files_and_has_xattrs() {
+        let p = plan(false, true, false, &MountSettings::enforced("x"));
+        assert!(!p.no_open && p.no_opendir && p.xattrs && p.acl);
+        assert_eq!(p.ttl, FOREVER);
+    }
+
+    #[test]
+    fn lowers_that_others_edit_are_looked_at_again() {
+        let mut s = MountSettings::private("x");
+        let p = plan(true, false, true, &s);
+        assert!(!p.no_open && !p.no_opendir && p.watch_content);
+        assert_eq!(p.ttl, Duration::from_secs(1));
+        s.timeout = Some(Duration::ZERO);
+        assert_eq!(plan(true, false, true, &s).ttl, Duration::ZERO);
+    }
+
+    #[test]
+    fn acls_never_bring_enforcement_into_a_private_mount() {
+        assert!(!plan(false, true, true, &MountSettings::private("x")).acl);
+    }
+}

@@ -1,0 +1,285 @@
+//! A live mount: from mount to the end.
+
+use super::adapter::Adapter;
+use super::counters::Counters;
+use super::error::MountError;
+use super::options::{Facts, MountSettings, Plan};
+use super::platform;
+use crate::overlay::Overlay;
+use crate::sys::{self, Dir, Errno, SignalSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// How long a mount that has left our table of mounts may live on in another namespace without a
+/// request and without an open file.
+const SILENCE: Duration = Duration::from_secs(10);
+/// How long users of the mount may keep a daemon that was told to end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A mounted view that is being served.
+#[derive(Debug)]
+pub struct Session {
+    background: fuser::BackgroundSession,
+    overlay: Arc<Overlay>,
+    counters: Arc<Counters>,
+    mount_point: PathBuf,
+    device: Option<String>,
+}
+
+/// Why a mount ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It was unmounted from outside.
+    Unmounted,
+    /// A signal of this number told us to unmount.
+    Signal(i32),
+    /// Gone from our namespace and unused for long, though another namespace holds a copy.
+    Abandoned,
+    /// The connection broke.
+    Broken(std::io::Error),
+}
+
+#[derive(Debug)]
+enum Event {
+    /// The connection has ended.
+    Ended(std::io::Result<()>),
+    Signal(i32),
+    /// The table of mounts shows the mount no more.
+    Gone,
+}
+
+impl Session {
+    /// Mounts `overlay` at `mount_point` and starts the threads that serve it. Requests are
+    /// answered when this returns.
+    ///
+    /// # Errors
+    /// A [`MountError`]; nothing is mounted then.
+    pub fn mount(
+        overlay: Arc<Overlay>,
+        mount_point: &Path,
+        settings: &MountSettings,
+    ) -> Result<Session, MountError> {
+        let target = resolve(mount_point)?;
+        let mut settings = settings.clone();
+        settings.attributes.read_only |= overlay.read_only();
+        let facts = Facts {
+            read_only: overlay.read_only(),
+            immutable: settings.exclusive || overlay.immutable_lowers(),
+            xattrs: overlay.has_xattrs(),
+        };
+        let plan = Plan::new(facts, &settings);
+        let counters = Arc::new(Counters::default());
+        let adapter = Adapter::new(Arc::clone(&overlay), Arc::clone(&counters), plan);
+
+        let connection = platform::mount(&target, &settings)?;
+        // from here on, what fails must unmount
+        serve(adapter, connection, &settings)
+            .map(|background| {
+                let device = sys::mount_at(&target).map(|m| m.device);
+                Session { background, overlay, counters, mount_point: target.clone(), device }
+            })
+            .map_err(|e| {
+                if let Err(e) = platform::unmount(&target, true) {
+                    log::warn!("after a failed mount: {e}");
+                }
+                MountError::Connection(e)
+            })
+    }
+
+    /// Returns the mount point: absolute, symlinks resolved.
+    #[must_use]
+    pub fn mount_point(&self) -> &Path {
+        &self.mount_point
+    }
+
+    /// Returns the device number of the mount as `major:minor`, where the platform has a table.
+    #[must_use]
+    pub fn device(&self) -> Option<&str> {
+        self.device.as_deref()
+    }
+
+    /// Returns the counters of this mount's requests.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Serves until the mount ends: unmounted from outside, by a signal of `signals` (which all
+    /// threads must have blocked), or by a broken connection. Then makes everything durable.
+    ///
+    /// # Errors
+    /// What could not be made durable.
+    pub fn run(self, signals: SignalSet) -> Result<Ended, crate::overlay::Error> {
+        let Session { background, overlay, counters, mount_point, device } = self;
+        let (events, incoming) = channel();
+        spawn("join", &events, move || Event::Ended(background.join()));
+        watch_signals(signals, events.clone());
+        if let Some(device) = device.clone() {
+            spawn("mounts", &events, move || wait_until_gone(&device));
+        }
+        let detach = || detach(&mount_point, device.as_deref());
+        let ended = wait(&incoming, &counters, &detach);
+
+        for (op, n) in counters.seen() {
+            log::debug!("{n} {}", op.name());
+        }
+        overlay.sync()?;
+        Ok(ended)
+    }
+}
+
+/// Returns the mount point as the table of mounts will name it.
+fn resolve(mount_point: &Path) -> Result<PathBuf, MountError> {
+    let failed = |errno: Errno| match errno {
+        Errno::NOTCONN => MountError::DeadMount(mount_point.into()),
+        errno => MountError::MountPoint { path: mount_point.into(), errno },
+    };
+    let target = std::fs::canonicalize(mount_point).map_err(|e| failed(e.into()))?;
+    let found = std::fs::symlink_metadata(&target).map_err(|e| failed(e.into()))?;
+    if found.is_dir() { Ok(target) } else { Err(failed(Errno::NOTDIR)) }
+}
+
+fn serve(
+    adapter: Adapter,
+    connection: std::os::fd::OwnedFd,
+    settings: &MountSettings,
+) -> std::io::Result<fuser::BackgroundSession> {
+    let threads = platform::threads(settings.thread_count());
+    let mut config = fuser::Config::default();
+    config.n_threads = Some(threads);
+    config.clone_fd = platform::CLONE_FD && threads > 1;
+    // who may enter is the kernel's to decide, which knows namespaces; fuser compares bare numbers
+    let acl = fuser::SessionACL::All;
+    let notifier = adapter.notifier();
+    let session = fuser::Session::from_fd(adapter, connection, acl, config)?;
+    // set once, before the first request
+    notifier.set(session.notifier()).unwrap_or_default();
+    session.spawn()
+}
+
+/// Runs `f` in a thread and sends the event that it returns.
+fn spawn(name: &str, events: &Sender<Event>, f: impl FnOnce() -> Event + Send + 'static) {
+    let events = events.clone();
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        // the receiver has gone when the mount has ended otherwise: nobody wants to know
+        events.send(f()).unwrap_or_default();
+    });
+    if let Err(e) = started {
+        log::error!("thread {name}: {e}");
+    }
+}
+
+fn watch_signals(signals: SignalSet, events: Sender<Event>) {
+    let started = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        while let Ok(n) = sys::wait_signal(signals) {
+            if events.send(Event::Signal(n)).is_err() {
+                return;
+            }
+        }
+    });
+    if let Err(e) = started {
+        log::error!("thread signals: {e}");
+    }
+}
+
+/// Returns when no mount of this device is left in our namespace.
+fn wait_until_gone(device: &str) -> Event {
+    let gone = || !sys::mounts().iter().any(|m| m.device == device);
+    let Ok(watch) = sys::MountWatch::new() else {
+        // without a table the connection alone tells
+        loop {
+            std::thread::park();
+        }
+    };
+    loop {
+        if gone() {
+            return Event::Gone;
+        }
+        if let Err(e) = watch.wait() {
+            log::warn!("watching the table of mounts: {e}");
+            std::thread::sleep(SILENCE);
+        }
+    }
+}
+
+/// What the loop of [`wait`] waits for besides events.
+enum Phase {
+    Serving,
+    /// Told to end by this signal; until then.
+    Ending(i32, std::time::Instant),
+    /// Gone from our namespace; requests seen at the last look.
+    Lingering(u64),
+}
+
+fn wait(incoming: &Receiver<Event>, counters: &Counters, detach: &dyn Fn()) -> Ended {
+    let mut phase = Phase::Serving;
+    loop {
+        let event = match &phase {
+            Phase::Serving => incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Phase::Ending(_, until) => {
+                incoming.recv_timeout(until.saturating_duration_since(std::time::Instant::now()))
+            }
+            Phase::Lingering(_) => incoming.recv_timeout(SILENCE),
+        };
+        match (event, &phase) {
+            (Ok(Event::Ended(Ok(()))), Phase::Ending(signal, _)) => return Ended::Signal(*signal),
+            (Ok(Event::Ended(Ok(()))), _) => return Ended::Unmounted,
+            (Ok(Event::Ended(Err(e))), _) => {
+                // the threads have gone, so the mount must go too, or its users would hang
+                detach();
+                return Ended::Broken(e);
+            }
+            // the second signal, or the end of the grace: those who still use it get ENOTCONN
+            (Ok(Event::Signal(_)), Phase::Ending(signal, _)) => return Ended::Signal(*signal),
+            (Err(RecvTimeoutError::Timeout), Phase::Ending(signal, _)) => {
+                log::warn!("ended while the mount was in use");
+                return Ended::Signal(*signal);
+            }
+            (Ok(Event::Signal(signal)), _) => {
+                log::info!("signal {signal}: unmounting");
+                detach();
+                phase = Phase::Ending(signal, std::time::Instant::now() + GRACE);
+            }
+            (Ok(Event::Gone), Phase::Ending(..)) => {}
+            (Ok(Event::Gone), _) => phase = Phase::Lingering(counters.total()),
+            (Err(RecvTimeoutError::Timeout), Phase::Lingering(seen)) => {
+                let now = counters.total();
+                if now == *seen && counters.open_files() == 0 {
+                    log::warn!("unmounted here; another namespace holds an unused copy");
+                    return Ended::Abandoned;
+                }
+                phase = Phase::Lingering(now);
+            }
+            // the threads that send have gone: nothing more can happen
+            (Err(_), _) => return Ended::Broken(std::io::Error::other("no thread is left")),
+        }
+    }
+}
+
+/// Unmounts in good order if nobody uses it, else so that it ends with its last user.
+fn detach(mount_point: &Path, device: Option<&str>) {
+    // the path may name another mount by now
+    if device.is_some() && sys::mount_at(mount_point).map(|m| m.device).as_deref() != device {
+        return;
+    }
+    let done = match platform::unmount(mount_point, false) {
+        Err(MountError::Busy(_)) => platform::unmount(mount_point, true),
+        done => done,
+    };
+    match done {
+        Ok(()) => {}
+        // somebody was faster
+        Err(MountError::Unmount { errno: Errno::INVAL, .. }) => {}
+        Err(e) => log::error!("{e}"),
+    }
+}
+
+/// Leaves the caller's working directory, so that the daemon keeps no file system busy.
+///
+/// # Errors
+/// The system's, if `/` cannot be entered.
+pub fn leave_working_directory() -> sys::Result<()> {
+    Dir::open("/")?.enter()
+}

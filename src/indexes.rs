@@ -1,0 +1,133 @@
+//! The indexes of a chain of layers, rebuilt where they are missing or damaged.
+//!
+//! An index lies beside its layer's entry in layerdb. If this user may not write there, or the
+//! store is another program's, a new one is kept in a cache directory that the caller names.
+
+use crate::id::ChainId;
+use crate::index::{self, INDEX_NAME, Index, IndexError, ScanOptions};
+use crate::name::printable;
+use crate::store::{Layer, Store, StoreError};
+use crate::sys::{Dir, Errno, OpenFlags};
+use crate::unpack::{self, Limits, SPLIT_NAME, UnpackError};
+use std::sync::Arc;
+
+const LOCK: &[u8] = b"stratafs.lock";
+
+/// Why the indexes of a chain cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexesError {
+    /// The chain cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The index of one layer is missing and cannot be made.
+    #[error("layer {chain}: its index cannot be made: {source}")]
+    Rebuild {
+        /// The layer.
+        chain: ChainId,
+        /// Why.
+        source: Box<RebuildError>,
+    },
+    /// There is no place to keep it.
+    #[error(
+        "layer {0} has no index, its store cannot be written by this user, and no cache directory was given"
+    )]
+    NoPlace(ChainId),
+}
+
+/// Why an index cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// From the layer's directory.
+    #[error(transparent)]
+    Scan(#[from] IndexError),
+    /// From its tar-split.
+    #[error(transparent)]
+    Split(#[from] UnpackError),
+    /// The layer's directory cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Returns the indexes of the chain whose top is `top`, bottom first.
+///
+/// # Errors
+/// A layer is missing or damaged, or an index can neither be read nor made.
+pub fn load(
+    store: &Store,
+    top: &ChainId,
+    cache: Option<&Dir>,
+) -> Result<Vec<Arc<Index>>, IndexesError> {
+    let mut out: Vec<Arc<Index>> = Vec::new();
+    for layer in store.chain(top)? {
+        let index = one(store, &layer, &out, cache)?;
+        out.push(Arc::new(index));
+    }
+    Ok(out)
+}
+
+fn one(
+    store: &Store,
+    layer: &Layer,
+    below: &[Arc<Index>],
+    cache: Option<&Dir>,
+) -> Result<Index, IndexesError> {
+    let beside = store.layer_dir(&layer.chain)?;
+    match Index::open(&beside, INDEX_NAME) {
+        Ok(index) => return Ok(index),
+        Err(e) => log::debug!("layer {}: {e}", layer.chain),
+    }
+    // another directory under the same ChainID has another cache id
+    let cached = format!("{}-{}.index", layer.chain.hex(), layer.cache);
+    if let Some(dir) = cache
+        && let Ok(index) = Index::open(dir, cached.as_bytes())
+    {
+        return Ok(index);
+    }
+    let failed = |source| IndexesError::Rebuild { chain: layer.chain, source: Box::new(source) };
+    if is_ours(store) {
+        match rebuild(store, layer, below, &beside, INDEX_NAME) {
+            Ok(index) => return Ok(index),
+            Err(e) if !is_denied(&e) => return Err(failed(e)),
+            Err(e) => log::debug!("layer {}: {e}", layer.chain),
+        }
+    }
+    let dir = cache.ok_or(IndexesError::NoPlace(layer.chain))?;
+    rebuild(store, layer, below, dir, cached.as_bytes()).map_err(failed)
+}
+
+fn rebuild(
+    store: &Store,
+    layer: &Layer,
+    below: &[Arc<Index>],
+    to: &Dir,
+    name: &[u8],
+) -> Result<Index, RebuildError> {
+    log::info!("layer {}: making its index {}", layer.chain, printable(name));
+    let diff = store.diff_dir(&layer.cache)?;
+    // of an ordinary user's layer the true owners and devices are in its tar-split
+    let owner = diff.stat_self().map_err(|e| IndexError::Scan(b".".to_vec(), e))?.uid;
+    let split = match owner {
+        0 => Err(Errno::NOENT),
+        _ => store.layer_dir(&layer.chain)?.open_file(SPLIT_NAME, OpenFlags::READ, 0),
+    };
+    let builder = match split {
+        Ok(file) => {
+            let top_first: Vec<&Index> = below.iter().rev().map(Arc::as_ref).collect();
+            let mut reader = std::io::BufReader::new(file.into_std());
+            unpack::rebuild_index(&mut reader, &top_first, &Limits::default())?
+        }
+        // layers come from images, and no image has a say in where names lead
+        Err(_) => index::scan(&diff, ScanOptions { override_stat: owner != 0, redirects: false })?,
+    };
+    builder.finish(to, name)?;
+    Ok(Index::open(to, name)?)
+}
+
+/// Returns whether this program has written to the store.
+fn is_ours(store: &Store) -> bool {
+    Dir::open(store.root()).is_ok_and(|root| root.stat(LOCK).is_ok())
+}
+
+fn is_denied(e: &RebuildError) -> bool {
+    matches!(e, RebuildError::Scan(IndexError::Write(_, Errno::ACCESS | Errno::PERM | Errno::ROFS)))
+}

@@ -1,0 +1,203 @@
+//! Attributes: from the index, a lower file or the upper, with what could not be set on disk.
+
+use super::error::{Doing as _, Result};
+use super::inode::{Backing, DirInode, FileInode, FileState, Object};
+use super::lower::{At, Meta};
+use super::types::{Attr, Fh, Ino};
+use super::{Error, Overlay};
+use crate::marker::{OVERRIDE_XATTR, OverrideStat};
+use crate::sys::{Dir, FileType, Node, Stat};
+use std::sync::Arc;
+
+impl Overlay {
+    /// Returns a file's attributes; with a handle, of the file that it has open.
+    ///
+    /// # Errors
+    /// `ESTALE` for a number that stands for nothing.
+    pub fn getattr(&self, ino: Ino, fh: Option<Fh>) -> Result<Attr> {
+        if let Some(handle) = fh.and_then(|fh| self.handles.get(fh)) {
+            return match handle.inode() {
+                Some(f) => self.file_attr(f),
+                None => self.attr_of(&self.object(ino)?),
+            };
+        }
+        self.attr_of(&self.object(ino)?)
+    }
+
+    /// Returns an object's attributes.
+    pub(super) fn attr_of(&self, object: &Object) -> Result<Attr> {
+        match object {
+            Object::Dir(d) => self.dir_attr(d),
+            Object::File(f) => self.file_attr(f),
+            Object::Pure(ino, at) => Ok(lower_attr(*ino, &self.lower(*at)?.meta(at.node)?)),
+        }
+    }
+
+    fn dir_attr(&self, dir: &DirInode) -> Result<Attr> {
+        let mut attr = if dir.in_upper() {
+            let handle = self.upper_dir(dir)?;
+            let stat = handle.stat_self().upper("look at a directory")?;
+            self.shown(dir.ino, &stat, self.dir_override(dir, &handle)?)
+        } else {
+            let at = dir.lowers.first().ok_or(Error::Stale)?;
+            lower_attr(dir.ino, &self.lower(*at)?.meta(at.node)?)
+        };
+        if dir.is_removed() {
+            attr.nlink = 0;
+        } else if dir.lowers.len() + usize::from(dir.in_upper()) > 1 {
+            // as the kernel's overlayfs: the count of a merged directory is not known
+            attr.nlink = 1;
+        }
+        Ok(attr)
+    }
+
+    pub(super) fn file_attr(&self, file: &FileInode) -> Result<Attr> {
+        // the state may change between reading it and asking the disk: then ask again
+        for _ in 0..8 {
+            let state = file.state.read().clone();
+            match self.file_attr_in(file, &state) {
+                Err(e) if e.errno() == crate::sys::Errno::NOENT && self.moved(file, &state) => {}
+                r => return r,
+            }
+        }
+        Err(Error::Stale)
+    }
+
+    fn moved(&self, file: &FileInode, seen: &FileState) -> bool {
+        let now = file.state.read();
+        now.upper_names != seen.upper_names || now.orphan.is_some() != seen.orphan.is_some()
+    }
+
+    fn file_attr_in(&self, file: &FileInode, state: &FileState) -> Result<Attr> {
+        match state.backing {
+            Backing::Lower(at) => {
+                let mut attr = lower_attr(file.ino, &self.lower(at)?.meta(at.node)?);
+                attr.nlink = attr.nlink.saturating_sub(state.removed_names);
+                Ok(attr)
+            }
+            Backing::Upper => {
+                let stat = self.upper_stat(state)?;
+                let recorded = self.file_override(file, state, &stat)?;
+                let mut attr = self.shown(file.ino, &stat, recorded);
+                attr.nlink = match state.orphan {
+                    Some(_) => 0,
+                    None => attr.nlink + state.uncopied_names.max(state.lower_names.len() as u32),
+                };
+                Ok(attr)
+            }
+        }
+    }
+
+    /// Returns the upper's attributes of a file.
+    pub(super) fn upper_stat(&self, state: &FileState) -> Result<Stat> {
+        if let Some(node) = &state.orphan {
+            return node.stat().upper("look at a removed file");
+        }
+        let place = state.upper_names.first().ok_or(Error::Stale)?;
+        let dir = self.upper_dir(&*self.dir(place.parent)?)?;
+        dir.stat(&place.name).upper("look at a file")
+    }
+
+    /// Returns a handle on the upper's copy of a file.
+    pub(super) fn upper_node(&self, file: &FileInode) -> Result<Arc<Node>> {
+        let state = file.state.read().clone();
+        if let Some(node) = state.orphan {
+            return Ok(node);
+        }
+        let place = state.upper_names.first().ok_or(Error::Stale)?;
+        let dir = self.upper_dir(&*self.dir(place.parent)?)?;
+        Ok(Arc::new(dir.node(&place.name).upper("open a file")?))
+    }
+
+    /// Returns what is recorded about a file of the upper that its file system cannot hold.
+    pub(super) fn file_override(
+        &self,
+        file: &FileInode,
+        state: &FileState,
+        stat: &Stat,
+    ) -> Result<Option<OverrideStat>> {
+        if !self.options.owner_view || stat.file_type() != FileType::File {
+            return Ok(None);
+        }
+        if let Some(known) = state.overridden {
+            return Ok(known);
+        }
+        let value = self.upper_node(file)?.get_xattr(OVERRIDE_XATTR);
+        let found =
+            value.upper("read the recorded attributes")?.and_then(|v| OverrideStat::parse(&v));
+        file.state.write().overridden = Some(found);
+        Ok(found)
+    }
+
+    pub(super) fn dir_override(
+        &self,
+        dir: &DirInode,
+        handle: &Dir,
+    ) -> Result<Option<OverrideStat>> {
+        if !self.options.owner_view {
+            return Ok(None);
+        }
+        if let Some(known) = *dir.overridden.read() {
+            return Ok(known);
+        }
+        let node = handle.as_node().upper("open a directory")?;
+        let value = node.get_xattr(OVERRIDE_XATTR).upper("read the recorded attributes")?;
+        let found = value.and_then(|v| OverrideStat::parse(&v));
+        *dir.overridden.write() = Some(found);
+        Ok(found)
+    }
+
+    /// Returns the attributes to show for a file of the upper.
+    fn shown(&self, ino: Ino, stat: &Stat, recorded: Option<OverrideStat>) -> Attr {
+        let mut attr = Attr {
+            ino,
+            kind: stat.file_type(),
+            mode: stat.permissions(),
+            nlink: stat.nlink,
+            uid: stat.uid,
+            gid: stat.gid,
+            rdev: stat.rdev,
+            size: stat.size,
+            blocks: stat.blocks,
+            blksize: stat.blksize,
+            atime: stat.atime,
+            mtime: stat.mtime,
+            ctime: stat.ctime,
+        };
+        if let Some(o) = recorded {
+            (attr.uid, attr.gid, attr.mode) = (o.uid, o.gid, o.mode);
+            if let Some(kind) = o.kind {
+                attr.kind = kind;
+                attr.rdev = o.rdev;
+                // a stand-in's content is the target, or nothing
+                if !matches!(kind, FileType::File | FileType::Dir | FileType::Symlink) {
+                    (attr.size, attr.blocks) = (0, 0);
+                }
+            }
+        }
+        attr
+    }
+
+    /// Returns the kind of a lower node.
+    pub(super) fn lower_kind(&self, at: At) -> Result<FileType> {
+        self.lower(at)?.kind(at.node).file_type().ok_or(Error::Stale)
+    }
+}
+
+fn lower_attr(ino: Ino, m: &Meta) -> Attr {
+    Attr {
+        ino,
+        kind: m.kind,
+        mode: m.mode,
+        nlink: m.nlink,
+        uid: m.uid,
+        gid: m.gid,
+        rdev: m.rdev,
+        size: m.size,
+        blocks: m.blocks,
+        blksize: m.blksize,
+        atime: m.atime,
+        mtime: m.mtime,
+        ctime: m.ctime,
+    }
+}

@@ -1,0 +1,296 @@
+//! Copy-up: bringing a file or directory of the lowers into the upper, unchanged.
+//!
+//! First a plan, which only reads; then its run: the copy is staged in the work directory and
+//! appears under its name by one rename. A failure or crash at any point leaves the lower file
+//! visible, or the whole copy. Names of one file in a lower layer stay names of one file.
+
+use super::error::{Doing as _, Error, Result};
+use super::inode::{Backing, DirInode, FileInode, Place};
+use super::listing::Found;
+use super::lower::{At, Meta};
+use super::make::Spec;
+use super::types::Ino;
+use super::upper::Staged;
+use super::{Overlay, ino};
+use crate::resolve::LayerRef;
+use crate::sys::{Dir, FileType, RenameFlags, copy_data};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// How much of a file's data the copy needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Data {
+    /// All of it.
+    All,
+    /// None: the caller is about to cut the file to length zero.
+    Nothing,
+}
+
+/// What a copy-up will do, decided before anything is changed.
+struct Plan {
+    at: At,
+    meta: Meta,
+    target: Vec<u8>,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// How many bytes are copied.
+    bytes: u64,
+    /// The names that the copy gets, the first by the rename.
+    names: Vec<Place>,
+}
+
+impl Overlay {
+    /// Brings a file into the upper, if it is not there yet.
+    pub(super) fn copy_up(&self, file: &Arc<FileInode>, data: Data) -> Result<()> {
+        self.writable()?;
+        if file.in_upper() {
+            return Ok(());
+        }
+        let _one_at_a_time = file.copy_up.lock();
+        let Some(at) = file.state.read().lower() else { return Ok(()) };
+        let plan = self.plan(file, at, data)?;
+        self.run(file, &plan)
+    }
+
+    fn plan(&self, file: &FileInode, at: At, data: Data) -> Result<Plan> {
+        let layer = self.lower(at)?;
+        let meta = layer.meta(at.node)?;
+        let target =
+            if meta.kind == FileType::Symlink { layer.readlink(at.node)? } else { Vec::new() };
+        let bytes = match (meta.kind, data) {
+            (FileType::File, Data::All) => meta.size,
+            _ => 0,
+        };
+        let known = file.state.read().lower_names.clone();
+        let names =
+            if ino::decode(file.ino).is_some() { self.names_of(file.ino, at)? } else { known };
+        Ok(Plan { at, meta, target, xattrs: layer.xattrs(at.node)?, bytes, names })
+    }
+
+    fn run(&self, file: &Arc<FileInode>, plan: &Plan) -> Result<()> {
+        let upper = self.writable()?;
+        let spec = Spec {
+            kind: plan.meta.kind,
+            mode: plan.meta.mode,
+            uid: plan.meta.uid,
+            gid: plan.meta.gid,
+            rdev: plan.meta.rdev,
+            target: &plan.target,
+            xattrs: plan.xattrs.clone(),
+        };
+        self.pass("copy-up:stage")?;
+        let staged = upper.staged();
+        let content = self.make_bare(&upper.stage, &staged.name, &spec)?;
+        if let Some(to) = content.filter(|_| plan.bytes > 0) {
+            self.pass("copy-up:data")?;
+            let from = self.lower(plan.at)?.open(plan.at.node)?;
+            let how = copy_data(&from, &to, plan.bytes).upper("copy a file's data")?;
+            log::trace!("copied up {} bytes: {how:?}", plan.bytes);
+            // as the kernel's overlayfs: after a power loss the name must not lead to less data
+            if !upper.volatile {
+                to.sync(true).upper("sync a copied file")?;
+            }
+        }
+        self.pass("copy-up:metadata")?;
+        let node = upper.stage.node(&staged.name).upper("open a staged file")?;
+        self.dress(&node, &spec)?;
+        self.mark_origin(&node, file.ino, plan.at);
+        self.set_times(&node, plan.meta.atime, plan.meta.mtime)?;
+        let real = node.stat().upper("look at a staged file")?.ino;
+        self.pass("copy-up:commit")?;
+        let mut staged = Some(staged);
+        // should giving it the other names fail, they still are names of this file
+        {
+            let mut state = file.state.write();
+            state.uncopied_names = plan.meta.nlink.saturating_sub(state.removed_names);
+            plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
+        }
+        for place in &plan.names {
+            if self.commit_name(file, place, &mut staged, real)? && staged.is_none() {
+                self.pass("copy-up:committed")?;
+            }
+        }
+        if staged.is_some() {
+            // no name is left: whoever holds the file gets a copy without one
+            let mut state = file.state.write();
+            state.lower_names.clear();
+            state.uncopied_names = 0;
+            state.orphan = Some(Arc::new(node));
+            state.backing = Backing::Upper;
+            state.real = real;
+        }
+        Ok(())
+    }
+
+    /// Gives the copy one of its names, if the view still shows the file there.
+    fn commit_name(
+        &self,
+        file: &FileInode,
+        place: &Place,
+        staged: &mut Option<Staged<'_>>,
+        real: u64,
+    ) -> Result<bool> {
+        let parent = self.dir(place.parent)?;
+        self.ensure_upper(&parent)?;
+        let _tree = self.tree.read();
+        let _names = parent.names.lock();
+        let shown = self.listing(&parent)?.find(&self.lowers, &place.name);
+        let same = match shown {
+            Some(Found::Base(e)) => self.lower(e.at)?.ino(e.at.node) == file.ino,
+            _ => false,
+        };
+        if !same {
+            return Ok(false);
+        }
+        let dir = self.upper_dir(&parent)?;
+        self.mark_impure(&parent, &dir)?;
+        self.keeping_times(&dir, || match staged.take() {
+            Some(s) => {
+                s.commit(&dir, &place.name, RenameFlags::NoReplace).upper("put a copy in place")
+            }
+            None => {
+                let node = self.upper_node(file)?;
+                node.link_to(&dir, &place.name).upper("link a copy's other name")
+            }
+        })?;
+        let mut state = file.state.write();
+        state.backing = Backing::Upper;
+        state.real = real;
+        state.uncopied_names = state.uncopied_names.saturating_sub(1);
+        state.add_upper_name(place.clone());
+        Ok(true)
+    }
+
+    /// Returns the names under which the view shows a file of an indexed layer.
+    pub(super) fn names_of(&self, number: Ino, at: At) -> Result<Vec<Place>> {
+        let layer = self.lower(at)?;
+        let mut out = Vec::new();
+        for node in layer.links(at.node) {
+            let part = At { layer: at.layer, node: layer.parent(node) };
+            let name: Arc<[u8]> = layer.with_name(node, |n| Arc::from(n));
+            let Some(dir) = self.dir_of_part(part)? else { continue };
+            let shown = self.listing(&dir)?.find(&self.lowers, &name);
+            if let Some(Found::Base(e)) = shown
+                && self.lower(e.at)?.ino(e.at.node) == number
+            {
+                out.push(Place { parent: dir.ino, name });
+            }
+        }
+        Ok(out)
+    }
+
+    /// Returns the directory of the view that a lower directory is part of, if it is in sight.
+    fn dir_of_part(&self, part: At) -> Result<Option<Arc<DirInode>>> {
+        if let Some(ino) = self.part_of.read().get(&part).copied() {
+            return self.dir(ino).map(|d| Some(d).filter(|d| !d.is_removed()));
+        }
+        // never looked at: it is where its layer has it, unless something above hides it
+        let mut dir = self.dir(Ino::ROOT)?;
+        for name in self.lower(part)?.path(part.node) {
+            dir = match self.find(&dir, &name).and_then(super::inode::Object::dir) {
+                Ok(d) => d,
+                Err(Error::NotFound | Error::NotDirectory) => return Ok(None),
+                Err(e) => return Err(e),
+            };
+        }
+        Ok(Some(dir).filter(|d| d.lowers.contains(&part)))
+    }
+
+    /// Brings a directory (not what is in it) into the upper, with all that lead to it.
+    pub(super) fn ensure_upper(&self, dir: &Arc<DirInode>) -> Result<()> {
+        let upper = self.writable()?;
+        if dir.in_upper() {
+            return Ok(());
+        }
+        let _one_at_a_time = dir.copy_up.lock();
+        loop {
+            if dir.in_upper() {
+                return Ok(());
+            }
+            if dir.is_removed() {
+                return Err(Error::NotFound);
+            }
+            let place = dir.place.read().clone();
+            let parent = self.dir(place.parent)?;
+            self.ensure_upper(&parent)?;
+            let staged = self.stage_dir(dir)?;
+            let _tree = self.tree.read();
+            let _names = parent.names.lock();
+            // moved or removed since: its place is another one now
+            if *dir.place.read() != place || dir.is_removed() {
+                continue;
+            }
+            self.pass("copy-up:commit")?;
+            let handle = self.upper_dir(&parent)?;
+            self.keeping_times(&handle, || {
+                let how = RenameFlags::NoReplace;
+                staged.commit(&handle, &place.name, how).upper("put a copied directory in place")
+            })?;
+            upper.uncache(dir.ino);
+            dir.in_upper.store(true, Ordering::Release);
+            return self.pass("copy-up:committed");
+        }
+    }
+
+    fn stage_dir(&self, dir: &DirInode) -> Result<Staged<'_>> {
+        let upper = self.writable()?;
+        let at = *dir.lowers.first().ok_or(Error::Stale)?;
+        let layer = self.lower(at)?;
+        let meta = layer.meta(at.node)?;
+        let spec = Spec {
+            kind: FileType::Dir,
+            mode: meta.mode,
+            uid: meta.uid,
+            gid: meta.gid,
+            rdev: 0,
+            target: b"",
+            xattrs: layer.xattrs(at.node)?,
+        };
+        self.pass("copy-up:stage")?;
+        let staged = upper.staged();
+        self.make_bare(&upper.stage, &staged.name, &spec)?;
+        self.pass("copy-up:metadata")?;
+        let node = upper.stage.node(&staged.name).upper("open a staged directory")?;
+        self.dress(&node, &spec)?;
+        self.set_times(&node, meta.atime, meta.mtime)?;
+        Ok(staged)
+    }
+
+    /// Marks a directory of the upper as holding entries whose numbers are those of lower files.
+    pub(super) fn mark_impure(&self, dir: &DirInode, handle: &Dir) -> Result<()> {
+        if dir.impure.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let node = handle.as_node().upper("open a directory")?;
+        node.set_xattr(self.dialect.impure(), b"y", false, false)
+            .upper("mark a directory impure")?;
+        dir.impure.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes into a copy which number it has: only a hint, so that a file that cannot carry it
+    /// (a symlink of an ordinary user) gets another number at the next mount.
+    fn mark_origin(&self, node: &crate::sys::Node, number: Ino, at: At) {
+        let value = self.encode_origin(number, at);
+        if let Err(e) = node.set_xattr(self.dialect.origin(), &value, false, false) {
+            log::debug!("{:?} keeps no origin: {e}", LayerRef::Upper);
+        }
+    }
+
+    fn encode_origin(&self, number: Ino, at: At) -> Vec<u8> {
+        let print =
+            self.lowers.get(at.layer.0 as usize).map_or(0, super::lower::LowerLayer::fingerprint);
+        [number.0.to_le_bytes(), u64::from(at.layer.0).to_le_bytes(), print.to_le_bytes()].concat()
+    }
+
+    /// Returns the number that an origin names, if its layer is still part of this stack.
+    pub(super) fn decode_origin(&self, value: &[u8]) -> Option<Ino> {
+        let word = |i: usize| {
+            let bytes = value.get(i * 8..i * 8 + 8)?;
+            Some(u64::from_le_bytes(bytes.try_into().ok()?))
+        };
+        let (number, layer, print) = (word(0)?, word(1)?, word(2)?);
+        let layer = self.lowers.get(usize::try_from(layer).ok()?)?;
+        (value.len() == 24 && layer.fingerprint() == print && number > Ino::ROOT.0)
+            .then_some(Ino(number))
+    }
+}

@@ -1,0 +1,304 @@
+//! Making new files, directories, symlinks and special files.
+
+use super::acl::{self, Inherited};
+use super::error::{Doing as _, Error, Result};
+use super::handle::Handle;
+use super::inode::{DirInode, FileInode, Object, Place};
+use super::listing::{Below, OwnEntry};
+use super::make::Spec;
+use super::types::{Attr, Caller, Fh, Ino, OpenMode};
+use super::{Overlay, lower};
+use crate::name::Name;
+use crate::sys::{Dir, Errno, File, FileType, OpenFlags, RenameFlags};
+use std::sync::Arc;
+
+/// What the caller asks for.
+struct Wanted<'a> {
+    caller: Caller,
+    kind: FileType,
+    mode: u32,
+    umask: u32,
+    rdev: u64,
+    target: &'a [u8],
+}
+
+impl Overlay {
+    /// Makes and opens a regular file. The umask does not apply where the parent has a default
+    /// ACL.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EROFS`, `ENOENT` in a removed directory, or what the upper's file system says.
+    pub fn create(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: Name<'_>,
+        mode: u32,
+        umask: u32,
+        open: OpenMode,
+    ) -> Result<(Attr, Fh)> {
+        let wanted = Wanted { caller, kind: FileType::File, mode, umask, rdev: 0, target: b"" };
+        let (object, content) = self.make(parent, name, &wanted)?;
+        let Object::File(inode) = &object else { return Err(Error::Stale) };
+        let file = match content {
+            Some(f) if !open.direct && !open.sync => f,
+            _ => self.open_upper(inode, open)?,
+        };
+        let attr = self.attr_of(&object)?;
+        self.inodes.count(&object);
+        let fh = self.handles.insert(Handle::new(Some(inode.clone()), file, false, open.write));
+        Ok((attr, fh))
+    }
+
+    /// Makes a regular file, fifo, socket or device.
+    ///
+    /// # Errors
+    /// `EPERM` for a character device 0:0, which is a whiteout; else as [`Overlay::create`].
+    #[allow(clippy::too_many_arguments)] // those of mknod(2), and on whose behalf
+    pub fn mknod(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: Name<'_>,
+        kind: FileType,
+        mode: u32,
+        umask: u32,
+        rdev: u64,
+    ) -> Result<Attr> {
+        match kind {
+            FileType::Char if rdev == 0 => return Err(Error::NotPermitted),
+            FileType::Dir | FileType::Symlink => return Err(Error::Invalid),
+            _ => {}
+        }
+        self.make_counted(parent, name, &Wanted { caller, kind, mode, umask, rdev, target: b"" })
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// As [`Overlay::create`].
+    pub fn mkdir(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: Name<'_>,
+        mode: u32,
+        umask: u32,
+    ) -> Result<Attr> {
+        let kind = FileType::Dir;
+        self.make_counted(parent, name, &Wanted { caller, kind, mode, umask, rdev: 0, target: b"" })
+    }
+
+    /// Makes a symlink. The target is stored as it is.
+    ///
+    /// # Errors
+    /// As [`Overlay::create`].
+    pub fn symlink(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: Name<'_>,
+        target: &[u8],
+    ) -> Result<Attr> {
+        let kind = FileType::Symlink;
+        self.make_counted(
+            parent,
+            name,
+            &Wanted { caller, kind, mode: 0o777, umask: 0, rdev: 0, target },
+        )
+    }
+
+    /// Returns a symlink's target.
+    ///
+    /// # Errors
+    /// `EINVAL` for anything else.
+    pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
+        let object = self.object(ino)?;
+        if let Some(node) = self.upper_handle(&object)? {
+            let stat = node.stat().upper("look at a symlink")?;
+            return match stat.file_type() {
+                FileType::Symlink => node.readlink().upper("read a symlink"),
+                FileType::File if self.attr_of(&object)?.kind == FileType::Symlink => {
+                    let file = node.open(OpenFlags::READ).upper("open a stand-in file")?;
+                    let mut target = vec![0; 4096];
+                    let n = file.read_at(&mut target, 0).upper("read a symlink's target")?;
+                    target.truncate(n);
+                    Ok(target)
+                }
+                _ => Err(Error::Invalid),
+            };
+        }
+        let at = self.lower_part(&object)?;
+        match self.lower_kind(at)? {
+            FileType::Symlink => self.lower(at)?.readlink(at.node),
+            _ => Err(Error::Invalid),
+        }
+    }
+
+    fn make_counted(&self, parent: Ino, name: Name<'_>, wanted: &Wanted<'_>) -> Result<Attr> {
+        let (object, _) = self.make(parent, name, wanted)?;
+        let attr = self.attr_of(&object)?;
+        self.inodes.count(&object);
+        Ok(attr)
+    }
+
+    fn make(
+        &self,
+        parent: Ino,
+        name: Name<'_>,
+        wanted: &Wanted<'_>,
+    ) -> Result<(Object, Option<File>)> {
+        self.writable()?;
+        let dir = self.living_dir(parent)?;
+        Overlay::refuse_taken(self.listing(&dir)?.find(&self.lowers, name.bytes()).is_some())?;
+        self.ensure_upper(&dir)?;
+        let _tree = self.tree.read();
+        let _names = dir.names.lock();
+        if dir.is_removed() {
+            return Err(Error::NotFound);
+        }
+        let (taken, whiteout) = {
+            let listing = self.listing(&dir)?;
+            let taken = listing.find(&self.lowers, name.bytes()).is_some();
+            (taken, listing.has_whiteout(name.bytes()))
+        };
+        Overlay::refuse_taken(taken)?;
+        let handle = self.upper_dir(&dir)?;
+        let content = self.make_in(&handle, name.bytes(), wanted, whiteout)?;
+        let stat = handle.stat(name.bytes()).upper("look at a new file")?;
+        let entry = OwnEntry {
+            name: Arc::from(name.bytes()),
+            ino: self.devices.ino(stat.dev, stat.ino),
+            real: stat.ino,
+            kind: wanted.kind,
+            below: Below::Nothing,
+        };
+        let object = self.new_object(&dir, &entry)?;
+        self.listing_mut(&dir)?.put(&self.lowers, entry);
+        Ok((object, content))
+    }
+
+    /// Returns the object of a file that was just made in the upper.
+    fn new_object(&self, dir: &DirInode, entry: &OwnEntry) -> Result<Object> {
+        let place = Place { parent: dir.ino, name: entry.name.clone() };
+        if entry.kind == FileType::Dir {
+            let parts: Vec<lower::At> = Vec::new();
+            let make = || DirInode::new(entry.ino, place, parts, true);
+            return self.inodes.dir_or_insert(entry.ino, make).map(Object::Dir).ok_or(Error::Stale);
+        }
+        let make = || FileInode::upper(entry.ino, entry.real);
+        let file = self.inodes.file_or_insert(entry.ino, make).ok_or(Error::Stale)?;
+        file.state.write().add_upper_name(place);
+        Ok(Object::File(file))
+    }
+
+    /// Makes the file under its name, in one step when nothing is missing of it then; else staged.
+    fn make_in(
+        &self,
+        dir: &Dir,
+        name: &[u8],
+        wanted: &Wanted<'_>,
+        whiteout: bool,
+    ) -> Result<Option<File>> {
+        let upper = self.writable()?;
+        let parent = dir.stat_self().upper("look at a directory")?;
+        let inherited = self.default_acl(dir)?.and_then(|d| acl::inherit(&d, wanted.mode));
+        let gid = if parent.mode & 0o2000 != 0 { parent.gid } else { wanted.caller.gid };
+        let mut mode = match &inherited {
+            Some(Inherited { mode, .. }) => *mode,
+            None => wanted.mode & 0o7777 & !wanted.umask,
+        };
+        if parent.mode & 0o2000 != 0 && wanted.kind == FileType::Dir {
+            mode |= 0o2000;
+        }
+        if wanted.kind == FileType::Symlink {
+            mode = 0o777;
+        }
+        let spec = Spec {
+            kind: wanted.kind,
+            mode,
+            uid: wanted.caller.uid,
+            gid,
+            rdev: wanted.rdev,
+            target: wanted.target,
+            xattrs: Vec::new(),
+        };
+        if !whiteout && inherited.is_none() && self.is_plain(&spec, &parent) {
+            self.pass("create:commit")?;
+            return self.make_at_once(dir, name, &spec);
+        }
+        self.pass("create:stage")?;
+        let staged = upper.staged();
+        let content = self.make_bare(&upper.stage, &staged.name, &spec)?;
+        let node = upper.stage.node(&staged.name).upper("open a staged file")?;
+        self.dress(&node, &spec)?;
+        if let Some(i) = &inherited {
+            self.set_acls(&node, dir, i, wanted.kind)?;
+        }
+        if whiteout && wanted.kind == FileType::Dir {
+            node.set_xattr(self.dialect.opaque(), b"y", false, false)
+                .upper("mark a directory opaque")?;
+        }
+        self.pass("create:commit")?;
+        let how = match (whiteout, wanted.kind) {
+            (true, FileType::Dir) => RenameFlags::Exchange,
+            (true, _) => RenameFlags::Replace,
+            (false, _) => RenameFlags::NoReplace,
+        };
+        staged.commit(dir, name, how).upper("put a new file in place")?;
+        Ok(content)
+    }
+
+    /// Returns whether the file system gives the file all its attributes as it makes it.
+    fn is_plain(&self, spec: &Spec<'_>, parent: &crate::sys::Stat) -> bool {
+        let native_gid = if parent.mode & 0o2000 != 0 { parent.gid } else { self.identity.gid };
+        let special = !matches!(spec.kind, FileType::File | FileType::Dir | FileType::Symlink);
+        spec.uid == self.identity.uid
+            && spec.gid == native_gid
+            && (spec.kind == FileType::Symlink || self.disk_mode(spec.kind, spec.mode) == spec.mode)
+            && !(self.options.owner_view && special)
+    }
+
+    fn make_at_once(&self, dir: &Dir, name: &[u8], spec: &Spec<'_>) -> Result<Option<File>> {
+        match spec.kind {
+            FileType::File => {
+                let file = dir.open_file(name, OpenFlags::CREATE_NEW, spec.mode);
+                return file.upper("make a file").map(Some);
+            }
+            // the kernel gives a new directory its parent's setgid bit by itself
+            FileType::Dir => dir.mkdir(name, spec.mode).upper("make a directory")?,
+            FileType::Symlink => dir.symlink(spec.target, name).upper("make a symlink")?,
+            kind => dir.mknod(name, kind, spec.mode, spec.rdev).upper("make a special file")?,
+        }
+        Ok(None)
+    }
+
+    fn default_acl(&self, dir: &Dir) -> Result<Option<Vec<u8>>> {
+        let node = dir.as_node().upper("open a directory")?;
+        match node.get_xattr(acl::DEFAULT) {
+            Err(Errno::OPNOTSUPP | Errno::PERM) => Ok(None),
+            r => r.upper("read a directory's default ACL"),
+        }
+    }
+
+    fn set_acls(
+        &self,
+        node: &crate::sys::Node,
+        parent: &Dir,
+        inherited: &Inherited,
+        kind: FileType,
+    ) -> Result<()> {
+        if kind == FileType::Symlink {
+            return Ok(());
+        }
+        if let Some(access) = &inherited.access {
+            node.set_xattr(acl::ACCESS, access, false, false).upper("set an inherited ACL")?;
+        }
+        if kind == FileType::Dir
+            && let Some(default) = self.default_acl(parent)?
+        {
+            node.set_xattr(acl::DEFAULT, &default, false, false).upper("set a default ACL")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,43 @@
+//! Named points between the steps of a change at which a test can make it fail or look.
+
+use super::error::{Error, Result};
+use crate::resolve::LayerRef;
+use crate::sys::Errno;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+
+/// Points of a copy-up, in the order in which it passes them.
+pub const COPY_UP: &[&str] =
+    &["copy-up:stage", "copy-up:data", "copy-up:metadata", "copy-up:commit", "copy-up:committed"];
+/// Points of a removal.
+pub const REMOVE: &[&str] = &["remove:commit", "remove:whiteout", "remove:committed"];
+/// Points of a rename.
+pub const RENAME: &[&str] = &["rename:redirect", "rename:commit", "rename:committed"];
+/// Points of a creation.
+pub const CREATE: &[&str] = &["create:stage", "create:commit"];
+
+/// A set of armed points.
+#[derive(Debug, Default)]
+pub struct Failpoints {
+    armed: Mutex<HashMap<&'static str, Errno>>,
+}
+
+impl Failpoints {
+    /// Makes the next pass of `point` fail with `errno`, once.
+    pub fn arm(&self, point: &'static str, errno: Errno) {
+        self.armed.lock().insert(point, errno);
+    }
+
+    /// Returns whether `point` is still armed: nothing has passed it.
+    #[must_use]
+    pub fn is_armed(&self, point: &'static str) -> bool {
+        self.armed.lock().contains_key(point)
+    }
+
+    pub(super) fn pass(&self, point: &'static str) -> Result<()> {
+        match self.armed.lock().remove(point) {
+            None => Ok(()),
+            Some(errno) => Err(Error::Layer { layer: LayerRef::Upper, doing: point, errno }),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Open files.
+
+use super::inode::FileInode;
+use super::types::Fh;
+use crate::sys::File;
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// One open file of the view.
+#[derive(Debug)]
+pub(super) struct Handle {
+    /// `None`: an unchanged file of a read-only view.
+    inode: Option<Arc<FileInode>>,
+    file: RwLock<Arc<File>>,
+    /// Whether `file` is still the lower's.
+    lower: AtomicBool,
+    pub(super) writable: bool,
+}
+
+impl Handle {
+    pub(super) fn new(
+        inode: Option<Arc<FileInode>>,
+        file: File,
+        lower: bool,
+        writable: bool,
+    ) -> Handle {
+        if let Some(i) = &inode {
+            i.handles.fetch_add(1, Ordering::AcqRel);
+        }
+        Handle { inode, file: RwLock::new(Arc::new(file)), lower: AtomicBool::new(lower), writable }
+    }
+
+    pub(super) fn inode(&self) -> Option<&Arc<FileInode>> {
+        self.inode.as_ref()
+    }
+
+    /// Returns the open file. The lock is not held while it is used.
+    pub(super) fn file(&self) -> Arc<File> {
+        self.file.read().clone()
+    }
+
+    /// Returns whether this handle reads a lower file that was copied up since.
+    pub(super) fn outdated(&self) -> bool {
+        self.lower.load(Ordering::Acquire) && self.inode.as_ref().is_some_and(|i| i.in_upper())
+    }
+
+    /// Makes this handle read the copy in the upper.
+    pub(super) fn replace(&self, file: File) {
+        *self.file.write() = Arc::new(file);
+        self.lower.store(false, Ordering::Release);
+    }
+}
+
+/// All open files by number.
+#[derive(Debug, Default)]
+pub(super) struct HandleTable {
+    next: AtomicU64,
+    open: RwLock<HashMap<Fh, Arc<Handle>>>,
+}
+
+impl HandleTable {
+    pub(super) fn insert(&self, handle: Handle) -> Fh {
+        let fh = Fh(self.next.fetch_add(1, Ordering::Relaxed) + 1);
+        self.open.write().insert(fh, Arc::new(handle));
+        fh
+    }
+
+    pub(super) fn get(&self, fh: Fh) -> Option<Arc<Handle>> {
+        self.open.read().get(&fh).cloned()
+    }
+
+    pub(super) fn remove(&self, fh: Fh) -> Option<Arc<Handle>> {
+        self.open.write().remove(&fh)
+    }
+}

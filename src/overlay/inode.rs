@@ -1,0 +1,363 @@
+//! The objects that the engine keeps in memory, and the table that finds them by number.
+//!
+//! A file of an indexed lower layer that nobody changed needs no object: its number tells layer
+//! and node. Directories have one from their first touch; files when they are in the upper, in a
+//! plain layer, or open.
+
+use super::error::{Error, Result};
+use super::listing::Listing;
+use super::lower::At;
+use super::types::Ino;
+use crate::marker::OverrideStat;
+use crate::sys::{Dir, Node};
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Where a name is: in which directory of the view, under which name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) parent: Ino,
+    pub(super) name: Arc<[u8]>,
+}
+
+/// A directory of the view.
+#[derive(Debug)]
+pub(super) struct DirInode {
+    pub(super) ino: Ino,
+    /// The lower directories that are merged here, top first.
+    pub(super) lowers: Vec<At>,
+    pub(super) place: RwLock<Place>,
+    /// Whether the upper holds this directory.
+    pub(super) in_upper: AtomicBool,
+    /// Whether the upper's directory is marked impure already.
+    pub(super) impure: AtomicBool,
+    /// Held by whoever changes the names in this directory, over the whole change. Two are taken
+    /// in the order of their numbers.
+    pub(super) names: Mutex<()>,
+    /// Held while this directory is copied up.
+    pub(super) copy_up: Mutex<()>,
+    pub(super) listing: RwLock<Option<Listing>>,
+    /// Set when the directory was removed: its handle, if the upper held it.
+    pub(super) removed: RwLock<Option<Removed>>,
+    pub(super) overridden: RwLock<Option<Option<OverrideStat>>>,
+    pub(super) lookups: AtomicU64,
+}
+
+/// What is left of a removed directory that somebody still holds.
+#[derive(Clone, Debug)]
+pub(super) struct Removed {
+    /// The upper's directory, without a name now; `None` if only lowers had it.
+    pub(super) dir: Option<Dir>,
+}
+
+impl DirInode {
+    pub(super) fn new(ino: Ino, place: Place, lowers: Vec<At>, in_upper: bool) -> DirInode {
+        DirInode {
+            ino,
+            lowers,
+            place: RwLock::new(place),
+            in_upper: AtomicBool::new(in_upper),
+            impure: AtomicBool::new(false),
+            names: Mutex::new(()),
+            copy_up: Mutex::new(()),
+            listing: RwLock::new(None),
+            removed: RwLock::new(None),
+            overridden: RwLock::new(None),
+            lookups: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn in_upper(&self) -> bool {
+        self.in_upper.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_removed(&self) -> bool {
+        self.removed.read().is_some()
+    }
+}
+
+/// Where a file's content and attributes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backing {
+    /// In a lower layer.
+    Lower(At),
+    /// In the upper.
+    Upper,
+}
+
+/// A file (anything but a directory) of the view.
+#[derive(Debug)]
+pub(super) struct FileInode {
+    pub(super) ino: Ino,
+    pub(super) state: RwLock<FileState>,
+    /// Held over a whole copy-up, data included.
+    pub(super) copy_up: Mutex<()>,
+    pub(super) lookups: AtomicU64,
+    pub(super) handles: AtomicU64,
+}
+
+/// What changes about a file.
+#[derive(Clone, Debug)]
+pub(super) struct FileState {
+    pub(super) backing: Backing,
+    /// Names under which the upper holds the file.
+    pub(super) upper_names: Vec<Place>,
+    /// Names that only the lowers hold, as far as they were looked up.
+    pub(super) lower_names: Vec<Place>,
+    /// Names of a lower file that were removed from the view.
+    pub(super) removed_names: u32,
+    /// How many names the lower file had that the copy in the upper did not get.
+    pub(super) uncopied_names: u32,
+    /// Inode number in the upper's file system.
+    pub(super) real: u64,
+    /// The upper's file, when its last name is gone.
+    pub(super) orphan: Option<Arc<Node>>,
+    /// What the upper's override attribute says; `None`: not read yet.
+    pub(super) overridden: Option<Option<OverrideStat>>,
+}
+
+impl FileState {
+    /// Returns the lower node, while the file is not in the upper.
+    pub(super) fn lower(&self) -> Option<At> {
+        match self.backing {
+            Backing::Lower(at) => Some(at),
+            Backing::Upper => None,
+        }
+    }
+
+    pub(super) fn add_lower_name(&mut self, place: Place) {
+        if !self.lower_names.contains(&place) && !self.upper_names.contains(&place) {
+            self.lower_names.push(place);
+        }
+    }
+
+    pub(super) fn add_upper_name(&mut self, place: Place) {
+        self.lower_names.retain(|p| *p != place);
+        if !self.upper_names.contains(&place) {
+            self.upper_names.push(place);
+        }
+    }
+}
+
+impl FileInode {
+    pub(super) fn lower(ino: Ino, at: At) -> FileInode {
+        FileInode::new(ino, Backing::Lower(at), 0)
+    }
+
+    pub(super) fn upper(ino: Ino, real: u64) -> FileInode {
+        FileInode::new(ino, Backing::Upper, real)
+    }
+
+    fn new(ino: Ino, backing: Backing, real: u64) -> FileInode {
+        FileInode {
+            ino,
+            state: RwLock::new(FileState {
+                backing,
+                upper_names: Vec::new(),
+                lower_names: Vec::new(),
+                removed_names: 0,
+                uncopied_names: 0,
+                real,
+                orphan: None,
+                overridden: None,
+            }),
+            copy_up: Mutex::new(()),
+            lookups: AtomicU64::new(0),
+            handles: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn in_upper(&self) -> bool {
+        self.state.read().backing == Backing::Upper
+    }
+}
+
+/// What a number stands for.
+#[derive(Clone, Debug)]
+pub(super) enum Object {
+    /// A directory.
+    Dir(Arc<DirInode>),
+    /// A file with a state of its own.
+    File(Arc<FileInode>),
+    /// An unchanged file of an indexed layer.
+    Pure(Ino, At),
+}
+
+impl Object {
+    pub(super) fn ino(&self) -> Ino {
+        match self {
+            Object::Dir(d) => d.ino,
+            Object::File(f) => f.ino,
+            Object::Pure(ino, _) => *ino,
+        }
+    }
+
+    pub(super) fn dir(self) -> Result<Arc<DirInode>> {
+        match self {
+            Object::Dir(d) => Ok(d),
+            _ => Err(Error::NotDirectory),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Slot {
+    Dir(Arc<DirInode>),
+    File(Arc<FileInode>),
+    /// Lookups of a file without an object.
+    Counted(u64),
+}
+
+const SHARDS: usize = 32;
+
+/// All objects by number. Its locks are held for a map operation and nothing else.
+#[derive(Debug)]
+pub(super) struct InodeTable {
+    shards: Vec<RwLock<HashMap<Ino, Slot>>>,
+    /// Whether lookups of files without an object are counted, so that an object made later knows
+    /// how many the kernel holds.
+    count_pure: bool,
+}
+
+impl InodeTable {
+    pub(super) fn new(count_pure: bool) -> InodeTable {
+        InodeTable { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), count_pure }
+    }
+
+    fn shard(&self, ino: Ino) -> &RwLock<HashMap<Ino, Slot>> {
+        let mixed = ino.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 59;
+        &self.shards[mixed as usize % SHARDS]
+    }
+
+    pub(super) fn get(&self, ino: Ino) -> Option<Object> {
+        match self.shard(ino).read().get(&ino)? {
+            Slot::Dir(d) => Some(Object::Dir(d.clone())),
+            Slot::File(f) => Some(Object::File(f.clone())),
+            Slot::Counted(_) => None,
+        }
+    }
+
+    /// Returns the directory of that number, or makes it.
+    pub(super) fn dir_or_insert(
+        &self,
+        ino: Ino,
+        make: impl FnOnce() -> DirInode,
+    ) -> Option<Arc<DirInode>> {
+        let mut shard = self.shard(ino).write();
+        match shard.get(&ino) {
+            Some(Slot::Dir(d)) if !d.is_removed() => return Some(d.clone()),
+            // the number is in use for something else
+            Some(Slot::Dir(_) | Slot::File(_)) => return None,
+            Some(Slot::Counted(_)) | None => {}
+        }
+        let dir = Arc::new(make());
+        shard.insert(ino, Slot::Dir(dir.clone()));
+        Some(dir)
+    }
+
+    /// Returns the file of that number, or makes it. It takes over the lookups counted so far.
+    pub(super) fn file_or_insert(
+        &self,
+        ino: Ino,
+        make: impl FnOnce() -> FileInode,
+    ) -> Option<Arc<FileInode>> {
+        let mut shard = self.shard(ino).write();
+        let counted = match shard.get(&ino) {
+            Some(Slot::File(f)) => return Some(f.clone()),
+            Some(Slot::Dir(_)) => return None,
+            Some(Slot::Counted(n)) => *n,
+            None => 0,
+        };
+        let file = Arc::new(make());
+        file.lookups.store(counted, Ordering::Relaxed);
+        shard.insert(ino, Slot::File(file.clone()));
+        Some(file)
+    }
+
+    /// Counts a lookup that the kernel is about to be told of.
+    pub(super) fn count(&self, object: &Object) {
+        let ino = object.ino();
+        match object {
+            Object::Dir(d) => {
+                d.lookups.fetch_add(1, Ordering::Relaxed);
+            }
+            Object::File(f) => {
+                {
+                    let shard = self.shard(ino).read();
+                    if matches!(shard.get(&ino), Some(Slot::File(known)) if Arc::ptr_eq(known, f)) {
+                        f.lookups.fetch_add(1, Ordering::Relaxed);
+                        return;
+                    }
+                }
+                // forgotten between the lookup and now: it is known again
+                f.lookups.fetch_add(1, Ordering::Relaxed);
+                self.shard(ino).write().insert(ino, Slot::File(f.clone()));
+            }
+            Object::Pure(..) if self.count_pure => {
+                let mut shard = self.shard(ino).write();
+                match shard.entry(ino).or_insert(Slot::Counted(0)) {
+                    Slot::Counted(n) => *n += 1,
+                    Slot::File(f) => {
+                        f.lookups.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Slot::Dir(_) => {}
+                }
+            }
+            Object::Pure(..) => {}
+        }
+    }
+
+    /// Takes back `n` lookups; drops what nobody can reach any more.
+    pub(super) fn forget(&self, ino: Ino, n: u64) {
+        let sub = |count: &AtomicU64| {
+            let old = count
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |c| Some(c.saturating_sub(n)));
+            old.unwrap_or(0) <= n
+        };
+        let mut shard = self.shard(ino).write();
+        let gone = match shard.get_mut(&ino) {
+            // a living directory stays: those below it find their way up through it
+            Some(Slot::Dir(d)) => sub(&d.lookups) && d.is_removed(),
+            Some(Slot::File(f)) => sub(&f.lookups) && f.handles.load(Ordering::Acquire) == 0,
+            Some(Slot::Counted(c)) => {
+                *c = c.saturating_sub(n);
+                *c == 0
+            }
+            None => false,
+        };
+        let dropped = if gone { shard.remove(&ino) } else { None };
+        drop(shard);
+        // closing a removed file's last handle may take long: not under the lock
+        drop(dropped);
+    }
+
+    /// Called when a file's last handle is closed: an unchanged file of an indexed layer needs no
+    /// object, and one that nobody knows any more goes.
+    pub(super) fn closed(&self, file: &Arc<FileInode>, pure: bool) {
+        let mut shard = self.shard(file.ino).write();
+        if file.handles.load(Ordering::Acquire) != 0 {
+            return;
+        }
+        let lookups = file.lookups.load(Ordering::Acquire);
+        let here = matches!(shard.get(&file.ino), Some(Slot::File(f)) if Arc::ptr_eq(f, file));
+        if !here {
+            return;
+        }
+        let dropped = if lookups == 0 {
+            shard.remove(&file.ino)
+        } else if pure {
+            shard.insert(file.ino, Slot::Counted(lookups))
+        } else {
+            None
+        };
+        drop(shard);
+        drop(dropped);
+    }
+
+    /// Returns the number of objects and of counted numbers, for statistics.
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|s| s.read().len()).sum()
+    }
+}

@@ -1,0 +1,137 @@
+//! Content: read, write, seek, allocate, copy, sync.
+
+use super::Overlay;
+use super::error::{Doing as _, Error, Result};
+use super::inode::{FileInode, Object};
+use super::types::{Fh, Ino};
+use crate::resolve::LayerRef;
+use crate::sys::{Errno, File, FileType, Seek};
+use std::sync::Arc;
+
+impl Overlay {
+    /// Reads at `offset` until `buf` is full or the file ends; returns the number of bytes.
+    ///
+    /// # Errors
+    /// `EBADF` for an unknown handle, or what the layer's file system says.
+    pub fn read(&self, fh: Fh, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let (_, file) = self.readable(fh)?;
+        file.read_at(buf, offset).upper("read a file")
+    }
+
+    /// Reads without a handle, through a bounded set of open files: for read-only views, in which
+    /// the kernel need not open anything.
+    ///
+    /// # Errors
+    /// As [`Overlay::read`]; `EISDIR` for a directory.
+    pub fn read_ino(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let known = self.contents.lock().get(&ino).cloned();
+        let file = match known {
+            Some(f) => f,
+            None => {
+                let at = match self.object(ino)? {
+                    Object::Dir(_) => return Err(Error::IsDirectory),
+                    Object::Pure(_, at) => at,
+                    Object::File(f) => f.state.read().lower().ok_or(Error::Stale)?,
+                };
+                if self.lower_kind(at)? != FileType::File {
+                    return Err(Error::Invalid);
+                }
+                let file = Arc::new(self.lower(at)?.open(at.node)?);
+                let evicted = self.contents.lock().push(ino, file.clone());
+                drop(evicted);
+                file
+            }
+        };
+        file.read_at(buf, offset).upper("read a file")
+    }
+
+    /// Writes at `offset`; returns the number of bytes. `kill_suid`: the writer may not keep
+    /// setuid, setgid and capabilities, and the kernel left clearing them to us.
+    ///
+    /// # Errors
+    /// `EBADF` for a handle not open for writing, or what the upper's file system says.
+    pub fn write(&self, fh: Fh, offset: u64, data: &[u8], kill_suid: bool) -> Result<usize> {
+        let (handle, file) = self.writable_file(fh)?;
+        if kill_suid && let Some(inode) = handle.inode() {
+            self.clear_set_id(inode, &file)?;
+        }
+        file.write_at(data, offset).upper("write a file")
+    }
+
+    /// Clears setuid, setgid (of a group-executable file) and capabilities.
+    pub(super) fn clear_set_id(&self, inode: &FileInode, file: &File) -> Result<()> {
+        let attr = self.file_attr(inode)?;
+        let mut mode = attr.mode & !0o4000;
+        if mode & 0o010 != 0 {
+            mode &= !0o2000;
+        }
+        if mode != attr.mode {
+            self.set_upper_mode(inode, mode)?;
+        }
+        match file.remove_xattr(b"security.capability") {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
+            r => r.upper("clear a file's capabilities"),
+        }
+    }
+
+    /// Called at each close of a descriptor. Writes went through to the upper's file already.
+    ///
+    /// # Errors
+    /// `EBADF` for an unknown handle.
+    pub fn flush(&self, fh: Fh) -> Result<()> {
+        self.handles.get(fh).map(|_| ()).ok_or(Error::BadHandle)
+    }
+
+    /// Makes a file durable.
+    ///
+    /// # Errors
+    /// What the upper's file system says.
+    pub fn fsync(&self, fh: Fh, data_only: bool) -> Result<()> {
+        let handle = self.handles.get(fh).ok_or(Error::BadHandle)?;
+        let in_upper = handle.inode().is_some_and(|i| i.in_upper());
+        if !in_upper || self.options.volatile {
+            return Ok(());
+        }
+        let (_, file) = self.readable(fh)?;
+        file.sync(data_only).upper("sync a file")
+    }
+
+    /// Allocates or frees space, as fallocate(2).
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` for a mode that the upper's file system does not know.
+    pub fn fallocate(&self, fh: Fh, mode: u32, offset: u64, len: u64) -> Result<()> {
+        let (_, file) = self.writable_file(fh)?;
+        file.fallocate(mode, offset, len).upper("allocate space")
+    }
+
+    /// Returns the offset of the next data or hole.
+    ///
+    /// # Errors
+    /// `ENXIO` past the end.
+    pub fn seek(&self, fh: Fh, what: Seek, offset: u64) -> Result<u64> {
+        let (_, file) = self.readable(fh)?;
+        file.seek(what, offset).upper("seek in a file")
+    }
+
+    /// Copies between two open files without the data leaving the kernel; returns the bytes.
+    ///
+    /// # Errors
+    /// `EXDEV` or `EOPNOTSUPP` where the file systems cannot: the caller reads and writes then.
+    pub fn copy_file_range(
+        &self,
+        fh: Fh,
+        offset: u64,
+        out: Fh,
+        out_offset: u64,
+        len: u64,
+    ) -> Result<u64> {
+        let (_, from) = self.readable(fh)?;
+        let (handle, to) = self.writable_file(out)?;
+        if let Some(inode) = handle.inode() {
+            // as any write; the kernel has no flag for it in this request
+            self.clear_set_id(inode, &to)?;
+        }
+        from.copy_range(offset, &to, out_offset, len).layer(LayerRef::Upper, "copy between files")
+    }
+}

@@ -1,0 +1,77 @@
+//! Hard links.
+
+use super::Overlay;
+use super::copy_up::Data;
+use super::error::{Doing as _, Error, Result};
+use super::inode::{Object, Place};
+use super::listing::{Below, OwnEntry};
+use super::types::{Attr, Ino};
+use crate::name::Name;
+use crate::sys::{Errno, RenameFlags};
+use std::sync::Arc;
+
+impl Overlay {
+    /// Makes `name` in `parent` another name of a file.
+    ///
+    /// # Errors
+    /// `EPERM` for a directory, `EEXIST`, `ENOENT` for a file without a name left, `EROFS`.
+    pub fn link(&self, ino: Ino, parent: Ino, name: Name<'_>) -> Result<Attr> {
+        let upper = self.writable()?;
+        let file = match self.object(ino)? {
+            Object::Dir(_) => return Err(Error::NotPermitted),
+            other => self.file(other)?,
+        };
+        let dir = self.living_dir(parent)?;
+        Overlay::refuse_taken(self.listing(&dir)?.find(&self.lowers, name.bytes()).is_some())?;
+        self.copy_up(&file, Data::All)?;
+        self.ensure_upper(&dir)?;
+        let _tree = self.tree.read();
+        let _names = dir.names.lock();
+        if dir.is_removed() {
+            return Err(Error::NotFound);
+        }
+        let whiteout = {
+            let listing = self.listing(&dir)?;
+            Overlay::refuse_taken(listing.find(&self.lowers, name.bytes()).is_some())?;
+            listing.has_whiteout(name.bytes())
+        };
+        if file.state.read().orphan.is_some() {
+            return Err(Error::NotFound);
+        }
+        let handle = self.upper_dir(&dir)?;
+        let node = self.upper_node(&file)?;
+        let has_origin = node.get_xattr(self.dialect.origin()).unwrap_or(None).is_some();
+        if has_origin {
+            self.mark_impure(&dir, &handle)?;
+        }
+        if whiteout {
+            let staged = upper.staged();
+            node.link_to(&upper.stage, &staged.name).upper("stage a link")?;
+            staged
+                .commit(&handle, name.bytes(), RenameFlags::Replace)
+                .upper("put a link in place")?;
+        } else {
+            match node.link_to(&handle, name.bytes()) {
+                Err(Errno::NOENT) => return Err(Error::NotFound),
+                r => r.upper("make a link")?,
+            }
+        }
+        let entry_name: Arc<[u8]> = Arc::from(name.bytes());
+        let real = {
+            let mut state = file.state.write();
+            state.add_upper_name(Place { parent: dir.ino, name: entry_name.clone() });
+            state.real
+        };
+        let attr = self.file_attr(&file)?;
+        let entry = OwnEntry {
+            name: entry_name,
+            ino: file.ino,
+            real,
+            kind: attr.kind,
+            below: Below::Nothing,
+        };
+        self.listing_mut(&dir)?.put(&self.lowers, entry);
+        self.inodes.count(&Object::File(file));
+        Ok(attr)
+    }
+}

@@ -1,0 +1,280 @@
+//! What one directory of the merged view shows: the lowers' part, which never changes, and what
+//! the upper changed on top of it.
+//!
+//! Cookies of entries never change and are never used twice, so that a listing can go on after
+//! any number of changes: 1 and 2 are `.` and `..`, `3 + position` the lowers' entries, and from
+//! [`OWN`] on those of the upper in the order in which they came.
+
+use super::error::Result;
+use super::lower::{At, LowerLayer};
+use super::types::Ino;
+use crate::id::LayerIndex;
+use crate::index::{Kind, NodeId};
+use crate::marker::Redirect;
+use crate::sys::FileType;
+use hashbrown::{HashMap, HashSet, HashTable};
+use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+
+/// First cookie of the lowers' entries.
+pub(super) const BASE: u64 = 3;
+/// First cookie of the upper's entries.
+pub(super) const OWN: u64 = 1 << 40;
+
+/// An entry that the lowers show.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BaseEntry {
+    pub(super) at: At,
+    pub(super) kind: FileType,
+}
+
+/// The merged listing of the lowers alone.
+#[derive(Debug, Default)]
+pub(super) struct Base {
+    entries: Vec<PackedEntry>,
+    /// Positions in `entries` by hash of the name; empty while the entries are sorted by name.
+    table: HashTable<u32>,
+    sorted: bool,
+    hasher: hashbrown::DefaultHashBuilder,
+}
+
+/// 8 bytes an entry; the name is read from its layer.
+#[derive(Clone, Copy, Debug)]
+struct PackedEntry {
+    node: u32,
+    layer: u16,
+    kind: Kind,
+}
+
+impl PackedEntry {
+    fn at(self) -> At {
+        At { layer: LayerIndex(self.layer.into()), node: NodeId(self.node) }
+    }
+}
+
+impl Base {
+    /// Merges the directories `parts`, top first.
+    pub(super) fn merge(layers: &[LowerLayer], parts: &[At]) -> Result<Base> {
+        let mut base = Base::default();
+        if let [only] = parts {
+            // sorted by the layer already, so that no table is needed
+            base.sorted = true;
+            if let Some(layer) = layers.get(only.layer.0 as usize) {
+                layer.for_children(only.node, &mut |_, node, kind| {
+                    base.entries.push(PackedEntry {
+                        node: node.0,
+                        layer: only.layer.0 as u16,
+                        kind,
+                    });
+                })?;
+            }
+            base.entries.shrink_to_fit();
+            return Ok(base);
+        }
+        for at in parts {
+            let Some(layer) = layers.get(at.layer.0 as usize) else { continue };
+            layer.for_children(at.node, &mut |name, node, kind| {
+                let hash = base.hasher.hash_one(name);
+                let same = |pos: &u32| is_named(layers, &base.entries, *pos, name);
+                // the topmost layer decides: entry, whiteout or directory
+                if base.table.find(hash, same).is_some() {
+                    return;
+                }
+                let pos = base.entries.len() as u32;
+                base.entries.push(PackedEntry { node: node.0, layer: at.layer.0 as u16, kind });
+                let hasher = &base.hasher;
+                let entries = &base.entries;
+                base.table.insert_unique(hash, pos, |p| hash_of(layers, entries, hasher, *p));
+            })?;
+        }
+        base.entries.shrink_to_fit();
+        Ok(base)
+    }
+
+    /// Returns the position of `name`, if the lowers show it.
+    pub(super) fn find(&self, layers: &[LowerLayer], name: &[u8]) -> Option<u32> {
+        let pos = if self.sorted {
+            let by_name = |e: &PackedEntry| match layers.get(usize::from(e.layer)) {
+                Some(l) => l.with_name(NodeId(e.node), |n| n.cmp(name)),
+                None => std::cmp::Ordering::Less,
+            };
+            self.entries.binary_search_by(by_name).ok()? as u32
+        } else {
+            let hash = self.hasher.hash_one(name);
+            *self.table.find(hash, |pos| is_named(layers, &self.entries, *pos, name))?
+        };
+        self.get(pos).map(|_| pos)
+    }
+
+    /// Returns the entry at a position; `None` for a whiteout or past the end.
+    pub(super) fn get(&self, pos: u32) -> Option<BaseEntry> {
+        let e = self.entries.get(pos as usize)?;
+        Some(BaseEntry { at: e.at(), kind: e.kind.file_type()? })
+    }
+
+    /// Returns the number of positions, those of whiteouts included.
+    pub(super) fn len(&self) -> u32 {
+        self.entries.len() as u32
+    }
+}
+
+fn is_named(layers: &[LowerLayer], entries: &[PackedEntry], pos: u32, name: &[u8]) -> bool {
+    entries.get(pos as usize).is_some_and(|e| {
+        layers.get(usize::from(e.layer)).is_some_and(|l| l.with_name(NodeId(e.node), |n| n == name))
+    })
+}
+
+fn hash_of(
+    layers: &[LowerLayer],
+    entries: &[PackedEntry],
+    hasher: &hashbrown::DefaultHashBuilder,
+    pos: u32,
+) -> u64 {
+    let named =
+        entries.get(pos as usize).and_then(|e| Some((e, layers.get(usize::from(e.layer))?)));
+    named.map_or(0, |(e, l)| l.with_name(NodeId(e.node), |n| hasher.hash_one(n)))
+}
+
+/// What the upper holds under a name.
+#[derive(Clone, Debug)]
+pub(super) struct OwnEntry {
+    pub(super) name: Arc<[u8]>,
+    pub(super) ino: Ino,
+    /// Inode number in the upper's file system.
+    pub(super) real: u64,
+    pub(super) kind: FileType,
+    /// For a directory: which lower directories lie below it.
+    pub(super) below: Below,
+}
+
+/// Which lower directories an upper directory is merged with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Below {
+    /// Those of its name.
+    SameName,
+    /// None: it is opaque, or no directory.
+    Nothing,
+    /// Those at another place.
+    Redirected(Redirect),
+}
+
+/// A directory's whole listing.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) base: Base,
+    /// Positions of the base that the upper replaced or deleted.
+    hidden: HashSet<u32>,
+    /// Names at which the upper holds a whiteout.
+    whiteouts: HashSet<Box<[u8]>>,
+    by_name: HashMap<Arc<[u8]>, u64>,
+    own: BTreeMap<u64, OwnEntry>,
+    next: u64,
+}
+
+/// An entry found by name.
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    /// The upper's.
+    Own(OwnEntry),
+    /// The lowers'.
+    Base(BaseEntry),
+}
+
+impl Found {
+    pub(super) fn kind(&self) -> FileType {
+        match self {
+            Found::Own(e) => e.kind,
+            Found::Base(e) => e.kind,
+        }
+    }
+}
+
+impl Listing {
+    pub(super) fn new(base: Base) -> Listing {
+        Listing {
+            base,
+            hidden: HashSet::new(),
+            whiteouts: HashSet::new(),
+            by_name: HashMap::new(),
+            own: BTreeMap::new(),
+            next: OWN,
+        }
+    }
+
+    /// Returns what is visible under `name`.
+    pub(super) fn find(&self, layers: &[LowerLayer], name: &[u8]) -> Option<Found> {
+        if let Some(e) = self.by_name.get(name).and_then(|c| self.own.get(c)) {
+            return Some(Found::Own(e.clone()));
+        }
+        let pos = self.base.find(layers, name)?;
+        if self.hidden.contains(&pos) { None } else { self.base.get(pos).map(Found::Base) }
+    }
+
+    /// Returns whether the lowers show `name`: removing it takes a whiteout.
+    pub(super) fn in_lowers(&self, layers: &[LowerLayer], name: &[u8]) -> bool {
+        self.base.find(layers, name).is_some()
+    }
+
+    /// Returns whether the upper holds a whiteout under `name`.
+    pub(super) fn has_whiteout(&self, name: &[u8]) -> bool {
+        self.whiteouts.contains(name)
+    }
+
+    /// Returns whether the upper holds any whiteout in this directory.
+    pub(super) fn whiteouts(&self) -> Vec<Box<[u8]>> {
+        self.whiteouts.iter().cloned().collect()
+    }
+
+    /// Takes in an entry that the upper holds under a name.
+    pub(super) fn put(&mut self, layers: &[LowerLayer], entry: OwnEntry) {
+        if let Some(pos) = self.base.find(layers, &entry.name) {
+            self.hidden.insert(pos);
+        }
+        self.whiteouts.remove(&entry.name[..]);
+        if let Some(old) = self.by_name.remove(&entry.name) {
+            self.own.remove(&old);
+        }
+        let cookie = self.next;
+        self.next += 1;
+        self.by_name.insert(entry.name.clone(), cookie);
+        self.own.insert(cookie, entry);
+    }
+
+    /// Takes `name` out of the view; `whiteout`: the upper holds one there now.
+    pub(super) fn remove(&mut self, layers: &[LowerLayer], name: &[u8], whiteout: bool) {
+        if let Some(cookie) = self.by_name.remove(name) {
+            self.own.remove(&cookie);
+        }
+        if let Some(pos) = self.base.find(layers, name) {
+            self.hidden.insert(pos);
+        }
+        if whiteout {
+            self.whiteouts.insert(name.into());
+        } else {
+            self.whiteouts.remove(name);
+        }
+    }
+
+    /// Returns whether nothing is visible.
+    pub(super) fn is_empty(&self) -> bool {
+        self.own.is_empty()
+            && (0..self.base.len()).all(|p| self.hidden.contains(&p) || self.base.get(p).is_none())
+    }
+
+    /// Returns the first visible entry at or after a cookie, with the cookie behind it.
+    pub(super) fn next_from(&self, cookie: u64) -> Option<(Found, u64)> {
+        if cookie < OWN {
+            let first = u32::try_from(cookie.saturating_sub(BASE)).unwrap_or(u32::MAX);
+            for pos in first..self.base.len() {
+                if let Some(e) = self.base.get(pos)
+                    && !self.hidden.contains(&pos)
+                {
+                    return Some((Found::Base(e), BASE + u64::from(pos) + 1));
+                }
+            }
+        }
+        let (c, e) = self.own.range(cookie.max(OWN)..).next()?;
+        Some((Found::Own(e.clone()), c + 1))
+    }
+}

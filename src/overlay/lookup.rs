@@ -1,0 +1,391 @@
+//! Finding names: which layers a directory is merged from, and what is visible in it.
+
+use super::error::{Doing as _, Error, Result};
+use super::inode::{Backing, DirInode, FileInode, Object, Place};
+use super::listing::{Base, Below, Found, Listing, OwnEntry};
+use super::lower::At;
+use super::types::{Attr, Ino};
+use super::{Overlay, ino};
+use crate::id::LayerIndex;
+use crate::index::NodeId;
+use crate::marker::{OVERRIDE_XATTR, OverrideStat, Redirect};
+use crate::name::{Name, printable};
+use crate::resolve::{LayerRef, Merge, Probe, Role};
+use crate::sys::{Dir, DirEntry, Errno, FileType};
+use parking_lot::{
+    MappedRwLockReadGuard, MappedRwLockWriteGuard, RwLockReadGuard, RwLockWriteGuard,
+};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// How long a chain of redirects may be before it counts as a loop.
+const REDIRECTS: usize = 64;
+
+/// Where the layers below are asked next.
+enum Look {
+    /// For a name in these directories, top first.
+    Name(Vec<At>, Box<[u8]>),
+    /// For a path from their roots.
+    Path(Vec<Box<[u8]>>),
+}
+
+impl Overlay {
+    /// Finds `name` in `parent` and counts one lookup of the result.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, or what a layer's file system says.
+    pub fn lookup(&self, parent: Ino, name: Name<'_>) -> Result<Attr> {
+        let dir = self.dir(parent)?;
+        let object = self.find(&dir, name.bytes())?;
+        let attr = self.attr_of(&object)?;
+        self.inodes.count(&object);
+        Ok(attr)
+    }
+
+    /// Returns the object visible under `name`.
+    pub(super) fn find(&self, dir: &Arc<DirInode>, name: &[u8]) -> Result<Object> {
+        let found = self.listing(dir)?.find(&self.lowers, name).ok_or(Error::NotFound)?;
+        self.object_of(dir, name, found)
+    }
+
+    /// Returns the object of an entry that a listing holds.
+    pub(super) fn object_of(
+        &self,
+        dir: &Arc<DirInode>,
+        name: &[u8],
+        found: Found,
+    ) -> Result<Object> {
+        let place = || Place { parent: dir.ino, name: name.into() };
+        match found {
+            Found::Own(e) if e.kind == FileType::Dir => {
+                let parts = match &e.below {
+                    Below::Nothing => Vec::new(),
+                    Below::SameName => self.gather(Look::Name(dir.lowers.clone(), name.into()))?,
+                    Below::Redirected(r) => self.gather(look_at(&dir.lowers, r))?,
+                };
+                self.dir_object(place(), parts, Some(e.ino)).map(Object::Dir)
+            }
+            Found::Own(e) => self.upper_file(&e, place()).map(Object::File),
+            Found::Base(e) if e.kind == FileType::Dir => {
+                let parts = self.gather(Look::Name(dir.lowers.clone(), name.into()))?;
+                self.dir_object(place(), parts, None).map(Object::Dir)
+            }
+            Found::Base(e) => {
+                let ino = self.lower(e.at)?.ino(e.at.node);
+                let file = match self.inodes.get(ino) {
+                    Some(Object::File(f)) => f,
+                    Some(_) => return Err(Error::Stale),
+                    None if ino::decode(ino).is_some() => return Ok(Object::Pure(ino, e.at)),
+                    None => {
+                        let make = || FileInode::lower(ino, e.at);
+                        self.inodes.file_or_insert(ino, make).ok_or(Error::Stale)?
+                    }
+                };
+                file.state.write().add_lower_name(place());
+                Ok(Object::File(file))
+            }
+        }
+    }
+
+    /// Returns the object of a file that the upper holds at `place`.
+    fn upper_file(&self, e: &OwnEntry, place: Place) -> Result<Arc<FileInode>> {
+        let real = self.devices.ino(self.writable()?.dev, e.real);
+        let others = self.names_left_below(e.ino)?;
+        for number in [e.ino, real] {
+            let make = || FileInode::upper(number, e.real);
+            let Some(file) = self.inodes.file_or_insert(number, make) else { continue };
+            let mut state = file.state.write();
+            if state.lower().is_some() {
+                // another name of the lower file was seen first: it follows this copy
+                state.backing = Backing::Upper;
+                state.real = e.real;
+            }
+            if state.real == e.real {
+                others.into_iter().for_each(|p| state.add_lower_name(p));
+                state.add_upper_name(place);
+                drop(state);
+                return Ok(file);
+            }
+        }
+        Err(Error::Stale)
+    }
+
+    /// Returns the names of a copied-up file that only its layer holds, because a copy-up did not
+    /// come to them.
+    fn names_left_below(&self, number: Ino) -> Result<Vec<Place>> {
+        let Some((layer, node)) = ino::decode(number) else { return Ok(Vec::new()) };
+        let at = At { layer, node };
+        if self.lower(at)?.links(node).len() < 2 {
+            return Ok(Vec::new());
+        }
+        self.names_of(number, at)
+    }
+
+    /// Returns the directory at `place`, merged from `parts`; `upper`: its number in the upper.
+    fn dir_object(
+        &self,
+        place: Place,
+        parts: Vec<At>,
+        upper: Option<Ino>,
+    ) -> Result<Arc<DirInode>> {
+        let first = match (parts.first(), upper) {
+            (Some(at), _) => self.lower(*at)?.ino(at.node),
+            (None, Some(ino)) => ino,
+            (None, None) => return Err(Error::NotFound),
+        };
+        // two directories may claim one number when redirects lead to the same place
+        let other = ino::hashed(&[&place.parent.0.to_le_bytes()[..], &place.name].concat());
+        for number in [first, other] {
+            let make = || DirInode::new(number, place.clone(), parts.clone(), upper.is_some());
+            if let Some(dir) = self.inodes.dir_or_insert(number, make)
+                && *dir.place.read() == place
+            {
+                let mut part_of = self.part_of.write();
+                for at in &dir.lowers {
+                    part_of.entry(*at).or_insert(dir.ino);
+                }
+                return Ok(dir);
+            }
+        }
+        Err(Error::Stale)
+    }
+
+    /// Returns the root directories of the lowers that are seen at the root, top first.
+    pub(super) fn root_parts(&self) -> Result<Vec<At>> {
+        let mut merge = Merge::default();
+        let mut out = Vec::new();
+        for layer in (0..self.lowers.len() as u32).rev().map(LayerIndex) {
+            let at = At { layer, node: NodeId::ROOT };
+            // the root's opaque mark means nothing to the kernel's overlayfs
+            let probe = Probe::Dir { opaque: false };
+            if matches!(merge.feed(LayerRef::Lower(layer), probe), Role::Provides | Role::Merged) {
+                out.push(at);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Returns the lower directories that are merged under a name or path, top first.
+    fn gather(&self, mut look: Look) -> Result<Vec<At>> {
+        let mut merge = Merge::default();
+        let mut out = Vec::new();
+        let mut redirects = 0;
+        let mut below = self.lowers.len() as u32;
+        while let Some((at, rest)) = self.next_candidate(&look, below)? {
+            below = rest;
+            let layer = self.lower(at)?;
+            let role = merge.feed(LayerRef::Lower(at.layer), layer.probe(at.node)?);
+            if !matches!(role, Role::Provides | Role::Merged)
+                || layer.kind(at.node).file_type() != Some(FileType::Dir)
+            {
+                break;
+            }
+            out.push(at);
+            if merge.cut().is_some() {
+                break;
+            }
+            if self.options.follow_redirects
+                && let Some(r) = layer.redirect(at.node)?
+            {
+                redirects += 1;
+                if redirects > REDIRECTS {
+                    return Err(Error::Invalid);
+                }
+                let parents = match look {
+                    Look::Name(parents, _) => parents,
+                    Look::Path(path) => self.parents_of(&path),
+                };
+                look = look_at(&parents, &r);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Returns the topmost layer under number `below` that holds what is looked for, whatever it
+    /// is, with its own number: the next search goes on below it.
+    fn next_candidate(&self, look: &Look, below: u32) -> Result<Option<(At, u32)>> {
+        match look {
+            Look::Name(parents, name) => {
+                for p in parents.iter().filter(|p| p.layer.0 < below) {
+                    if let Some(node) = self.lower(*p)?.child(p.node, name)? {
+                        return Ok(Some((At { layer: p.layer, node }, p.layer.0)));
+                    }
+                }
+            }
+            Look::Path(path) => {
+                for layer in (0..below).rev().map(LayerIndex) {
+                    if let Some(at) = self.walk(layer, path)? {
+                        return Ok(Some((at, layer.0)));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns what one layer holds at a path from its root.
+    fn walk(&self, layer: LayerIndex, path: &[Box<[u8]>]) -> Result<Option<At>> {
+        let mut node = NodeId::ROOT;
+        for part in path {
+            match self.lower(At { layer, node })?.child(node, part)? {
+                Some(next) => node = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(At { layer, node }))
+    }
+
+    /// Returns the directories that hold the last component of a path, one for each layer.
+    fn parents_of(&self, path: &[Box<[u8]>]) -> Vec<At> {
+        let dir = path.split_last().map_or(&[][..], |(_, d)| d);
+        let layers = (0..self.lowers.len() as u32).rev().map(LayerIndex);
+        layers.filter_map(|l| self.walk(l, dir).ok().flatten()).collect()
+    }
+
+    /// Returns the directory's listing, reading it if that was not done yet.
+    pub(super) fn listing<'a>(
+        &self,
+        dir: &'a DirInode,
+    ) -> Result<MappedRwLockReadGuard<'a, Listing>> {
+        loop {
+            if let Ok(g) = RwLockReadGuard::try_map(dir.listing.read(), Option::as_ref) {
+                return Ok(g);
+            }
+            self.load(&mut dir.listing.write(), dir)?;
+        }
+    }
+
+    /// Returns the directory's listing for a change.
+    pub(super) fn listing_mut<'a>(
+        &self,
+        dir: &'a DirInode,
+    ) -> Result<MappedRwLockWriteGuard<'a, Listing>> {
+        let mut guard = dir.listing.write();
+        self.load(&mut guard, dir)?;
+        RwLockWriteGuard::try_map(guard, Option::as_mut).map_err(|_| Error::Stale)
+    }
+
+    fn load(&self, slot: &mut Option<Listing>, dir: &DirInode) -> Result<()> {
+        if slot.is_some() {
+            return Ok(());
+        }
+        if dir.is_removed() {
+            *slot = Some(Listing::new(Base::default()));
+            return Ok(());
+        }
+        let mut listing = Listing::new(Base::merge(&self.lowers, &dir.lowers)?);
+        if dir.in_upper() {
+            let handle = self.upper_dir(dir)?;
+            let node = handle.as_node().upper("open a directory of the upper")?;
+            let mark = |key| node.get_xattr(key).upper("read a directory's marks");
+            let marks = Marks {
+                impure: mark(self.dialect.impure())?.is_some(),
+                xattr_whiteouts: mark(self.dialect.opaque())?.as_deref() == Some(b"x"),
+            };
+            dir.impure.store(marks.impure, Ordering::Relaxed);
+            for e in handle.list().upper("list a directory of the upper")? {
+                match self.own_entry(dir, &handle, &e, &listing, marks)? {
+                    Some(entry) => listing.put(&self.lowers, entry),
+                    None => listing.remove(&self.lowers, &e.name, true),
+                }
+            }
+        }
+        *slot = Some(listing);
+        Ok(())
+    }
+
+    /// Returns what an entry of the upper's directory is in the view; `None` for a whiteout.
+    fn own_entry(
+        &self,
+        dir: &DirInode,
+        handle: &Dir,
+        e: &DirEntry,
+        listing: &Listing,
+        marks: Marks,
+    ) -> Result<Option<OwnEntry>> {
+        let upper = self.writable()?;
+        let mut kind = match e.file_type {
+            Some(t) if t != FileType::Char => t,
+            _ => {
+                let s = handle.stat(&e.name).upper("look at a file of the upper")?;
+                if s.is_whiteout_device() {
+                    return Ok(None);
+                }
+                s.file_type()
+            }
+        };
+        let xattr = |key: &[u8]| handle.get_xattr(&e.name, key).upper("read a mark in the upper");
+        let mut below = Below::Nothing;
+        let mut ino = None;
+        if kind == FileType::Dir {
+            below = self.below(&xattr)?;
+            let parts = match &below {
+                Below::Nothing => Vec::new(),
+                Below::SameName if !listing.in_lowers(&self.lowers, &e.name) => Vec::new(),
+                Below::SameName => self.gather(Look::Name(dir.lowers.clone(), e.name.clone()))?,
+                Below::Redirected(r) => self.gather(look_at(&dir.lowers, r))?,
+            };
+            if let Some(at) = parts.first() {
+                ino = Some(self.lower(*at)?.ino(at.node));
+            }
+        } else {
+            if marks.xattr_whiteouts
+                && kind == FileType::File
+                && xattr(self.dialect.whiteout())?.is_some()
+            {
+                return Ok(None);
+            }
+            if marks.impure
+                && let Some(value) = xattr(self.dialect.origin())?
+            {
+                ino = self.decode_origin(&value);
+            }
+            if self.options.owner_view && kind == FileType::File {
+                let recorded = xattr(OVERRIDE_XATTR)?.and_then(|v| OverrideStat::parse(&v));
+                kind = recorded.and_then(|o| o.kind).unwrap_or(kind);
+            }
+        }
+        let ino = ino.unwrap_or_else(|| self.devices.ino(upper.dev, e.ino));
+        Ok(Some(OwnEntry { name: Arc::from(&e.name[..]), ino, real: e.ino, kind, below }))
+    }
+
+    /// Returns which lower directories lie below an upper directory.
+    fn below(&self, xattr: ReadMark<'_>) -> Result<Below> {
+        if xattr(self.dialect.opaque())?.as_deref() == Some(b"y") {
+            return Ok(Below::Nothing);
+        }
+        let redirect =
+            if self.options.follow_redirects { xattr(self.dialect.redirect())? } else { None };
+        let Some(value) = redirect else { return Ok(Below::SameName) };
+        match Redirect::parse(&value) {
+            Ok(r) => Ok(Below::Redirected(r)),
+            Err(why) => {
+                log::warn!("upper: redirect {:?} is not valid: {why}", printable(&value));
+                Err(Error::Layer {
+                    layer: LayerRef::Upper,
+                    doing: "follow a redirect that is not valid",
+                    errno: Errno::IO,
+                })
+            }
+        }
+    }
+}
+
+/// Reads an extended attribute of one entry.
+type ReadMark<'a> = &'a dyn Fn(&[u8]) -> Result<Option<Vec<u8>>>;
+
+/// What a directory of the upper says about its entries.
+#[derive(Clone, Copy)]
+struct Marks {
+    /// It holds entries that were copied up or moved.
+    impure: bool,
+    /// Its entries may be whiteouts in extended-attribute form.
+    xattr_whiteouts: bool,
+}
+
+fn look_at(parents: &[At], redirect: &Redirect) -> Look {
+    match redirect {
+        Redirect::Sibling(name) => Look::Name(parents.to_vec(), name.clone()),
+        Redirect::Absolute(path) => Look::Path(path.clone()),
+    }
+}

@@ -1,0 +1,266 @@
+//! A lower layer, whatever it is made of: five things to read and nothing to write.
+
+use super::error::{Doing as _, Error, Result};
+use super::ino;
+use super::plain::PlainLayer;
+use super::types::Ino;
+use crate::id::LayerIndex;
+use crate::index::{Index, Kind, NodeId};
+use crate::marker::Redirect;
+use crate::name::printable;
+use crate::resolve::{LayerRef, Probe};
+use crate::sys::{Dir, File, FileType, OpenFlags, Time};
+use std::sync::Arc;
+
+/// A node of a lower layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct At {
+    pub(super) layer: LayerIndex,
+    pub(super) node: NodeId,
+}
+
+/// Attributes of a node of a lower layer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meta {
+    pub(super) kind: FileType,
+    pub(super) mode: u32,
+    pub(super) nlink: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) rdev: u64,
+    pub(super) size: u64,
+    pub(super) blocks: u64,
+    pub(super) blksize: u32,
+    pub(super) atime: Time,
+    pub(super) mtime: Time,
+    pub(super) ctime: Time,
+}
+
+/// One lower layer of the stack.
+#[derive(Debug)]
+pub(super) enum LowerLayer {
+    Plain(PlainLayer),
+    Indexed(IndexedLayer),
+}
+
+/// A layer of a store.
+#[derive(Debug)]
+pub(super) struct IndexedLayer {
+    layer: LayerIndex,
+    index: Arc<Index>,
+    diff: Dir,
+}
+
+impl IndexedLayer {
+    pub(super) fn new(layer: LayerIndex, index: Arc<Index>, diff: Dir) -> IndexedLayer {
+        IndexedLayer { layer, index, diff }
+    }
+
+    fn meta(&self, id: NodeId) -> Option<Meta> {
+        let n = self.index.node(id)?;
+        Some(Meta {
+            kind: n.kind.file_type()?,
+            mode: n.mode,
+            nlink: n.nlink,
+            uid: n.uid,
+            gid: n.gid,
+            rdev: n.rdev,
+            size: n.size,
+            blocks: n.blocks,
+            blksize: 4096,
+            atime: n.mtime,
+            mtime: n.mtime,
+            ctime: n.mtime,
+        })
+    }
+}
+
+impl LowerLayer {
+    /// Returns the node of `name` in the directory `dir`, whiteouts included.
+    pub(super) fn child(&self, dir: NodeId, name: &[u8]) -> Result<Option<NodeId>> {
+        match self {
+            LowerLayer::Plain(p) => p.child(dir, name),
+            LowerLayer::Indexed(i) => Ok(i.index.child(dir, name)),
+        }
+    }
+
+    /// Calls `f` for each entry of the directory `dir`, whiteouts included, sorted by bytes.
+    pub(super) fn for_children(
+        &self,
+        dir: NodeId,
+        f: &mut dyn FnMut(&[u8], NodeId, Kind),
+    ) -> Result<()> {
+        match self {
+            LowerLayer::Plain(p) => p.for_children(dir, f),
+            LowerLayer::Indexed(i) => {
+                for id in i.index.children(dir) {
+                    if let Some(n) = i.index.node(NodeId(id)) {
+                        f(n.name, NodeId(id), n.kind);
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Calls `f` with the node's name.
+    pub(super) fn with_name<R>(&self, node: NodeId, f: impl FnOnce(&[u8]) -> R) -> R {
+        match self {
+            LowerLayer::Plain(p) => f(&p.name(node)),
+            LowerLayer::Indexed(i) => f(i.index.node(node).map_or(b"", |n| n.name)),
+        }
+    }
+
+    /// Returns the node's parent directory.
+    pub(super) fn parent(&self, node: NodeId) -> NodeId {
+        match self {
+            LowerLayer::Plain(p) => p.parent(node),
+            LowerLayer::Indexed(i) => i.index.node(node).map_or(NodeId::ROOT, |n| n.parent),
+        }
+    }
+
+    /// Returns what the node is; a whiteout is a kind of its own.
+    pub(super) fn kind(&self, node: NodeId) -> Kind {
+        match self {
+            LowerLayer::Plain(p) => p.kind(node),
+            LowerLayer::Indexed(i) => i.index.node(node).map_or(Kind::Whiteout, |n| n.kind),
+        }
+    }
+
+    /// Returns what the node means to the merge.
+    pub(super) fn probe(&self, node: NodeId) -> Result<Probe> {
+        Ok(match self.kind(node) {
+            Kind::Whiteout => Probe::Whiteout,
+            Kind::Dir => Probe::Dir { opaque: self.opaque(node)? },
+            _ => Probe::Leaf,
+        })
+    }
+
+    fn opaque(&self, node: NodeId) -> Result<bool> {
+        match self {
+            LowerLayer::Plain(p) => p.opaque(node),
+            LowerLayer::Indexed(i) => Ok(i.index.node(node).is_some_and(|n| n.opaque)),
+        }
+    }
+
+    /// Returns where the layers below hold this directory, if they hold it elsewhere.
+    pub(super) fn redirect(&self, node: NodeId) -> Result<Option<Redirect>> {
+        match self {
+            LowerLayer::Plain(p) => p.redirect(node),
+            LowerLayer::Indexed(i) => Ok(i.index.redirect(node)),
+        }
+    }
+
+    /// Returns the node's attributes.
+    pub(super) fn meta(&self, node: NodeId) -> Result<Meta> {
+        match self {
+            LowerLayer::Plain(p) => p.meta(node),
+            LowerLayer::Indexed(i) => i.meta(node).ok_or(Error::Stale),
+        }
+    }
+
+    /// Returns the node's inode number: the same for all names of one file.
+    pub(super) fn ino(&self, node: NodeId) -> Ino {
+        match self {
+            LowerLayer::Plain(p) => p.ino(node),
+            LowerLayer::Indexed(i) => ino::indexed(i.layer, i.index.canonical(node)),
+        }
+    }
+
+    /// Returns the nodes of all names of the node's file, as far as they are known.
+    pub(super) fn links(&self, node: NodeId) -> Vec<NodeId> {
+        match self {
+            LowerLayer::Plain(_) => vec![node],
+            LowerLayer::Indexed(i) => i.index.links(node),
+        }
+    }
+
+    /// Returns the components of the node's path from the layer's root.
+    pub(super) fn path(&self, node: NodeId) -> Vec<Box<[u8]>> {
+        let mut out = Vec::new();
+        let mut at = node;
+        while at != NodeId::ROOT {
+            out.push(self.with_name(at, |n| Box::from(n)));
+            at = self.parent(at);
+        }
+        out.reverse();
+        out
+    }
+
+    /// Returns a symlink's target.
+    pub(super) fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
+        match self {
+            LowerLayer::Plain(p) => p.readlink(node),
+            LowerLayer::Indexed(i) => Ok(i.index.symlink_target(node).to_vec()),
+        }
+    }
+
+    /// Returns the extended attributes that users of the layer see.
+    pub(super) fn xattrs(&self, node: NodeId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        match self {
+            LowerLayer::Plain(p) => p.xattrs(node),
+            LowerLayer::Indexed(i) => {
+                Ok(i.index.xattrs(node).map(|(k, v)| (k.to_vec(), v.to_vec())).collect())
+            }
+        }
+    }
+
+    /// Returns one extended attribute, by the name that users of the layer see.
+    pub(super) fn xattr(&self, node: NodeId, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        match self {
+            LowerLayer::Plain(p) => p.xattr(node, key),
+            LowerLayer::Indexed(i) => {
+                Ok(i.index.xattrs(node).find(|(k, _)| *k == key).map(|(_, v)| v.to_vec()))
+            }
+        }
+    }
+
+    /// Returns whether any file of the layer may have extended attributes.
+    pub(super) fn has_xattrs(&self) -> bool {
+        match self {
+            LowerLayer::Plain(_) => true,
+            LowerLayer::Indexed(i) => i.index.has_xattrs(),
+        }
+    }
+
+    /// Opens a regular file's content, read-only whatever happens.
+    pub(super) fn open(&self, node: NodeId) -> Result<File> {
+        match self {
+            LowerLayer::Plain(p) => p.open(node),
+            LowerLayer::Indexed(i) => {
+                let path = i.index.path(node);
+                let at = LayerRef::Lower(i.layer);
+                let flags = OpenFlags { nonblock: true, ..OpenFlags::READ };
+                let file = i.diff.open_file_beneath(&path, flags).layer(at, "open a file")?;
+                if !file.is_regular().layer(at, "look at a file")? {
+                    log::warn!("{:?}: {} is no regular file any more", at, printable(&path));
+                    return Err(Error::Stale);
+                }
+                Ok(file)
+            }
+        }
+    }
+
+    /// Returns a handle on the layer's root directory.
+    pub(super) fn root(&self) -> &Dir {
+        match self {
+            LowerLayer::Plain(p) => p.root(),
+            LowerLayer::Indexed(i) => &i.diff,
+        }
+    }
+}
+
+impl LowerLayer {
+    /// Returns a value that tells this layer from another one in its place.
+    pub(super) fn fingerprint(&self) -> u64 {
+        match self {
+            LowerLayer::Plain(p) => p.ino(NodeId::ROOT).0,
+            LowerLayer::Indexed(i) => {
+                let x = &i.index;
+                let counts =
+                    [x.len(), x.whiteouts(), x.opaque_dirs()].map(|n| (n as u64).to_le_bytes());
+                ino::hashed(&counts.concat()).0
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Making a file in the upper with everything that belongs to it, before it gets its name.
+
+use super::error::{Doing as _, Error, Result};
+use super::{Overlay, xattr};
+use crate::marker::{OVERRIDE_XATTR, OverrideStat};
+use crate::sys::{Dir, Errno, File, FileType, Node, OpenFlags, Time, TimeSet};
+
+/// What a new file of the upper is to be.
+#[derive(Clone, Debug)]
+pub(super) struct Spec<'a> {
+    pub(super) kind: FileType,
+    /// Permission, set-id and sticky bits.
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) rdev: u64,
+    /// A symlink's target.
+    pub(super) target: &'a [u8],
+    /// By the names that users see.
+    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Overlay {
+    /// Makes the bare file, closed to others until [`Overlay::dress`] has given it its attributes.
+    /// A regular file is returned open for reading and writing.
+    pub(super) fn make_bare(
+        &self,
+        dir: &Dir,
+        name: &[u8],
+        spec: &Spec<'_>,
+    ) -> Result<Option<File>> {
+        if self.needs_stand_in(spec) {
+            let file =
+                dir.open_file(name, OpenFlags::CREATE_NEW, 0o600).upper("make a stand-in file")?;
+            if spec.kind == FileType::Symlink {
+                let n = file.write_at(spec.target, 0).upper("write a symlink's target")?;
+                if n != spec.target.len() {
+                    return Err(Errno::NOSPC).upper("write a symlink's target");
+                }
+            }
+            return Ok(None);
+        }
+        match spec.kind {
+            FileType::File => {
+                dir.open_file(name, OpenFlags::CREATE_NEW, 0o600).upper("make a file").map(Some)
+            }
+            FileType::Dir => dir.mkdir(name, 0o700).upper("make a directory").map(|()| None),
+            FileType::Symlink => {
+                dir.symlink(spec.target, name).upper("make a symlink").map(|()| None)
+            }
+            kind => {
+                dir.mknod(name, kind, 0o600, spec.rdev).upper("make a special file").map(|()| None)
+            }
+        }
+    }
+
+    /// Gives a bare file its owner, extended attributes and mode, in the order in which none of
+    /// them undoes another.
+    pub(super) fn dress(&self, node: &Node, spec: &Spec<'_>) -> Result<()> {
+        let private = self.options.owner_view;
+        if private {
+            self.record(node, spec)?;
+        } else {
+            match node.chown(Some(spec.uid), Some(spec.gid)) {
+                // without privilege a file is its maker's: there is nowhere to write another owner
+                Err(Errno::PERM | Errno::INVAL) if !self.identity.privileged => {}
+                r => r.upper("set the owner")?,
+            }
+        }
+        for (key, value) in &spec.xattrs {
+            let disk = xattr::disk_name(self.dialect, private, key);
+            match node.set_xattr(&disk, value, false, false) {
+                Err(Errno::OPNOTSUPP | Errno::PERM) if !self.identity.privileged => {
+                    log::debug!(
+                        "extended attribute {} cannot be kept",
+                        crate::name::printable(key)
+                    );
+                }
+                r => r.upper("set an extended attribute")?,
+            }
+        }
+        if spec.kind != FileType::Symlink || private && self.needs_stand_in(spec) {
+            node.chmod(self.disk_mode(spec.kind, spec.mode)).upper("set the mode")?;
+        }
+        Ok(())
+    }
+
+    /// Returns the mode to set on disk: in a private view the daemon must be able to use its own
+    /// files whatever their recorded mode says.
+    pub(super) fn disk_mode(&self, kind: FileType, mode: u32) -> u32 {
+        if !self.options.owner_view {
+            mode
+        } else if kind == FileType::Dir {
+            mode & 0o777 | 0o700
+        } else {
+            mode & 0o777 | 0o600
+        }
+    }
+
+    /// Records in a private view what the disk does not say.
+    fn record(&self, node: &Node, spec: &Spec<'_>) -> Result<()> {
+        let as_is = spec.uid == self.identity.uid
+            && spec.gid == self.identity.gid
+            && !self.needs_stand_in(spec)
+            && (spec.kind == FileType::Symlink
+                || self.disk_mode(spec.kind, spec.mode) == spec.mode);
+        if as_is {
+            return Ok(());
+        }
+        let o = OverrideStat {
+            uid: spec.uid,
+            gid: spec.gid,
+            mode: spec.mode,
+            kind: Some(spec.kind),
+            rdev: spec.rdev,
+        };
+        node.set_xattr(OVERRIDE_XATTR, &o.encode(), false, false).upper("record the attributes")
+    }
+
+    /// Returns whether a regular file has to stand in: what cannot carry a `user.*` attribute
+    /// cannot say whose it is.
+    fn needs_stand_in(&self, spec: &Spec<'_>) -> bool {
+        self.options.owner_view
+            && match spec.kind {
+                FileType::File | FileType::Dir => false,
+                FileType::Symlink => {
+                    spec.uid != self.identity.uid
+                        || spec.gid != self.identity.gid
+                        || !spec.xattrs.is_empty()
+                }
+                _ => true,
+            }
+    }
+
+    /// Sets both times of a file of the upper.
+    pub(super) fn set_times(&self, node: &Node, atime: Time, mtime: Time) -> Result<()> {
+        node.set_times(TimeSet::At(atime), TimeSet::At(mtime)).upper("set the times")
+    }
+
+    /// Runs `change` in a directory of the upper and gives the directory its old times again: a
+    /// copy-up changes nothing that the view shows.
+    pub(super) fn keeping_times<T>(
+        &self,
+        dir: &Dir,
+        change: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let before = dir.stat_self().upper("look at a directory")?;
+        let done = change()?;
+        let node = dir.as_node().upper("open a directory")?;
+        self.set_times(&node, before.atime, before.mtime)?;
+        Ok(done)
+    }
+
+    /// Makes sure that a name is free of everything but what the caller knows of.
+    pub(super) fn refuse_taken(found: bool) -> Result<()> {
+        if found { Err(Error::Exists) } else { Ok(()) }
+    }
+}

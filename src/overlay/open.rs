@@ -1,0 +1,117 @@
+//! Opening and closing files: who opens for writing gets a copy in the upper.
+
+use super::Overlay;
+use super::copy_up::Data;
+use super::error::{Doing as _, Error, Result};
+use super::handle::Handle;
+use super::inode::{Backing, FileInode, Object};
+use super::types::{Fh, Ino, OpenMode};
+use crate::name::printable;
+use crate::sys::{File, FileType, OpenFlags};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Overlay {
+    /// Opens a regular file. For writing, or to cut it, it is copied up first.
+    ///
+    /// # Errors
+    /// `EROFS` for writing without an upper, `EISDIR`, `ELOOP` and `ENXIO` for what is no regular
+    /// file (the kernel opens those itself), and what the layers' file systems say.
+    pub fn open(&self, ino: Ino, mode: OpenMode) -> Result<Fh> {
+        let object = self.object(ino)?;
+        let writes = mode.write || mode.truncate;
+        if writes && self.read_only() {
+            return Err(Error::ReadOnly);
+        }
+        if let (Object::Pure(_, at), true) = (&object, self.read_only()) {
+            let file = self.lower(*at)?.open(at.node)?;
+            return Ok(self.handles.insert(Handle::new(None, file, true, false)));
+        }
+        let inode = self.file(object)?;
+        if writes {
+            self.copy_up(&inode, if mode.truncate { Data::Nothing } else { Data::All })?;
+        }
+        let (file, lower) = self.open_backing(&inode, mode)?;
+        if mode.truncate {
+            file.truncate(0).upper("cut a file")?;
+        }
+        Ok(self.handles.insert(Handle::new(Some(inode), file, lower, mode.write)))
+    }
+
+    /// Opens what a file's content is in now; says whether that is a lower layer.
+    fn open_backing(&self, inode: &Arc<FileInode>, mode: OpenMode) -> Result<(File, bool)> {
+        let state = inode.state.read().clone();
+        match state.backing {
+            Backing::Lower(at) if !mode.write && !mode.truncate => {
+                if self.lower_kind(at)? != FileType::File {
+                    return Err(Error::Invalid);
+                }
+                Ok((self.lower(at)?.open(at.node)?, true))
+            }
+            Backing::Lower(_) => Err(Error::Stale),
+            Backing::Upper => self.open_upper(inode, mode).map(|f| (f, false)),
+        }
+    }
+
+    /// Opens the upper's copy of a file.
+    pub(super) fn open_upper(&self, inode: &Arc<FileInode>, mode: OpenMode) -> Result<File> {
+        let flags = OpenFlags {
+            read: mode.read || !mode.write,
+            write: mode.write || mode.truncate,
+            direct: mode.direct,
+            sync: mode.sync,
+            nonblock: true,
+            ..OpenFlags::default()
+        };
+        let node = self.upper_node(inode)?;
+        let stat = node.stat().upper("look at a file")?;
+        if stat.file_type() != FileType::File {
+            return Err(Error::Invalid);
+        }
+        let file = node.open(flags).upper("open a file")?;
+        // fewer blocks than bytes: sparse, or written by the kernel with its data elsewhere
+        if stat.blocks.saturating_mul(512) < stat.size
+            && file.get_xattr(self.dialect.metacopy()).upper("read the metacopy mark")?.is_some()
+        {
+            let name = inode.state.read().upper_names.first().map(|p| printable(&p.name));
+            return Err(Error::Metacopy { path: name.unwrap_or_default() });
+        }
+        Ok(file)
+    }
+
+    /// Closes a handle.
+    pub fn release(&self, fh: Fh) {
+        let Some(handle) = self.handles.remove(fh) else { return };
+        if let Some(inode) = handle.inode() {
+            inode.handles.fetch_sub(1, Ordering::AcqRel);
+            let state = inode.state.read();
+            let pure = state.lower().is_some()
+                && state.removed_names == 0
+                && super::ino::decode(inode.ino).is_some();
+            drop(state);
+            self.inodes.closed(inode, pure);
+        }
+    }
+
+    /// Returns the file to read from: a handle that was opened before a copy-up sees the copy.
+    pub(super) fn readable(&self, fh: Fh) -> Result<(Arc<Handle>, Arc<File>)> {
+        let handle = self.handles.get(fh).ok_or(Error::BadHandle)?;
+        if handle.outdated()
+            && let Some(inode) = handle.inode()
+        {
+            handle.replace(self.open_upper(inode, OpenMode { read: true, ..OpenMode::default() })?);
+        }
+        let file = handle.file();
+        Ok((handle, file))
+    }
+
+    /// Returns the file to write to.
+    pub(super) fn writable_file(&self, fh: Fh) -> Result<(Arc<Handle>, Arc<File>)> {
+        let handle = self.handles.get(fh).ok_or(Error::BadHandle)?;
+        if !handle.writable {
+            return Err(Error::BadHandle);
+        }
+        let file = handle.file();
+        Ok((handle, file))
+    }
+}

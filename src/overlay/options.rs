@@ -1,0 +1,71 @@
+//! What a view is made of and how it behaves.
+
+use super::failpoint::Failpoints;
+use crate::index::Index;
+use crate::marker::Dialect;
+use crate::sys::Dir;
+use std::sync::Arc;
+
+/// The layers of a view.
+#[derive(Debug)]
+pub struct Stack {
+    /// The lower layers, top first.
+    pub lowers: Vec<Lower>,
+    /// The writable layer; without one the view is read-only.
+    pub upper: Option<Upper>,
+}
+
+/// A lower layer. It is never written.
+#[derive(Debug)]
+pub enum Lower {
+    /// A directory in overlay form that somebody else made, and may change.
+    Plain(Dir),
+    /// An immutable layer of a store: its metadata come from the index, its content from `diff`.
+    Indexed {
+        /// The layer's index.
+        index: Arc<Index>,
+        /// The directory of its files.
+        diff: Dir,
+    },
+}
+
+/// The writable layer.
+#[derive(Debug)]
+pub struct Upper {
+    /// Where changes go.
+    pub dir: Dir,
+    /// An otherwise unused directory on the same file system, for staging.
+    pub work: Dir,
+}
+
+/// How a view behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The namespace of the overlay's own attributes; `None`: `trusted` where this process may
+    /// set those, else `user`.
+    pub dialect: Option<Dialect>,
+    /// The private view of an ordinary user: recorded owners, modes and devices are shown, and
+    /// what he may not set on disk is recorded.
+    pub owner_view: bool,
+    /// Renaming a directory that has lower parts writes a redirect; else it fails with `EXDEV`.
+    pub redirect_dir: bool,
+    /// Redirects in the layers are followed.
+    pub follow_redirects: bool,
+    /// Nothing is synced: a crash may lose the upper.
+    pub volatile: bool,
+    /// Steps that are to fail, for tests.
+    pub failpoints: Option<Arc<Failpoints>>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            dialect: None,
+            owner_view: false,
+            redirect_dir: true,
+            follow_redirects: true,
+            volatile: false,
+            failpoints: None,
+        }
+    }
+}

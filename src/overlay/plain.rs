@@ -1,0 +1,318 @@
+//! A plain directory as a lower layer: read on first touch, then remembered.
+//!
+//! One getdents per directory gives its names, types and inode numbers; negative answers come
+//! from memory. Attributes, attributes' extensions and content are read when asked for.
+
+use super::error::{Doing as _, Error, Result};
+use super::ino::Devices;
+use super::lower::Meta;
+use super::types::Ino;
+use crate::id::LayerIndex;
+use crate::index::{Kind, NodeId};
+use crate::marker::{Dialect, Redirect, XattrName};
+use crate::name::printable;
+use crate::resolve::LayerRef;
+use crate::sys::{Dir, Errno, File, FileType, Node, OpenFlags};
+use parking_lot::{Mutex, RwLock};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+/// How many directory handles of one layer are kept open.
+const HANDLES: usize = 256;
+/// fuse-overlayfs' own opaque mark.
+const FUSE_OVERLAYFS_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
+
+#[derive(Debug)]
+struct Entry {
+    parent: NodeId,
+    name: Box<[u8]>,
+    kind: Kind,
+    ino: Ino,
+    /// The names of a directory that was read, sorted by bytes.
+    children: Option<Arc<[NodeId]>>,
+}
+
+/// What a directory's own attributes say, read once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opaque {
+    No,
+    Yes,
+    /// Entries may be whiteouts in extended-attribute form.
+    HoldsXattrWhiteouts,
+}
+
+/// A directory in overlay form.
+#[derive(Debug)]
+pub(super) struct PlainLayer {
+    layer: LayerIndex,
+    root: Dir,
+    dialect: Dialect,
+    devices: Arc<Devices>,
+    dev: u64,
+    entries: RwLock<Vec<Entry>>,
+    handles: Mutex<lru::LruCache<NodeId, Dir>>,
+}
+
+impl PlainLayer {
+    pub(super) fn new(
+        layer: LayerIndex,
+        root: Dir,
+        dialect: Dialect,
+        devices: Arc<Devices>,
+    ) -> Result<PlainLayer> {
+        let at = LayerRef::Lower(layer);
+        let stat = root.stat_self().layer(at, "look at the layer's root")?;
+        let entry = Entry {
+            parent: NodeId::ROOT,
+            name: Box::default(),
+            kind: Kind::Dir,
+            ino: devices.ino(stat.dev, stat.ino),
+            children: None,
+        };
+        let handles =
+            NonZeroUsize::new(HANDLES).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
+        Ok(PlainLayer {
+            layer,
+            root,
+            dialect,
+            devices,
+            dev: stat.dev,
+            entries: RwLock::new(vec![entry]),
+            handles: Mutex::new(handles),
+        })
+    }
+
+    pub(super) fn root(&self) -> &Dir {
+        &self.root
+    }
+
+    fn with<R>(&self, node: NodeId, f: impl FnOnce(&Entry) -> R) -> Result<R> {
+        self.entries.read().get(node.0 as usize).map(f).ok_or(Error::Stale)
+    }
+
+    fn at(&self) -> LayerRef {
+        LayerRef::Lower(self.layer)
+    }
+
+    /// Returns a handle on a directory of the layer.
+    fn dir(&self, node: NodeId) -> Result<Dir> {
+        if node == NodeId::ROOT {
+            return Ok(self.root.clone());
+        }
+        if let Some(d) = self.handles.lock().get(&node) {
+            return Ok(d.clone());
+        }
+        let (parent, name) = self.with(node, |e| (e.parent, e.name.clone()))?;
+        let dir = self.dir(parent)?.open_dir(&name).layer(self.at(), "open a directory")?;
+        self.handles.lock().put(node, dir.clone());
+        Ok(dir)
+    }
+
+    fn place(&self, node: NodeId) -> Result<(Dir, Box<[u8]>)> {
+        let (parent, name) = self.with(node, |e| (e.parent, e.name.clone()))?;
+        Ok((self.dir(parent)?, name))
+    }
+
+    fn handle(&self, node: NodeId) -> Result<Node> {
+        if node == NodeId::ROOT {
+            return self.root.as_node().layer(self.at(), "open the layer's root");
+        }
+        let (dir, name) = self.place(node)?;
+        dir.node(&name).layer(self.at(), "open a file")
+    }
+
+    /// Returns the names of a directory, reading them if that was not done yet.
+    fn children(&self, dir: NodeId) -> Result<Arc<[NodeId]>> {
+        if let Some(c) = self.with(dir, |e| e.children.clone())? {
+            return Ok(c);
+        }
+        let handle = self.dir(dir)?;
+        let mut found = handle.list().layer(self.at(), "list a directory")?;
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let holds_xattr_whiteouts = self.opaque_mark(dir)? == Opaque::HoldsXattrWhiteouts;
+        let mut fresh = Vec::with_capacity(found.len());
+        for e in found {
+            let (kind, ino) = self.classify(&handle, &e, holds_xattr_whiteouts)?;
+            fresh.push(Entry { parent: dir, name: e.name, kind, ino, children: None });
+        }
+        let mut all = self.entries.write();
+        // two threads may have read it at once: the first one's numbers stand
+        if let Some(c) = all.get(dir.0 as usize).and_then(|e| e.children.clone()) {
+            return Ok(c);
+        }
+        let first = u32::try_from(all.len()).map_err(|_| Error::Stale)?;
+        let ids: Arc<[NodeId]> =
+            (0..fresh.len()).map(|i| NodeId(first.saturating_add(i as u32))).collect();
+        all.append(&mut fresh);
+        if let Some(e) = all.get_mut(dir.0 as usize) {
+            e.children = Some(ids.clone());
+        }
+        Ok(ids)
+    }
+
+    fn classify(
+        &self,
+        dir: &Dir,
+        e: &crate::sys::DirEntry,
+        xattr_whiteouts: bool,
+    ) -> Result<(Kind, Ino)> {
+        let mut dev = self.dev;
+        let mut real = e.ino;
+        let kind = match e.file_type {
+            Some(t) if t != FileType::Char => t,
+            // a character device may be a whiteout, and some file systems tell no types
+            _ => match dir.stat(&e.name) {
+                Ok(s) if s.is_whiteout_device() => {
+                    return Ok((Kind::Whiteout, self.devices.ino(s.dev, s.ino)));
+                }
+                Ok(s) => {
+                    (dev, real) = (s.dev, s.ino);
+                    s.file_type()
+                }
+                Err(Errno::NOENT) => return Ok((Kind::Whiteout, self.devices.ino(dev, real))),
+                Err(errno) => return Err(errno).layer(self.at(), "look at a file"),
+            },
+        };
+        let mut kind = Kind::of(kind);
+        if xattr_whiteouts && kind == Kind::File {
+            let mark = dir.get_xattr(&e.name, self.dialect.whiteout());
+            if mark.layer(self.at(), "read a whiteout's mark")?.is_some() {
+                kind = Kind::Whiteout;
+            }
+        }
+        Ok((kind, self.devices.ino(dev, real)))
+    }
+
+    pub(super) fn child(&self, dir: NodeId, name: &[u8]) -> Result<Option<NodeId>> {
+        let ids = self.children(dir)?;
+        let all = self.entries.read();
+        let key = |id: &NodeId| all.get(id.0 as usize).map_or(&b""[..], |e| &e.name);
+        Ok(ids.binary_search_by(|id| key(id).cmp(name)).ok().map(|i| ids[i]))
+    }
+
+    pub(super) fn for_children(
+        &self,
+        dir: NodeId,
+        f: &mut dyn FnMut(&[u8], NodeId, Kind),
+    ) -> Result<()> {
+        let ids = self.children(dir)?;
+        let all = self.entries.read();
+        for id in ids.iter() {
+            if let Some(e) = all.get(id.0 as usize) {
+                f(&e.name, *id, e.kind);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn name(&self, node: NodeId) -> Box<[u8]> {
+        self.with(node, |e| e.name.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn parent(&self, node: NodeId) -> NodeId {
+        self.with(node, |e| e.parent).unwrap_or(NodeId::ROOT)
+    }
+
+    pub(super) fn kind(&self, node: NodeId) -> Kind {
+        self.with(node, |e| e.kind).unwrap_or(Kind::Whiteout)
+    }
+
+    pub(super) fn ino(&self, node: NodeId) -> Ino {
+        self.with(node, |e| e.ino).unwrap_or(Ino(0))
+    }
+
+    fn opaque_mark(&self, dir: NodeId) -> Result<Opaque> {
+        let node = self.handle(dir)?;
+        let read = |key| node.get_xattr(key).layer(self.at(), "read the opaque mark");
+        let value = read(self.dialect.opaque())?;
+        Ok(match value.as_deref() {
+            Some(b"y") => Opaque::Yes,
+            Some(b"x") => Opaque::HoldsXattrWhiteouts,
+            _ if read(FUSE_OVERLAYFS_OPAQUE)?.as_deref() == Some(b"y") => Opaque::Yes,
+            _ => Opaque::No,
+        })
+    }
+
+    pub(super) fn opaque(&self, node: NodeId) -> Result<bool> {
+        Ok(self.opaque_mark(node)? == Opaque::Yes)
+    }
+
+    pub(super) fn redirect(&self, node: NodeId) -> Result<Option<Redirect>> {
+        let value = self.handle(node)?.get_xattr(self.dialect.redirect());
+        let Some(value) = value.layer(self.at(), "read a redirect")? else { return Ok(None) };
+        match Redirect::parse(&value) {
+            Ok(r) => Ok(Some(r)),
+            Err(e) => {
+                log::warn!("{:?}: redirect {:?} is not valid: {e}", self.at(), printable(&value));
+                Err(Error::Invalid)
+            }
+        }
+    }
+
+    pub(super) fn meta(&self, node: NodeId) -> Result<Meta> {
+        let stat = if node == NodeId::ROOT {
+            self.root.stat_self()
+        } else {
+            let (dir, name) = self.place(node)?;
+            dir.stat(&name)
+        };
+        let s = stat.layer(self.at(), "look at a file")?;
+        Ok(Meta {
+            kind: s.file_type(),
+            mode: s.permissions(),
+            nlink: s.nlink,
+            uid: s.uid,
+            gid: s.gid,
+            rdev: s.rdev,
+            size: s.size,
+            blocks: s.blocks,
+            blksize: s.blksize,
+            atime: s.atime,
+            mtime: s.mtime,
+            ctime: s.ctime,
+        })
+    }
+
+    pub(super) fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
+        let (dir, name) = self.place(node)?;
+        dir.readlink(&name).layer(self.at(), "read a symlink")
+    }
+
+    pub(super) fn xattrs(&self, node: NodeId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let handle = self.handle(node)?;
+        let mut out = Vec::new();
+        for key in handle.list_xattr().layer(self.at(), "list extended attributes")? {
+            if let XattrName::Visible(name) = self.dialect.from_disk(&key)
+                && let Some(value) =
+                    handle.get_xattr(&key).layer(self.at(), "read an extended attribute")?
+            {
+                out.push((name, value));
+            }
+        }
+        Ok(out)
+    }
+
+    pub(super) fn xattr(&self, node: NodeId, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let disk = self.dialect.to_disk(key);
+        self.handle(node)?.get_xattr(&disk).layer(self.at(), "read an extended attribute")
+    }
+
+    pub(super) fn open(&self, node: NodeId) -> Result<File> {
+        let (dir, name) = self.place(node)?;
+        // nonblock: the name may have become a fifo behind our back
+        let flags = OpenFlags { nonblock: true, ..OpenFlags::READ };
+        let file = dir.open_file(&name, flags, 0).layer(self.at(), "open a file")?;
+        let stat = file.stat().layer(self.at(), "look at a file")?;
+        if stat.file_type() != FileType::File {
+            return Err(Error::Stale);
+        }
+        // fewer blocks than bytes: sparse, or the data is elsewhere
+        if stat.blocks.saturating_mul(512) < stat.size {
+            let mark = file.get_xattr(self.dialect.metacopy());
+            if mark.layer(self.at(), "read the metacopy mark")?.is_some() {
+                return Err(Error::Metacopy { path: printable(&name) });
+            }
+        }
+        Ok(file)
+    }
+}

@@ -1,0 +1,137 @@
+//! Listings: `.`, `..`, the lowers' entries, the upper's, from any cookie on.
+
+use super::Overlay;
+use super::error::{Doing as _, Error, Result};
+use super::inode::{DirInode, Object};
+use super::listing::{BASE, Found};
+use super::types::{Attr, Ino, ListEntry};
+use crate::sys::FileType;
+use std::sync::Arc;
+
+/// How many entries are taken from a listing at a time, so that its lock is held briefly.
+const BATCH: usize = 128;
+
+/// Takes an entry; false: no more.
+type EachItem<'a> = &'a mut dyn FnMut(&Arc<DirInode>, Item, FileType) -> Result<bool>;
+
+struct Item {
+    cookie: u64,
+    name: Box<[u8]>,
+    ino: Ino,
+    /// What the listing says; `.` and `..` have nothing there.
+    found: Option<Found>,
+}
+
+impl Overlay {
+    /// Lists a directory from `cookie` on (0: from the start) until `sink` returns false; the
+    /// entry that it refused is not taken.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, or what a layer's file system says.
+    pub fn readdir(
+        &self,
+        dir: Ino,
+        cookie: u64,
+        sink: &mut dyn FnMut(ListEntry<'_>) -> bool,
+    ) -> Result<()> {
+        self.walk_entries(dir, cookie, &mut |_, item, kind| {
+            Ok(sink(ListEntry { ino: item.ino, cookie: item.cookie, kind, name: &item.name }))
+        })
+    }
+
+    /// Lists a directory with attributes. Counts one lookup for each entry taken, but for `.`
+    /// and `..`.
+    ///
+    /// # Errors
+    /// As [`Overlay::readdir`].
+    pub fn readdir_plus(
+        &self,
+        dir: Ino,
+        cookie: u64,
+        sink: &mut dyn FnMut(ListEntry<'_>, &Attr) -> bool,
+    ) -> Result<()> {
+        self.walk_entries(dir, cookie, &mut |dir, item, kind| {
+            let entry = ListEntry { ino: item.ino, cookie: item.cookie, kind, name: &item.name };
+            let Some(found) = item.found else {
+                return Ok(sink(entry, &self.getattr(item.ino, None)?));
+            };
+            let object = match self.object_of(dir, &item.name, found) {
+                Ok(o) => o,
+                // removed since the listing was read
+                Err(Error::NotFound | Error::Stale) => return Ok(true),
+                Err(e) => return Err(e),
+            };
+            let attr = match self.attr_of(&object) {
+                Ok(a) => a,
+                Err(e) if e.errno() == crate::sys::Errno::NOENT => return Ok(true),
+                Err(e) => return Err(e),
+            };
+            let entry = ListEntry { ino: attr.ino, ..entry };
+            self.inodes.count(&object);
+            let taken = sink(entry, &attr);
+            if !taken {
+                self.forget(attr.ino, 1);
+            }
+            Ok(taken)
+        })
+    }
+
+    fn walk_entries(&self, ino: Ino, mut cookie: u64, each: EachItem<'_>) -> Result<()> {
+        let dir = self.dir(ino)?;
+        for (i, name) in [(0, &b"."[..]), (1, b"..")] {
+            if cookie > i {
+                continue;
+            }
+            if dir.is_removed() {
+                return Ok(());
+            }
+            let number = if i == 0 { dir.ino } else { dir.place.read().parent };
+            let item = Item { cookie: i + 1, name: name.into(), ino: number, found: None };
+            if !each(&dir, item, FileType::Dir)? {
+                return Ok(());
+            }
+        }
+        cookie = cookie.max(BASE);
+        loop {
+            let batch = self.batch(&dir, cookie)?;
+            let Some(last) = batch.last() else { return Ok(()) };
+            cookie = last.cookie;
+            for item in batch {
+                let kind = item.found.as_ref().map_or(FileType::Dir, Found::kind);
+                if !each(&dir, item, kind)? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn batch(&self, dir: &DirInode, mut cookie: u64) -> Result<Vec<Item>> {
+        let listing = self.listing(dir)?;
+        let mut out = Vec::with_capacity(BATCH);
+        while out.len() < BATCH {
+            let Some((found, next)) = listing.next_from(cookie) else { break };
+            cookie = next;
+            let (name, ino) = match &found {
+                Found::Own(e) => (Box::from(&e.name[..]), e.ino),
+                Found::Base(e) => {
+                    let layer = self.lower(e.at)?;
+                    (layer.with_name(e.at.node, |n| Box::from(n)), layer.ino(e.at.node))
+                }
+            };
+            out.push(Item { cookie, name, ino, found: Some(found) });
+        }
+        Ok(out)
+    }
+
+    /// Makes a directory's names durable.
+    ///
+    /// # Errors
+    /// What the upper's file system says.
+    pub fn fsync_dir(&self, dir: Ino, _data_only: bool) -> Result<()> {
+        let Object::Dir(dir) = self.object(dir)? else { return Err(Error::NotDirectory) };
+        if dir.in_upper() && !self.options.volatile {
+            self.upper_dir(&dir)?.sync().upper("sync a directory")?;
+        }
+        Ok(())
+    }
+}

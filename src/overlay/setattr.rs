@@ -1,0 +1,163 @@
+//! Changing attributes: mode, owner, size, times.
+
+use super::Overlay;
+use super::copy_up::Data;
+use super::error::{Doing as _, Error, Result};
+use super::inode::{FileInode, Object};
+use super::types::{Attr, Fh, Ino, SetAttr};
+use crate::marker::{OVERRIDE_XATTR, OverrideStat};
+use crate::sys::{Errno, FileType, Node, OpenFlags, TimeSet};
+use std::sync::Arc;
+
+impl Overlay {
+    /// Changes attributes and returns the new ones. With a handle, those of the file it has open.
+    ///
+    /// # Errors
+    /// `EROFS`, `EISDIR` for the size of a directory, or what the upper's file system says.
+    pub fn setattr(&self, ino: Ino, fh: Option<Fh>, set: &SetAttr) -> Result<Attr> {
+        self.writable()?;
+        let object = match self.object(ino)? {
+            Object::Dir(_) if set.size.is_some() => return Err(Error::IsDirectory),
+            Object::Dir(d) => {
+                if !d.is_removed() || !d.in_upper() {
+                    self.ensure_upper(&d)?;
+                }
+                Object::Dir(d)
+            }
+            other => {
+                let file = self.file(other)?;
+                let data = if set.size == Some(0) { Data::Nothing } else { Data::All };
+                self.copy_up(&file, data)?;
+                Object::File(file)
+            }
+        };
+        let node = self.upper_handle(&object)?.ok_or(Error::Stale)?;
+        let before = self.attr_of(&object)?;
+        if let (Some(size), Object::File(_)) = (set.size, &object) {
+            self.truncate(&node, fh, size)?;
+        }
+        self.set_owner_and_mode(&object, &node, &before, set)?;
+        if set.atime.is_some() || set.mtime.is_some() {
+            let at = set.atime.unwrap_or(TimeSet::Omit);
+            node.set_times(at, set.mtime.unwrap_or(TimeSet::Omit)).upper("set the times")?;
+        }
+        self.attr_of(&object)
+    }
+
+    fn truncate(&self, node: &Arc<Node>, fh: Option<Fh>, size: u64) -> Result<()> {
+        let open = fh.and_then(|fh| self.handles.get(fh)).filter(|h| h.writable);
+        let done = match open {
+            Some(h) => h.file().truncate(size),
+            None => {
+                let flags =
+                    OpenFlags { read: false, write: true, nonblock: true, ..OpenFlags::default() };
+                node.open(flags).and_then(|f| f.truncate(size))
+            }
+        };
+        done.upper("cut a file")
+    }
+
+    fn set_owner_and_mode(
+        &self,
+        object: &Object,
+        node: &Node,
+        before: &Attr,
+        set: &SetAttr,
+    ) -> Result<()> {
+        let chown = set.uid.is_some() || set.gid.is_some();
+        let regular = before.kind == FileType::File;
+        let mut mode = set.mode.map(|m| m & 0o7777);
+        // chown(2) takes set-id bits away from everybody's files; in a private view nobody else does it
+        let kill = set.kill_suid || chown && self.options.owner_view;
+        if mode.is_none() && regular && kill {
+            let kept = without_set_id(before.mode);
+            mode = (kept != before.mode).then_some(kept);
+        }
+        if self.options.owner_view {
+            if chown || mode.is_some() {
+                let uid = set.uid.unwrap_or(before.uid);
+                let gid = set.gid.unwrap_or(before.gid);
+                self.record_change(object, node, before, (uid, gid), mode.unwrap_or(before.mode))?;
+            }
+            return Ok(());
+        }
+        if chown {
+            node.chown(set.uid, set.gid).upper("set the owner")?;
+        }
+        if let Some(mode) = mode {
+            node.chmod(mode).upper("set the mode")?;
+        }
+        if regular && set.kill_suid {
+            match node.remove_xattr(b"security.capability") {
+                Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
+                r => r.upper("clear a file's capabilities")?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Records a new owner or mode in a private view.
+    fn record_change(
+        &self,
+        object: &Object,
+        node: &Node,
+        before: &Attr,
+        owner: (u32, u32),
+        mode: u32,
+    ) -> Result<()> {
+        let on_disk = node.stat().upper("look at a file")?;
+        if on_disk.file_type() == FileType::Symlink {
+            // a native symlink carries no record: it is the user's own, and stays so
+            if owner == (before.uid, before.gid) {
+                return Ok(());
+            }
+            return Err(Error::NotPermitted);
+        }
+        let o = OverrideStat {
+            uid: owner.0,
+            gid: owner.1,
+            mode,
+            kind: Some(before.kind),
+            rdev: before.rdev,
+        };
+        node.set_xattr(OVERRIDE_XATTR, &o.encode(), false, false).upper("record the attributes")?;
+        let kind = if on_disk.is_dir() { FileType::Dir } else { FileType::File };
+        node.chmod(self.disk_mode(kind, mode)).upper("set the mode")?;
+        match object {
+            Object::Dir(d) => *d.overridden.write() = Some(Some(o)),
+            Object::File(f) => f.state.write().overridden = Some(Some(o)),
+            Object::Pure(..) => {}
+        }
+        Ok(())
+    }
+
+    /// Sets the mode of a file that is in the upper.
+    pub(super) fn set_upper_mode(&self, file: &FileInode, mode: u32) -> Result<()> {
+        let node = self.upper_node(file)?;
+        if !self.options.owner_view {
+            return node.chmod(mode).upper("set the mode");
+        }
+        let before = self.file_attr(file)?;
+        let object = self.object(file.ino)?;
+        self.record_change(&object, &node, &before, (before.uid, before.gid), mode)
+    }
+}
+
+/// Returns a regular file's mode after a change that takes setuid and setgid away: setgid without
+/// group execution means something else and stays (chown(2)).
+fn without_set_id(mode: u32) -> u32 {
+    let mode = mode & !0o4000;
+    if mode & 0o010 != 0 { mode & !0o2000 } else { mode }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setgid_goes_only_with_group_execution() {
+        assert_eq!(without_set_id(0o6755), 0o755);
+        assert_eq!(without_set_id(0o2644), 0o2644);
+        assert_eq!(without_set_id(0o4711), 0o711);
+    }
+}

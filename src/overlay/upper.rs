@@ -1,0 +1,226 @@
+//! The writable layer: handles on its directories, staging in the work directory, whiteouts.
+//!
+//! Whatever must appear at once and whole is made under a name of its own in `work/work` and
+//! moved into place by one rename. What a crash leaves there is swept at the next mount.
+
+use super::error::{Doing as _, Error, Result};
+use super::options::Upper;
+use super::types::Ino;
+use crate::marker::Dialect;
+use crate::sys::{Capabilities, Dir, Errno, RenameFlags};
+use parking_lot::Mutex;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many directory handles are kept open.
+const HANDLES: usize = 512;
+/// The directory below the work directory in which things are staged, as the kernel names it.
+const STAGE: &[u8] = b"work";
+
+/// The upper and its work directory.
+#[derive(Debug)]
+pub(super) struct UpperLayer {
+    pub(super) root: Dir,
+    pub(super) stage: Dir,
+    pub(super) dialect: Dialect,
+    pub(super) caps: Capabilities,
+    pub(super) dev: u64,
+    pub(super) volatile: bool,
+    counter: AtomicU64,
+    handles: Mutex<lru::LruCache<Ino, Dir>>,
+    /// Name in `stage` of the whiteout that others are hard links to.
+    whiteout: Mutex<Option<Box<[u8]>>>,
+}
+
+impl UpperLayer {
+    pub(super) fn open(
+        upper: Upper,
+        dialect: Option<Dialect>,
+        volatile: bool,
+    ) -> Result<UpperLayer> {
+        let refuse = |why: String, errno| Error::Upper { why, errno };
+        upper.work.mkdir_if_missing(STAGE, 0o700).upper("make the staging directory")?;
+        let stage = upper.work.open_dir(STAGE).upper("open the staging directory")?;
+        let stat = upper.root_stat()?;
+        let work = stage.stat_self().upper("look at the work directory")?;
+        if work.dev != stat.dev {
+            let why = "upperdir and workdir must lie on the same file system".to_owned();
+            return Err(refuse(why, Errno::XDEV));
+        }
+        match stage.open_dir_beneath(b"incompat/volatile") {
+            Err(Errno::NOENT) => {}
+            Ok(_) => {
+                let why = "it was last mounted volatile and not unmounted cleanly; its content cannot be trusted. \
+                           Remove workdir/work/incompat/volatile to use it all the same";
+                return Err(refuse(why.to_owned(), Errno::INVAL));
+            }
+            Err(e) => return Err(e).upper("look for the volatile mark"),
+        }
+        for left in stage.list().upper("list the staging directory")? {
+            stage.remove_tree(&left.name).upper("sweep the staging directory")?;
+        }
+        let caps = Capabilities::probe(&stage).upper("probe the file system")?;
+        caps.check_upper().map_err(|why| refuse(why.to_owned(), Errno::INVAL))?;
+        if !caps.whiteout_device {
+            let why = "its file system cannot hold whiteouts (character devices 0:0)".to_owned();
+            return Err(refuse(why, Errno::INVAL));
+        }
+        let dialect =
+            dialect.unwrap_or(if caps.trusted_xattr { Dialect::Trusted } else { Dialect::User });
+        let usable = match dialect {
+            Dialect::Trusted => caps.trusted_xattr,
+            Dialect::User => caps.user_xattr,
+        };
+        if !usable {
+            let prefix = String::from_utf8_lossy(dialect.prefix()).into_owned();
+            return Err(refuse(
+                format!("its file system refuses {prefix}* attributes"),
+                Errno::OPNOTSUPP,
+            ));
+        }
+        let handles =
+            NonZeroUsize::new(HANDLES).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
+        Ok(UpperLayer {
+            root: upper.dir,
+            stage,
+            dialect,
+            caps,
+            dev: stat.dev,
+            volatile,
+            counter: AtomicU64::new(0),
+            handles: Mutex::new(handles),
+            whiteout: Mutex::new(None),
+        })
+    }
+
+    /// Returns an unused name in the staging directory.
+    pub(super) fn stage_name(&self) -> Box<[u8]> {
+        let n = self.counter.fetch_add(1, Ordering::Relaxed);
+        format!("#{n:x}").into_bytes().into()
+    }
+
+    /// Returns a guard for a new staged thing: dropped, it is removed.
+    pub(super) fn staged(&self) -> Staged<'_> {
+        Staged { upper: self, name: self.stage_name(), live: true }
+    }
+
+    pub(super) fn cached(&self, ino: Ino) -> Option<Dir> {
+        self.handles.lock().get(&ino).cloned()
+    }
+
+    pub(super) fn cache(&self, ino: Ino, dir: Dir) {
+        self.handles.lock().put(ino, dir);
+    }
+
+    pub(super) fn uncache(&self, ino: Ino) {
+        self.handles.lock().pop(&ino);
+    }
+
+    /// Puts a whiteout at `name`, replacing whatever non-directory is there, in one step.
+    pub(super) fn put_whiteout(&self, dir: &Dir, name: &[u8]) -> Result<()> {
+        match self.link_whiteout(dir, name) {
+            Err(Error::Layer { errno: Errno::EXIST, .. }) => {
+                let staged = self.staged();
+                self.link_whiteout(&self.stage, &staged.name)?;
+                staged.commit(dir, name, RenameFlags::Replace).upper("put a whiteout in place")
+            }
+            r => r,
+        }
+    }
+
+    /// Makes a whiteout at the unused name `name`: a hard link to one that exists already.
+    pub(super) fn link_whiteout(&self, dir: &Dir, name: &[u8]) -> Result<()> {
+        for _ in 0..2 {
+            let known = self.whiteout.lock().clone();
+            let source = match known {
+                Some(s) => s,
+                None => {
+                    let fresh = self.stage_name();
+                    self.stage.mknod_whiteout(&fresh).upper("make a whiteout")?;
+                    *self.whiteout.lock() = Some(fresh.clone());
+                    fresh
+                }
+            };
+            match self.stage.link(&source, dir, name) {
+                Ok(()) => return Ok(()),
+                // as many links as the file system allows, or somebody cleaned the work directory
+                Err(Errno::MLINK | Errno::NOENT) => {
+                    let mut proto = self.whiteout.lock();
+                    if proto.as_ref() == Some(&source) {
+                        *proto = None;
+                        self.discard(&source);
+                    }
+                }
+                Err(e @ (Errno::PERM | Errno::OPNOTSUPP | Errno::XDEV)) => {
+                    log::debug!("no hard links to whiteouts here: {e}");
+                    return dir.mknod_whiteout(name).upper("make a whiteout");
+                }
+                Err(e) => return Err(e).upper("link a whiteout"),
+            }
+        }
+        dir.mknod_whiteout(name).upper("make a whiteout")
+    }
+
+    /// Moves the directory `name` away and removes it. It holds whiteouts at most; what cannot be
+    /// removed stays in the staging directory, where the next mount sweeps it.
+    pub(super) fn discard_dir(&self, dir: &Dir, name: &[u8]) -> Result<()> {
+        let away = self.stage_name();
+        dir.rename(name, &self.stage, &away, RenameFlags::NoReplace)
+            .upper("move a removed directory away")?;
+        self.discard(&away);
+        Ok(())
+    }
+
+    /// Removes something from the staging directory.
+    pub(super) fn discard(&self, name: &[u8]) {
+        if let Err(e) = self.stage.remove_tree(name) {
+            log::warn!("cannot clean the work directory: {e}; the next mount will sweep it");
+        }
+    }
+
+    /// Removes what was kept staged for reuse.
+    pub(super) fn close(&self) -> Result<()> {
+        if let Some(name) = self.whiteout.lock().take() {
+            self.discard(&name);
+        }
+        if self.volatile { Ok(()) } else { self.root.sync_file_system().upper("sync the upper") }
+    }
+}
+
+impl Upper {
+    fn root_stat(&self) -> Result<crate::sys::Stat> {
+        self.dir.stat_self().upper("look at the upper directory")
+    }
+}
+
+/// Something under a name of its own in the staging directory. Dropped, it is removed;
+/// committed, it has moved to its place.
+#[derive(Debug)]
+pub(super) struct Staged<'a> {
+    upper: &'a UpperLayer,
+    pub(super) name: Box<[u8]>,
+    live: bool,
+}
+
+impl Staged<'_> {
+    /// Moves the staged thing to its place. With `Exchange`, what was there is removed after.
+    pub(super) fn commit(
+        mut self,
+        dir: &Dir,
+        name: &[u8],
+        how: RenameFlags,
+    ) -> crate::sys::Result<()> {
+        self.upper.stage.rename(&self.name, dir, name, how)?;
+        // after an exchange the old thing lies under the staged name: drop removes it
+        self.live = how == RenameFlags::Exchange;
+        Ok(())
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if self.live {
+            self.upper.discard(&self.name);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Extended attributes: what users see, what is the overlay's own, and what an ordinary user's
+//! disk cannot hold.
+
+use super::Overlay;
+use super::acl;
+use super::copy_up::Data;
+use super::error::{Doing as _, Error, Result};
+use super::inode::{Backing, Object};
+use super::types::Ino;
+use crate::marker::{Dialect, OVERRIDE_XATTR, XattrName};
+use crate::sys::{Errno, Node};
+use std::sync::Arc;
+
+/// Behind the dialect's prefix: attributes of a private view that the user may not set on disk.
+const KEPT: &[u8] = b"stratafs.xattr.";
+
+/// Returns the on-disk name of the attribute that users call `key`.
+pub(super) fn disk_name(dialect: Dialect, private: bool, key: &[u8]) -> Vec<u8> {
+    if private && (key.starts_with(b"security.") || key.starts_with(b"trusted.")) {
+        return [dialect.prefix(), KEPT, key].concat();
+    }
+    dialect.to_disk(key)
+}
+
+/// Returns the name by which users see an on-disk attribute, unless it is the overlay's own.
+fn shown_name(dialect: Dialect, private: bool, disk: &[u8]) -> Option<Vec<u8>> {
+    if private {
+        if disk == OVERRIDE_XATTR {
+            return None;
+        }
+        if let Some(key) = disk.strip_prefix(&[dialect.prefix(), KEPT].concat()[..]) {
+            return Some(key.to_vec());
+        }
+    }
+    match dialect.from_disk(disk) {
+        XattrName::Own => None,
+        XattrName::Visible(name) => Some(name),
+    }
+}
+
+impl Overlay {
+    /// Returns the value of an extended attribute.
+    ///
+    /// # Errors
+    /// `ENODATA` if there is none of that name.
+    pub fn get_xattr(&self, ino: Ino, key: &[u8]) -> Result<Vec<u8>> {
+        let object = self.object(ino)?;
+        let value = match self.upper_handle(&object)? {
+            Some(node) => {
+                let disk = disk_name(self.dialect, self.options.owner_view, key);
+                match node.get_xattr(&disk) {
+                    // an attribute in a namespace that this user may not read is not there
+                    Err(Errno::PERM | Errno::ACCESS) => None,
+                    r => r.upper("read an extended attribute")?,
+                }
+            }
+            None => {
+                let at = self.lower_part(&object)?;
+                self.lower(at)?.xattr(at.node, key)?
+            }
+        };
+        value.ok_or(Error::NoData)
+    }
+
+    /// Returns the names of a file's extended attributes, each followed by a NUL.
+    ///
+    /// # Errors
+    /// What the layer's file system says.
+    pub fn list_xattr(&self, ino: Ino) -> Result<Vec<u8>> {
+        let object = self.object(ino)?;
+        let names = match self.upper_handle(&object)? {
+            Some(node) => {
+                let all = node.list_xattr().upper("list extended attributes")?;
+                let private = self.options.owner_view;
+                all.iter().filter_map(|n| shown_name(self.dialect, private, n)).collect()
+            }
+            None => {
+                let at = self.lower_part(&object)?;
+                let all = self.lower(at)?.xattrs(at.node)?;
+                all.into_iter().map(|(k, _)| k).collect::<Vec<_>>()
+            }
+        };
+        let mut out = Vec::new();
+        for n in names {
+            // what only CAP_SYS_ADMIN may read is not listed to others either (xattr(7))
+            if self.identity.privileged || !n.starts_with(b"trusted.") {
+                out.extend_from_slice(&n);
+                out.push(0);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Sets an extended attribute. `create`: it must not exist; `replace`: it must.
+    ///
+    /// # Errors
+    /// `EEXIST`, `ENODATA`, or what the upper's file system says.
+    pub fn set_xattr(
+        &self,
+        ino: Ino,
+        key: &[u8],
+        value: &[u8],
+        create: bool,
+        replace: bool,
+    ) -> Result<()> {
+        let (object, node) = self.changeable(ino)?;
+        let disk = disk_name(self.dialect, self.options.owner_view, key);
+        node.set_xattr(&disk, value, create, replace).upper("set an extended attribute")?;
+        self.after_acl_change(&object, key);
+        Ok(())
+    }
+
+    /// Removes an extended attribute.
+    ///
+    /// # Errors
+    /// `ENODATA` if there is none of that name.
+    pub fn remove_xattr(&self, ino: Ino, key: &[u8]) -> Result<()> {
+        self.writable()?;
+        if !self.is_in_upper(&self.object(ino)?) {
+            // nothing to copy up for
+            self.get_xattr(ino, key)?;
+        }
+        let (object, node) = self.changeable(ino)?;
+        let disk = disk_name(self.dialect, self.options.owner_view, key);
+        node.remove_xattr(&disk).upper("remove an extended attribute")?;
+        self.after_acl_change(&object, key);
+        Ok(())
+    }
+
+    fn after_acl_change(&self, object: &Object, key: &[u8]) {
+        // the file system may have changed the mode along with the access ACL
+        if key == acl::ACCESS {
+            match object {
+                Object::Dir(d) => *d.overridden.write() = None,
+                Object::File(f) => f.state.write().overridden = None,
+                Object::Pure(..) => {}
+            }
+        }
+    }
+
+    fn is_in_upper(&self, object: &Object) -> bool {
+        match object {
+            Object::Dir(d) => d.in_upper(),
+            Object::File(f) => f.in_upper(),
+            Object::Pure(..) => false,
+        }
+    }
+
+    /// Returns a handle on the upper's copy, if there is one.
+    pub(super) fn upper_handle(&self, object: &Object) -> Result<Option<Arc<Node>>> {
+        Ok(match object {
+            Object::Dir(d) if d.in_upper() => {
+                Some(Arc::new(self.upper_dir(d)?.as_node().upper("open a directory")?))
+            }
+            Object::File(f) if f.in_upper() => Some(self.upper_node(f)?),
+            _ => None,
+        })
+    }
+
+    /// Returns the lower node that an object not in the upper shows.
+    pub(super) fn lower_part(&self, object: &Object) -> Result<super::lower::At> {
+        match object {
+            Object::Dir(d) => d.lowers.first().copied().ok_or(Error::Stale),
+            Object::File(f) => match f.state.read().backing {
+                Backing::Lower(at) => Ok(at),
+                Backing::Upper => Err(Error::Stale),
+            },
+            Object::Pure(_, at) => Ok(*at),
+        }
+    }
+
+    /// Copies an object up and returns a handle on the copy.
+    pub(super) fn changeable(&self, ino: Ino) -> Result<(Object, Arc<Node>)> {
+        self.writable()?;
+        let object = match self.object(ino)? {
+            Object::Dir(d) => {
+                self.ensure_upper(&d)?;
+                Object::Dir(d)
+            }
+            other => {
+                let file = self.file(other)?;
+                self.copy_up(&file, Data::All)?;
+                Object::File(file)
+            }
+        };
+        let node = self.upper_handle(&object)?.ok_or(Error::Stale)?;
+        Ok((object, node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_the_way_to_disk_and_back() {
+        for private in [false, true] {
+            for key in
+                [&b"user.a"[..], b"user.overlay.opaque", b"security.capability", b"trusted.x"]
+            {
+                let disk = disk_name(Dialect::User, private, key);
+                assert_eq!(shown_name(Dialect::User, private, &disk).as_deref(), Some(key));
+            }
+        }
+        assert_eq!(shown_name(Dialect::User, false, b"user.overlay.opaque"), None);
+        assert_eq!(shown_name(Dialect::User, true, OVERRIDE_XATTR), None);
+        assert_eq!(
+            disk_name(Dialect::User, true, b"trusted.x"),
+            b"user.overlay.stratafs.xattr.trusted.x"
+        );
+    }
+}

@@ -1,0 +1,64 @@
+//! Mounting a FUSE file system: mount(2) for who may, and the socket by which fusermount3 hands
+//! over the connection to who may not.
+
+use super::{Errno, MountAttributes, Result};
+use rustix::mount::MountFlags;
+use std::ffi::{CStr, OsStr};
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// Mounts a FUSE connection at `target`. `fs_type` is `fuse` or `fuse.NAME`, `data` holds the
+/// options of the FUSE file system, the descriptor of `/dev/fuse` among them.
+pub fn mount_fuse(
+    source: &OsStr,
+    target: &Path,
+    fs_type: &str,
+    attributes: MountAttributes,
+    data: &CStr,
+) -> Result<()> {
+    let mut flags = MountFlags::empty();
+    flags.set(MountFlags::RDONLY, attributes.read_only);
+    flags.set(MountFlags::NOSUID, attributes.nosuid);
+    flags.set(MountFlags::NODEV, attributes.nodev);
+    flags.set(MountFlags::NOEXEC, attributes.noexec);
+    flags.set(MountFlags::NOATIME, attributes.noatime);
+    flags.set(MountFlags::SYNCHRONOUS, attributes.sync);
+    flags.set(MountFlags::DIRSYNC, attributes.dirsync);
+    Ok(rustix::mount::mount(source, target, fs_type, flags, data)?)
+}
+
+/// Waits for a message on a socket and returns the descriptor that came with it (`SCM_RIGHTS`),
+/// or `None` if the other side closed without sending one.
+pub fn receive_fd(socket: impl AsFd) -> Result<Option<OwnedFd>> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut byte = [0; 1];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    loop {
+        let mut iov = [IoSliceMut::new(&mut byte)];
+        match recvmsg(&socket, &mut iov, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Ok(_) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(Errno::from(e)),
+        }
+    }
+    Ok(control.drain().find_map(|m| match m {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_closed_socket_gives_no_descriptor() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        assert!(receive_fd(&ours).unwrap().is_none());
+    }
+}

@@ -1,0 +1,9 @@
+//! Images from sources of every form into a store, hostile ones and killed imports included.
+#![allow(clippy::print_stderr)]
+
+mod archive;
+mod forms;
+mod hostile;
+mod kill;
+mod lowerdir;
+mod support;
