@@ -134,7 +134,7 @@ impl Session {
 /// Returns the mount point as the table of mounts will name it.
 fn resolve(mount_point: &Path) -> Result<PathBuf, MountError> {
     let failed = |errno: Errno| match errno {
-        Errno::NOTCONN => MountError::DeadMount(mount_point.into()),
+        Errno::NOTCONN | Errno::CONNABORTED => MountError::DeadMount(mount_point.into()),
         errno => MountError::MountPoint { path: mount_point.into(), errno },
     };
     let target = std::fs::canonicalize(mount_point).map_err(|e| failed(e.into()))?;
