@@ -12,7 +12,7 @@ pub(super) fn format(t: Time) -> String {
     format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}{fraction}Z")
 }
 
-/// Parses what [`format`] writes; other forms and other time zones are `None`.
+/// Parses what [`format()`] writes; other forms and other time zones are `None`.
 pub(super) fn parse(text: &str) -> Option<Time> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let number = |t: &str, max: i64| {
