@@ -3,7 +3,8 @@
 
 use super::daemon::{self, Job, What};
 use super::mount_options::MountOptions;
-use super::{CliError, Context, Global, output, root, stack};
+use super::stack::{self, Target};
+use super::{CliError, Context, Global, output, root};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -149,15 +150,20 @@ pub fn run(form: Form) -> Result<(), CliError> {
     let mount_point = mount_point.into();
     let foreground = p.foreground || options.debug;
     let mut options = options;
-    if let (Some(source), None) = (source, &options.fs_name) {
+    if let (Some(source), None, What::Directories) = (source, &options.fs_name, &what) {
         options.fs_name = Some(source.clone());
     }
     daemon::start(&Job { what, mount_point, options, foreground, log: None }, &context)
 }
 
-fn what(_source: Option<&OsString>, options: &MountOptions) -> Result<What, CliError> {
-    stack::check_directories(options)?;
-    Ok(What::Directories)
+/// Directories, or, for `mount -t fuse.stratafs IMAGE DIR`, what the source names in the store.
+fn what(source: Option<&OsString>, options: &MountOptions) -> Result<What, CliError> {
+    match source.and_then(|s| s.to_str()) {
+        Some(name) if !options.names_directories() => {
+            Ok(What::Store(Target { name: name.to_owned(), rw: false, container: None }))
+        }
+        _ => stack::check_directories(options).map(|()| What::Directories),
+    }
 }
 
 #[cfg(test)]

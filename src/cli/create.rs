@@ -1,6 +1,6 @@
 //! `stratafs create`.
 
-use super::{CliError, Context};
+use super::{CliError, Context, output, stack};
 
 /// Make a container of an image: a writable layer upon its layers.
 #[derive(Clone, Debug, clap::Args)]
@@ -17,5 +17,10 @@ pub struct Args {
 /// # Errors
 /// What failed, with what may help.
 pub fn run(args: &Args, context: &Context) -> Result<(), CliError> {
-    Err(CliError::message(format!("create {} {:?} {:?}", args.image, args.name, context.root)))
+    let c = stack::create(&context.root, &args.image, args.name.as_deref())?;
+    if context.json {
+        let image = c.image.map(|i| i.to_string());
+        return output::json(&serde_json::json!({ "Id": c.id, "Name": c.name, "Image": image }));
+    }
+    output::print(&format!("{}\n", c.id))
 }

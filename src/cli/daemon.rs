@@ -2,7 +2,7 @@
 
 use super::live::{self, Record};
 use super::mount_options::MountOptions;
-use super::stack::{self, Built, Facts};
+use super::stack::{self, Built, Facts, Target};
 use super::{CliError, Context, logging};
 use crate::fuse::{Ended, MountError, MountSettings, Session};
 use crate::sys::{self, Detached, Identity};
@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub(super) enum What {
     /// The directories that the options name.
     Directories,
+    /// An image or a container of the store.
+    Store(Target),
 }
 
 /// Everything that a mount is told.
@@ -31,7 +33,7 @@ pub(super) fn start(job: &Job, context: &Context) -> Result<(), CliError> {
     let log = job.log.as_deref().map(logging::open).transpose()?;
     if job.foreground {
         start_log(log, context);
-        return serve(job, || Ok(()));
+        return serve(job, context, || Ok(()));
     }
     // no thread has been started so far, as detach() demands
     match sys::detach().map_err(|e| CliError::failed("starting a daemon", &e))? {
@@ -39,7 +41,7 @@ pub(super) fn start(job: &Job, context: &Context) -> Result<(), CliError> {
         Detached::Daemon(readiness) => {
             start_log(log, context);
             let mut readiness = Some(readiness);
-            let served = serve(job, || match readiness.take() {
+            let served = serve(job, context, || match readiness.take() {
                 Some(r) => r.ready(),
                 None => Ok(()),
             });
@@ -64,15 +66,21 @@ fn start_log(log: Option<std::fs::File>, context: &Context) {
 }
 
 /// Mounts, calls `ready` and serves until the end.
-fn serve(job: &Job, ready: impl FnOnce() -> sys::Result<()>) -> Result<(), CliError> {
+fn serve(
+    job: &Job,
+    context: &Context,
+    ready: impl FnOnce() -> sys::Result<()>,
+) -> Result<(), CliError> {
     // before any thread, so that all of them leave the signals to the one that waits for them
     let signals = sys::block_signals().map_err(|e| CliError::failed("blocking signals", &e))?;
     log::debug!("{} files may be open", sys::raise_open_files());
     sys::clear_umask();
-    let Built { overlay, facts, locks } = match &job.what {
+    let Built { overlay, facts, locks, exclusive } = match &job.what {
         What::Directories => stack::directories(&job.options)?,
+        What::Store(target) => stack::from_store(&context.root, target, &job.options)?,
     };
-    let settings = settings(&job.options, &facts, Identity::current());
+    let mut settings = settings(&job.options, &facts, Identity::current());
+    settings.exclusive = exclusive;
     let read_only = overlay.read_only();
     let session =
         Session::mount(overlay, &job.mount_point, &settings).map_err(|e| cannot_mount(job, &e))?;

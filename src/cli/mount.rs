@@ -2,7 +2,8 @@
 
 use super::daemon::{self, Job, What};
 use super::mount_options::MountOptions;
-use super::{CliError, Context, stack};
+use super::stack::{self, Target};
+use super::{CliError, Context};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -67,5 +68,16 @@ fn what(target: Option<&OsString>, options: &MountOptions, args: &Args) -> Resul
         stack::check_directories(options)?;
         return Ok(What::Directories);
     }
-    Err(CliError::usage("what is to be mounted: an image, a container, or -o lowerdir=…"))
+    match target.map(|t| t.to_str()) {
+        Some(Some(name)) => Ok(What::Store(Target {
+            name: name.to_owned(),
+            rw: args.rw,
+            container: args.name.clone(),
+        })),
+        Some(None) => Err(CliError::usage("the name of an image or container is text")),
+        None => {
+            Err(CliError::usage("what is to be mounted: an image, a container, or directories")
+                .hint("stratafs mount IMAGE DIR, or stratafs mount -o lowerdir=A:B DIR"))
+        }
+    }
 }

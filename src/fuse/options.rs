@@ -18,6 +18,8 @@ pub struct MountSettings {
     /// For how long the kernel may trust names and attributes; `None` decides by who can change
     /// the layers.
     pub timeout: Option<Duration>,
+    /// Nobody else changes the layers while they are mounted, even those without an index.
+    pub exclusive: bool,
     /// Number of threads that serve requests; `None` decides by the number of processors.
     pub threads: Option<usize>,
 }
@@ -32,6 +34,7 @@ impl MountSettings {
             default_permissions: false,
             attributes: MountAttributes { nosuid: true, nodev: true, ..MountAttributes::default() },
             timeout: None,
+            exclusive: false,
             threads: None,
         }
     }

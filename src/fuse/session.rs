@@ -66,7 +66,7 @@ impl Session {
         settings.attributes.read_only |= overlay.read_only();
         let facts = Facts {
             read_only: overlay.read_only(),
-            immutable: overlay.immutable_lowers(),
+            immutable: settings.exclusive || overlay.immutable_lowers(),
             xattrs: overlay.has_xattrs(),
         };
         let plan = Plan::new(facts, &settings);

@@ -1,36 +1,15 @@
-//! From what the user names to a view: directories, or an image or container of the store.
+//! A stack of directories, named by `-o lowerdir=` and the like.
 
-use super::CliError;
-use super::mount_options::MountOptions;
+use super::{Built, Facts, lock, view};
+use crate::cli::CliError;
+use crate::cli::mount_options::MountOptions;
 use crate::marker::Dialect;
-use crate::overlay::{Lower, Options, Overlay, Stack, Upper};
+use crate::overlay::{Lower, Options, Stack, Upper};
 use crate::sys::{Dir, Errno, Identity};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-/// A view that is ready to be mounted, and what else must live as long as it does.
-#[derive(Debug)]
-pub(super) struct Built {
-    pub(super) overlay: Arc<Overlay>,
-    pub(super) facts: Facts,
-    /// Held so that nobody else mounts the same upper.
-    pub(super) locks: Vec<Dir>,
-}
-
-/// What the record of a live mount says about its layers.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Facts {
-    pub(super) source: OsString,
-    pub(super) root: Option<PathBuf>,
-    pub(super) image: Option<String>,
-    pub(super) container: Option<String>,
-    pub(super) lowers: Vec<PathBuf>,
-    pub(super) upper: Option<PathBuf>,
-}
 
 /// Checks what can be checked before a daemon is started.
-pub(super) fn check_directories(o: &MountOptions) -> Result<(), CliError> {
+pub(in crate::cli) fn check_directories(o: &MountOptions) -> Result<(), CliError> {
     if o.lowers.is_empty() {
         return Err(CliError::usage("lowerdir= is missing")
             .hint("-o lowerdir=TOP:..:BOTTOM[,upperdir=UPPER,workdir=WORK]"));
@@ -45,7 +24,7 @@ pub(super) fn check_directories(o: &MountOptions) -> Result<(), CliError> {
 }
 
 /// Stacks directories.
-pub(super) fn directories(o: &MountOptions) -> Result<Built, CliError> {
+pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
     check_directories(o)?;
     let me = Identity::current();
     let open = |what: &str, path: &Path| {
@@ -54,7 +33,7 @@ pub(super) fn directories(o: &MountOptions) -> Result<Built, CliError> {
             if e == Errno::NOENT { error.hint(format!("mkdir {}", path.display())) } else { error }
         })
     };
-    let mut stack = Stack::default();
+    let mut stack = Stack { lowers: Vec::new(), upper: None };
     let mut locks = Vec::new();
     if let Some(upper) = &o.upper {
         let dir = open("upper directory", upper)?;
@@ -89,13 +68,7 @@ pub(super) fn directories(o: &MountOptions) -> Result<Built, CliError> {
         upper: o.upper.as_ref().map(absolute),
         ..Facts::default()
     };
-    Ok(Built { overlay: view(stack, options)?, facts, locks })
-}
-
-fn view(stack: Stack, options: Options) -> Result<Arc<Overlay>, CliError> {
-    Overlay::new(stack, options)
-        .map(Arc::new)
-        .map_err(|e| CliError::failed("the layers cannot be stacked", &e))
+    Ok(Built { overlay: view(stack, options)?, facts, locks, exclusive: false })
 }
 
 /// Upper and work must be two directories of one file system, neither inside the other.
@@ -123,24 +96,6 @@ fn check_pair(upper: &Path, u: &Dir, work: &Path, w: &Dir) -> Result<(), CliErro
     Ok(())
 }
 
-/// Makes sure that nobody else writes there.
-fn lock(dir: &Dir, path: &Path) -> Result<Dir, CliError> {
-    let own = dir.reopen().map_err(|e| CliError::message(format!("{}: {e}", path.display())))?;
-    match own.try_lock() {
-        Ok(true) => Ok(own),
-        Ok(false) => Err(CliError::message(format!(
-            "{} is in use by another read-write mount",
-            path.display()
-        ))
-        .hint("stratafs mounts shows which; two writers would destroy each other's work")),
-        // some network file systems have no locks: go on without
-        Err(e) => {
-            log::warn!("{} cannot be locked: {e}", path.display());
-            Ok(own)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,15 +112,5 @@ mod tests {
         for bad in ["upperdir=/u,workdir=/w", "lowerdir=/a,upperdir=/u", "lowerdir=/a,workdir=/w"] {
             assert!(check(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn an_upper_has_one_writer() {
-        let tmp = tempfile::tempdir().unwrap();
-        let d = Dir::open(tmp.path()).unwrap();
-        let first = lock(&d, tmp.path()).unwrap();
-        assert!(lock(&d, tmp.path()).is_err());
-        drop(first);
-        assert!(lock(&d, tmp.path()).is_ok());
     }
 }

@@ -1,0 +1,216 @@
+//! The layers of an image or a container of the store.
+
+use super::{Built, Facts, lock, view};
+use crate::cli::CliError;
+use crate::cli::mount_options::MountOptions;
+use crate::id::{CacheId, ChainId, DiffId, ImageId};
+use crate::index::{INDEX_NAME, Index};
+use crate::name::printable;
+use crate::overlay::{Lower, Options, Stack, Upper};
+use crate::store::{Container, Store, StoreError};
+use crate::sys::Identity;
+use serde::Deserialize;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What of the store is meant.
+#[derive(Clone, Debug)]
+pub(in crate::cli) struct Target {
+    /// An image or a container, as the user named it.
+    pub(in crate::cli) name: String,
+    /// Make a container of the image first.
+    pub(in crate::cli) rw: bool,
+    /// What to call that container.
+    pub(in crate::cli) container: Option<String>,
+}
+
+enum Found {
+    Image(ImageId),
+    Container(Box<Container>),
+}
+
+fn no_store(e: &StoreError) -> CliError {
+    CliError::failed("the layer store", e)
+}
+
+/// Stacks what `target` names in the store in `root`.
+pub(in crate::cli) fn from_store(
+    root: &Path,
+    target: &Target,
+    o: &MountOptions,
+) -> Result<Built, CliError> {
+    let store = Store::open(root, false).map_err(|e| no_store(&e))?;
+    let found = if target.rw {
+        let image = store.find_image(&target.name).map_err(|e| no_store(&e))?;
+        Found::Container(Box::new(make(&store, &image, target.container.as_deref())?))
+    } else {
+        find(&store, &target.name)?
+    };
+    match found {
+        Found::Image(image) => of_image(&store, target, &image, o),
+        Found::Container(container) => of_container(&store, &container, o),
+    }
+}
+
+/// Makes a container of the image that `image` names, and returns it.
+pub(in crate::cli) fn create(
+    root: &Path,
+    image: &str,
+    name: Option<&str>,
+) -> Result<Container, CliError> {
+    let store = Store::open(root, false).map_err(|e| no_store(&e))?;
+    let id = store.find_image(image).map_err(|e| no_store(&e))?;
+    make(&store, &id, name)
+}
+
+fn make(store: &Store, image: &ImageId, name: Option<&str>) -> Result<Container, CliError> {
+    let top = top_layer(store, image)?;
+    let lock = store.import_lock().map_err(|e| no_store(&e))?;
+    store.create_container(&lock, image, top.as_ref(), name).map_err(|e| no_store(&e))
+}
+
+/// A container goes before an image of the same name, as `docker inspect` has it.
+fn find(store: &Store, name: &str) -> Result<Found, CliError> {
+    match store.find_container(name) {
+        Ok(c) => return Ok(Found::Container(Box::new(c))),
+        Err(StoreError::NoContainer(_)) => {}
+        Err(e) => return Err(no_store(&e)),
+    }
+    match store.find_image(name) {
+        Ok(image) => Ok(Found::Image(image)),
+        Err(StoreError::NoImage(_) | StoreError::BadReference { .. }) => Err(CliError::message(
+            format!("no image and no container is called {}", printable(name.as_bytes())),
+        )
+        .hint("stratafs images, stratafs containers")),
+        Err(e) => Err(no_store(&e)),
+    }
+}
+
+/// The part of an image config that says which layers it has.
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    rootfs: RootFs,
+}
+
+#[derive(Default, Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<DiffId>,
+}
+
+fn top_layer(store: &Store, image: &ImageId) -> Result<Option<ChainId>, CliError> {
+    let raw = store
+        .image_config(image)
+        .map_err(|e| no_store(&e))?
+        .ok_or_else(|| no_store(&StoreError::NoImageId(*image)))?;
+    let config: Config = serde_json::from_slice(&raw)
+        .map_err(|e| CliError::failed(format!("the config of image {image}"), &e))?;
+    Ok(ChainId::of_stack(&config.rootfs.diff_ids).pop())
+}
+
+/// The layers of a chain, top first.
+fn chain(store: &Store, top: Option<&ChainId>) -> Result<Vec<Lower>, CliError> {
+    let Some(top) = top else { return Ok(Vec::new()) };
+    let layers = store.chain(top).map_err(|e| no_store(&e))?;
+    let indexes = indexes(store, top)?;
+    layers
+        .iter()
+        .zip(indexes)
+        .rev()
+        .map(|(layer, index)| {
+            let diff = store.diff_dir(&layer.cache).map_err(|e| no_store(&e))?;
+            Ok(Lower::Indexed { index, diff })
+        })
+        .collect()
+}
+
+/// The indexes of a chain, bottom first.
+fn indexes(store: &Store, top: &ChainId) -> Result<Vec<Arc<Index>>, CliError> {
+    let layers = store.chain(top).map_err(|e| no_store(&e))?;
+    let one = |l: &crate::store::Layer| {
+        let dir = store.layer_dir(&l.chain).map_err(|e| no_store(&e))?;
+        Index::open(&dir, INDEX_NAME)
+            .map(Arc::new)
+            .map_err(|e| CliError::failed(format!("the index of layer {}", l.chain), &e))
+    };
+    layers.iter().map(one).collect()
+}
+
+fn options(o: &MountOptions) -> Options {
+    Options {
+        // true owners are in the index, and in the upper an ordinary user can only record them
+        owner_view: !Identity::current().privileged,
+        redirect_dir: o.redirect_dir.unwrap_or(true),
+        volatile: o.volatile,
+        ..Options::default()
+    }
+}
+
+fn of_image(
+    store: &Store,
+    target: &Target,
+    image: &ImageId,
+    o: &MountOptions,
+) -> Result<Built, CliError> {
+    if o.read_only == Some(false) {
+        return Err(CliError::usage("an image is mounted read-only")
+            .hint("--rw makes a container of it first"));
+    }
+    let lowers = chain(store, top_layer(store, image)?.as_ref())?;
+    if lowers.is_empty() {
+        return Err(CliError::message(format!("image {image} has no layers")));
+    }
+    let facts = Facts {
+        source: format!("image:{}", target.name).into(),
+        root: Some(store.root().to_owned()),
+        image: Some(image.to_string()),
+        ..Facts::default()
+    };
+    let overlay = view(Stack { lowers, upper: None }, options(o))?;
+    Ok(Built { overlay, facts, locks: Vec::new(), exclusive: true })
+}
+
+fn of_container(store: &Store, c: &Container, o: &MountOptions) -> Result<Built, CliError> {
+    let diff = |cache: &CacheId| store.diff_dir(cache).map_err(|e| no_store(&e));
+    let upper = diff(&c.mount)?;
+    let mut lowers = Vec::new();
+    let mut locks = Vec::new();
+    let mut writable = None;
+    if o.read_only == Some(true) {
+        lowers.push(Lower::Plain(upper));
+    } else {
+        let path = store.root().join("overlay2").join(c.mount.as_str()).join("work");
+        let work = store
+            .cache_dir(&c.mount)
+            .map_err(|e| no_store(&e))?
+            .open_dir(b"work")
+            .map_err(|e| CliError::message(format!("{}: {e}", path.display())))?;
+        locks.push(lock(&work, &path).map_err(|_| in_use(c))?);
+        writable = Some(Upper { dir: upper, work });
+    }
+    if let Some(init) = &c.init {
+        lowers.push(Lower::Plain(diff(init)?));
+    }
+    lowers.extend(chain(store, c.parent.as_ref())?);
+    let facts = Facts {
+        source: format!("container:{}", short(&c.id)).into(),
+        root: Some(store.root().to_owned()),
+        image: c.image.map(|i| i.to_string()),
+        container: Some(c.id.clone()),
+        ..Facts::default()
+    };
+    let overlay = view(Stack { lowers, upper: writable }, options(o))?;
+    Ok(Built { overlay, facts, locks, exclusive: true })
+}
+
+fn in_use(c: &Container) -> CliError {
+    let name = c.name.as_deref().unwrap_or_else(|| short(&c.id));
+    CliError::message(format!("container {name} is mounted read-write already"))
+        .hint("stratafs mounts shows where; -o ro mounts it once more to read")
+}
+
+/// The part of an id that people see.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
