@@ -5,6 +5,7 @@ pub mod fuse;
 pub mod id;
 pub mod image;
 pub mod index;
+pub mod inspect;
 pub mod marker;
 pub mod name;
 pub mod overlay;
