@@ -258,7 +258,8 @@ impl Disk {
                 Err(e) => return Err(fail(e)),
             }
         }
-        let file = dir.open_file(name, OpenFlags::CREATE_NEW, 0o600).map_err(fail)?;
+        let mode = self.disk_mode(m) & 0o777;
+        let file = dir.open_file(name, OpenFlags::CREATE_NEW, mode).map_err(fail)?;
         self.finish_file(&file, m, xattrs).map_err(fail)
     }
 
