@@ -117,9 +117,7 @@ fn rebuild(
             unpack::rebuild_index(&mut reader, &top_first, &Limits::default())?
         }
         // layers come from images, and no image has a say in where names lead
-        Err(_) => {
-            index::scan(&diff, ScanOptions { override_stat: owner != 0, redirects: false })?
-        }
+        Err(_) => index::scan(&diff, ScanOptions { override_stat: owner != 0, redirects: false })?,
     };
     builder.finish(to, name)?;
     Ok(Index::open(to, name)?)
@@ -131,8 +129,5 @@ fn is_ours(store: &Store) -> bool {
 }
 
 fn is_denied(e: &RebuildError) -> bool {
-    matches!(
-        e,
-        RebuildError::Scan(IndexError::Write(_, Errno::ACCESS | Errno::PERM | Errno::ROFS))
-    )
+    matches!(e, RebuildError::Scan(IndexError::Write(_, Errno::ACCESS | Errno::PERM | Errno::ROFS)))
 }

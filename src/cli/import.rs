@@ -50,7 +50,12 @@ pub fn run(args: &Args, ctx: &Context) -> Result<(), CliError> {
             if dirs.is_empty() {
                 return Err(CliError::usage("--lowerdir names no directory"));
             }
-            Place { what: "--lowerdir".into(), form: Form::Auto, reference: None, input: Input::LowerDirs(dirs) }
+            Place {
+                what: "--lowerdir".into(),
+                form: Form::Auto,
+                reference: None,
+                input: Input::LowerDirs(dirs),
+            }
         }
         (Some(source), None) => locate(source)?,
         (None, None) => return Err(CliError::usage("no source is given")),
@@ -183,11 +188,8 @@ struct State {
 
 impl Progress {
     fn new(visible: bool) -> Progress {
-        let target = if visible {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
+        let target =
+            if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         Progress { bar: ProgressBar::with_draw_target(None, target), state: Mutex::default() }
     }
 

@@ -8,6 +8,7 @@ pub mod compat;
 pub mod create;
 mod daemon;
 pub mod error;
+pub mod import;
 mod live;
 mod logging;
 pub mod mount;
@@ -82,6 +83,8 @@ enum Command {
     Mounts(mounts::Args),
     /// Make a container of an image
     Create(create::Args),
+    /// Bring an image into the store
+    Import(import::Args),
 }
 
 /// Runs the command line `args`, the program's name first, and returns its exit status.
@@ -125,6 +128,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Umount(args) => umount::run(&args, context),
         Command::Mounts(args) => mounts::run(&args, context),
         Command::Create(args) => create::run(&args, context),
+        Command::Import(args) => import::run(&args, context),
     }
 }
 

@@ -30,7 +30,8 @@ pub(super) fn import(
         Some(top) => indexes::load(store, top, None)?,
         None => Vec::new(),
     };
-    let job = Job { store, lock, image, options, first: shared.len(), identity: Identity::current() };
+    let job =
+        Job { store, lock, image, options, first: shared.len(), identity: Identity::current() };
     let staged = job.run(&mut below)?;
     options.observer.committing();
     all.extend(store.commit_layers(parent.as_ref(), staged)?);
@@ -222,7 +223,9 @@ fn blame(e: UnpackError, mut reader: impl Read) -> LayerError {
         e => e,
     };
     match io::copy(&mut reader, &mut io::sink()).map_err(io::Error::downcast::<ImageError>) {
-        Err(Ok(own @ (ImageError::WrongDigest { .. } | ImageError::WrongSize { .. }))) => own.into(),
+        Err(Ok(own @ (ImageError::WrongDigest { .. } | ImageError::WrongSize { .. }))) => {
+            own.into()
+        }
         _ => e.into(),
     }
 }

@@ -100,12 +100,7 @@ fn import_image(
 ) -> Result<Imported, ImportError> {
     let shared = shared_layers(store, image)?;
     let bytes = image.layers[shared.len()..].iter().map(|l| l.size).sum::<Option<u64>>();
-    options.observer.image_begins(
-        &image.display_name(),
-        image.layers.len(),
-        shared.len(),
-        bytes,
-    );
+    options.observer.image_begins(&image.display_name(), image.layers.len(), shared.len(), bytes);
     let layers = layers::import(store, lock, image, &shared, options)?;
     let diff_ids: Vec<DiffId> = layers.iter().map(|l| l.diff).collect();
     let id = match &image.config {
@@ -138,7 +133,10 @@ fn import_image(
 }
 
 /// Returns the layers, bottom first, that the store has already.
-fn shared_layers(store: &Store, image: &SourceImage) -> Result<Vec<crate::store::Layer>, ImportError> {
+fn shared_layers(
+    store: &Store,
+    image: &SourceImage,
+) -> Result<Vec<crate::store::Layer>, ImportError> {
     let mut shared = Vec::new();
     let mut below = None;
     for blob in &image.layers {

@@ -6,33 +6,33 @@ use std::io::Write;
 use std::path::Path;
 
 /// Returns `sha256:` and the digits.
-pub fn digest(data: &[u8]) -> String {
+pub(crate) fn digest(data: &[u8]) -> String {
     format!("sha256:{}", hex(data))
 }
 
 /// Returns the digits alone.
-pub fn hex(data: &[u8]) -> String {
+pub(crate) fn hex(data: &[u8]) -> String {
     Sha256::digest(data).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-pub fn gzip(data: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
     let mut z = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     z.write_all(data).unwrap();
     z.finish().unwrap()
 }
 
 /// A skippable frame, then two frames.
-pub fn zstd(data: &[u8]) -> Vec<u8> {
+pub(crate) fn zstd(data: &[u8]) -> Vec<u8> {
     let (a, b) = data.split_at(data.len() / 2);
     let frame = |d: &[u8]| zstd::encode_all(d, 1).unwrap();
     [&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 9, 9, 9, 9][..], &frame(a), &frame(b)].concat()
 }
 
 /// A tar in the making.
-pub struct Tar(tar::Builder<Vec<u8>>);
+pub(crate) struct Tar(tar::Builder<Vec<u8>>);
 
 impl Tar {
-    pub fn new() -> Tar {
+    pub(crate) fn new() -> Tar {
         Tar(tar::Builder::new(Vec::new()))
     }
 
@@ -53,41 +53,41 @@ impl Tar {
         self
     }
 
-    pub fn file(self, name: &str, data: impl AsRef<[u8]>) -> Tar {
+    pub(crate) fn file(self, name: &str, data: impl AsRef<[u8]>) -> Tar {
         self.put(tar::EntryType::Regular, name, "", data.as_ref())
     }
 
-    pub fn dir(self, name: &str) -> Tar {
+    pub(crate) fn dir(self, name: &str) -> Tar {
         self.put(tar::EntryType::Directory, name, "", b"")
     }
 
-    pub fn symlink(self, name: &str, to: &str) -> Tar {
+    pub(crate) fn symlink(self, name: &str, to: &str) -> Tar {
         self.put(tar::EntryType::Symlink, name, to, b"")
     }
 
-    pub fn hard_link(self, name: &str, to: &str) -> Tar {
+    pub(crate) fn hard_link(self, name: &str, to: &str) -> Tar {
         self.put(tar::EntryType::Link, name, to, b"")
     }
 
-    pub fn end(self) -> Vec<u8> {
+    pub(crate) fn end(self) -> Vec<u8> {
         self.0.into_inner().unwrap()
     }
 }
 
 /// An image to pack: layers as plain tars, bottom first.
 #[derive(Clone)]
-pub struct Image {
-    pub layers: Vec<Vec<u8>>,
-    pub name: String,
-    pub arch: String,
+pub(crate) struct Image {
+    pub(crate) layers: Vec<Vec<u8>>,
+    pub(crate) name: String,
+    pub(crate) arch: String,
 }
 
 impl Image {
-    pub fn new(name: &str, layers: Vec<Vec<u8>>) -> Image {
+    pub(crate) fn new(name: &str, layers: Vec<Vec<u8>>) -> Image {
         Image { layers, name: name.to_owned(), arch: "amd64".to_owned() }
     }
 
-    pub fn config(&self) -> Vec<u8> {
+    pub(crate) fn config(&self) -> Vec<u8> {
         let ids: Vec<String> = self.layers.iter().map(|l| digest(l)).collect();
         json!({
             "architecture": self.arch, "os": "linux", "zz-unknown": [1, 2],
@@ -100,7 +100,7 @@ impl Image {
     }
 
     /// Adds the image to a layout and returns its descriptor, without annotations.
-    pub fn put(&self, layout: &mut Layout, pack: fn(&[u8]) -> Vec<u8>) -> Value {
+    pub(crate) fn put(&self, layout: &mut Layout, pack: fn(&[u8]) -> Vec<u8>) -> Value {
         let config = layout.blob("application/vnd.oci.image.config.v1+json", self.config());
         let layers: Vec<Value> = self
             .layers
@@ -113,7 +113,7 @@ impl Image {
     }
 
     /// Packs it as an OCI layout under its name.
-    pub fn layout(&self, pack: fn(&[u8]) -> Vec<u8>) -> Layout {
+    pub(crate) fn layout(&self, pack: fn(&[u8]) -> Vec<u8>) -> Layout {
         let mut layout = Layout::default();
         let descriptor = self.put(&mut layout, pack);
         layout.list(descriptor, Some(&self.name));
@@ -121,13 +121,15 @@ impl Image {
     }
 
     /// `docker save` up to Docker 24: a directory per layer, a link where a layer occurs twice.
-    pub fn docker_v1(&self) -> Vec<u8> {
+    pub(crate) fn docker_v1(&self) -> Vec<u8> {
         let mut tar = Tar::new();
         let mut names: Vec<String> = Vec::new();
         for (i, layer) in self.layers.iter().enumerate() {
             let dir = hex(format!("v1-{i}").as_bytes());
             let name = format!("{}/layer.tar", &dir[..30]);
-            tar = tar.dir(&format!("{}/", &dir[..30])).file(&format!("{}/VERSION", &dir[..30]), "1.0");
+            tar = tar
+                .dir(&format!("{}/", &dir[..30]))
+                .file(&format!("{}/VERSION", &dir[..30]), "1.0");
             tar = match self.layers[..i].iter().position(|l| l == layer) {
                 Some(same) => tar.symlink(&name, &format!("../{}", names[same])),
                 None => tar.file(&name, layer),
@@ -142,7 +144,7 @@ impl Image {
     }
 
     /// skopeo's: layers named by their digest, the manifest at the end.
-    pub fn docker_skopeo(&self) -> Vec<u8> {
+    pub(crate) fn docker_skopeo(&self) -> Vec<u8> {
         let names: Vec<String> = self.layers.iter().map(|l| format!("{}.tar", hex(l))).collect();
         let mut tar = Tar::new();
         for (name, layer) in names.iter().zip(&self.layers) {
@@ -156,7 +158,7 @@ impl Image {
     }
 
     /// Docker 25 and later: an OCI layout with a `manifest.json` beside.
-    pub fn docker_oci(&self) -> Vec<u8> {
+    pub(crate) fn docker_oci(&self) -> Vec<u8> {
         let mut layout = Layout::default();
         let descriptor = self.put(&mut layout, <[u8]>::to_vec);
         layout.list(descriptor, None);
@@ -177,14 +179,14 @@ impl Image {
 
 /// An OCI layout in the making.
 #[derive(Default)]
-pub struct Layout {
-    pub blobs: Vec<(String, Vec<u8>)>,
-    pub manifests: Vec<Value>,
-    pub extra: Vec<(String, Vec<u8>)>,
+pub(crate) struct Layout {
+    pub(crate) blobs: Vec<(String, Vec<u8>)>,
+    pub(crate) manifests: Vec<Value>,
+    pub(crate) extra: Vec<(String, Vec<u8>)>,
 }
 
 impl Layout {
-    pub fn blob(&mut self, media_type: &str, data: Vec<u8>) -> Value {
+    pub(crate) fn blob(&mut self, media_type: &str, data: Vec<u8>) -> Value {
         let d = json!({"mediaType": media_type, "digest": digest(&data), "size": data.len()});
         let path = format!("blobs/sha256/{}", hex(&data));
         if !self.blobs.iter().any(|(p, _)| *p == path) {
@@ -193,7 +195,7 @@ impl Layout {
         d
     }
 
-    pub fn list(&mut self, mut descriptor: Value, name: Option<&str>) {
+    pub(crate) fn list(&mut self, mut descriptor: Value, name: Option<&str>) {
         if let Some(name) = name {
             descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": name});
         }
@@ -210,15 +212,14 @@ impl Layout {
     }
 
     /// As a tar, each name behind `prefix`, `index.json` last.
-    pub fn tar(&self, prefix: &str) -> Vec<u8> {
-        let add = |tar: Tar, (name, data): (String, Vec<u8>)| {
-            tar.file(&format!("{prefix}{name}"), data)
-        };
+    pub(crate) fn tar(&self, prefix: &str) -> Vec<u8> {
+        let add =
+            |tar: Tar, (name, data): (String, Vec<u8>)| tar.file(&format!("{prefix}{name}"), data);
         self.files().into_iter().fold(Tar::new(), add).end()
     }
 
     /// As a directory.
-    pub fn dir(&self, at: &Path) {
+    pub(crate) fn dir(&self, at: &Path) {
         for (name, data) in self.files() {
             let path = at.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -7,34 +7,34 @@ use stratafs::import::{ImportOptions, Imported, Silent, import};
 use stratafs::store::Store;
 use stratafs::sys::Dir;
 
-pub struct Bench {
-    pub tmp: tempfile::TempDir,
-    pub store: Store,
+pub(crate) struct Bench {
+    pub(crate) tmp: tempfile::TempDir,
+    pub(crate) store: Store,
 }
 
 impl Bench {
-    pub fn new() -> Bench {
+    pub(crate) fn new() -> Bench {
         let tmp = tempfile::tempdir().unwrap();
         let store = Store::open(&tmp.path().join("store"), true).unwrap();
         Bench { tmp, store }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.tmp.path().join(name)
     }
 
-    pub fn write(&self, name: &str, data: &[u8]) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, data: &[u8]) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, data).unwrap();
         path
     }
 
-    pub fn options(&self) -> SourceOptions {
+    pub(crate) fn options(&self) -> SourceOptions {
         SourceOptions::new(Dir::open(self.store.root()).unwrap())
     }
 
     /// Imports with these options; the error as a person reads it.
-    pub fn import_with(
+    pub(crate) fn import_with(
         &self,
         input: Input,
         options: &SourceOptions,
@@ -43,7 +43,7 @@ impl Bench {
         self.import_images(images, None)
     }
 
-    pub fn import_images(
+    pub(crate) fn import_images(
         &self,
         images: Vec<SourceImage>,
         name: Option<&str>,
@@ -53,18 +53,18 @@ impl Bench {
         import(&self.store, images, &options).map_err(|e| e.to_string())
     }
 
-    pub fn import(&self, path: &Path) -> Result<Vec<Imported>, String> {
+    pub(crate) fn import(&self, path: &Path) -> Result<Vec<Imported>, String> {
         self.import_with(Input::Path(path.to_owned()), &self.options())
     }
 
     /// Everything in the store that does not depend on random names: each layer's files and tree,
     /// the images, the names, and how many directories of each kind there are.
-    pub fn snapshot(&self) -> BTreeMap<String, String> {
+    pub(crate) fn snapshot(&self) -> BTreeMap<String, String> {
         snapshot(self.store.root())
     }
 }
 
-pub fn snapshot(root: &Path) -> BTreeMap<String, String> {
+pub(crate) fn snapshot(root: &Path) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     let read = |p: PathBuf| std::fs::read(&p).map_or_else(|e| e.to_string(), |d| text(&d));
     let layerdb = root.join("image/overlay2/layerdb/sha256");
@@ -108,14 +108,34 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 fn walk(dir: &Path, at: &str, out: &mut Vec<String>) {
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
     for name in names(dir) {
         let path = dir.join(&name);
         let meta = path.symlink_metadata().unwrap();
         let size = if meta.is_dir() { 0 } else { meta.size() };
-        out.push(format!("{at}/{name} {:o} {size} {}", meta.mode(), meta.mtime()));
+        // a whiteout has no time of its own
+        let device = meta.file_type().is_char_device();
+        let mtime = if device { 0 } else { meta.mtime() };
+        out.push(format!("{at}/{name} {:o} {size} {mtime}", meta.mode()));
         if meta.is_dir() {
             walk(&path, &format!("{at}/{name}"), out);
+        }
+    }
+}
+
+/// Compares two snapshots; says only where they differ.
+pub(crate) fn assert_same(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>, what: &str) {
+    let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    for key in keys {
+        let (a, b) = (a.get(key), b.get(key));
+        let lines =
+            |t: Option<&String>| t.map(|t| t.lines().map(str::to_owned).collect::<Vec<_>>());
+        if a != b {
+            let (a, b) = (lines(a).unwrap_or_default(), lines(b).unwrap_or_default());
+            let only = |x: &[String], y: &[String]| {
+                x.iter().filter(|l| !y.contains(l)).take(5).cloned().collect::<Vec<_>>()
+            };
+            panic!("{what}: {key}: only left {:?}, only right {:?}", only(&a, &b), only(&b, &a));
         }
     }
 }
