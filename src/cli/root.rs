@@ -1,7 +1,7 @@
 //! Where the layer store lies when nobody says.
 
 use super::CliError;
-use crate::sys::Identity;
+use crate::sys::{Dir, Errno, Identity};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -14,6 +14,29 @@ pub(super) fn choose(given: Option<PathBuf>) -> Result<PathBuf, CliError> {
     })?;
     // a daemon leaves the working directory
     std::path::absolute(&root).map_err(|e| CliError::failed(root.display(), &e))
+}
+
+/// Opens this user's directory for what can be made again; makes it when missing.
+pub(super) fn cache_dir() -> Result<Dir, CliError> {
+    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
+    let home = var("HOME").map(PathBuf::from);
+    let base = if Identity::current().privileged {
+        Some(PathBuf::from("/var/cache"))
+    } else if cfg!(target_os = "macos") {
+        home.map(|h| h.join("Library/Caches"))
+    } else {
+        var("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+            .or_else(|| home.map(|h| h.join(".cache")))
+    };
+    let path = base
+        .ok_or_else(|| CliError::message("there is no place for a cache: HOME is not set"))?
+        .join("stratafs");
+    std::fs::create_dir_all(&path)
+        .map_err(Errno::from)
+        .and_then(|()| Dir::open(&path))
+        .map_err(|e| CliError::message(format!("{}: {e}", path.display())))
 }
 
 fn default_root(

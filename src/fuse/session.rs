@@ -152,7 +152,11 @@ fn serve(
     config.clone_fd = platform::CLONE_FD && threads > 1;
     // who may enter is the kernel's to decide, which knows namespaces; fuser compares bare numbers
     let acl = fuser::SessionACL::All;
-    fuser::Session::from_fd(adapter, connection, acl, config)?.spawn()
+    let notifier = adapter.notifier();
+    let session = fuser::Session::from_fd(adapter, connection, acl, config)?;
+    // set once, before the first request
+    notifier.set(session.notifier()).unwrap_or_default();
+    session.spawn()
 }
 
 /// Runs `f` in a thread and sends the event that it returns.

@@ -3,13 +3,15 @@
 use super::{Built, Facts, lock, view};
 use crate::cli::CliError;
 use crate::cli::mount_options::MountOptions;
-use crate::id::{CacheId, ChainId, DiffId, ImageId};
-use crate::index::{INDEX_NAME, Index};
+use crate::cli::root;
+use crate::id::{CacheId, ChainId, ImageId};
+use crate::image::ImageConfig;
+use crate::index::Index;
+use crate::indexes::{self, IndexesError};
 use crate::name::printable;
 use crate::overlay::{Lower, Options, Stack, Upper};
 use crate::store::{Container, Store, StoreError};
 use crate::sys::Identity;
-use serde::Deserialize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -86,27 +88,14 @@ fn find(store: &Store, name: &str) -> Result<Found, CliError> {
     }
 }
 
-/// The part of an image config that says which layers it has.
-#[derive(Deserialize)]
-struct Config {
-    #[serde(default)]
-    rootfs: RootFs,
-}
-
-#[derive(Default, Deserialize)]
-struct RootFs {
-    #[serde(default)]
-    diff_ids: Vec<DiffId>,
-}
-
 fn top_layer(store: &Store, image: &ImageId) -> Result<Option<ChainId>, CliError> {
     let raw = store
         .image_config(image)
         .map_err(|e| no_store(&e))?
         .ok_or_else(|| no_store(&StoreError::NoImageId(*image)))?;
-    let config: Config = serde_json::from_slice(&raw)
-        .map_err(|e| CliError::failed(format!("the config of image {image}"), &e))?;
-    Ok(ChainId::of_stack(&config.rootfs.diff_ids).pop())
+    let config = ImageConfig::parse(&raw, &image.to_string())
+        .map_err(|e| CliError::failed("the image cannot be used", &e))?;
+    Ok(ChainId::of_stack(&config.diff_ids).pop())
 }
 
 /// The layers of a chain, top first.
@@ -125,16 +114,17 @@ fn chain(store: &Store, top: Option<&ChainId>) -> Result<Vec<Lower>, CliError> {
         .collect()
 }
 
-/// The indexes of a chain, bottom first.
+/// The indexes of a chain, bottom first. Those of another program's store are kept in this user's
+/// cache.
 fn indexes(store: &Store, top: &ChainId) -> Result<Vec<Arc<Index>>, CliError> {
-    let layers = store.chain(top).map_err(|e| no_store(&e))?;
-    let one = |l: &crate::store::Layer| {
-        let dir = store.layer_dir(&l.chain).map_err(|e| no_store(&e))?;
-        Index::open(&dir, INDEX_NAME)
-            .map(Arc::new)
-            .map_err(|e| CliError::failed(format!("the index of layer {}", l.chain), &e))
-    };
-    layers.iter().map(one).collect()
+    let failed = |e: IndexesError| CliError::failed("the layers cannot be read", &e);
+    match indexes::load(store, top, None) {
+        Err(IndexesError::NoPlace(_)) => {
+            let cache = root::cache_dir()?;
+            indexes::load(store, top, Some(&cache)).map_err(failed)
+        }
+        done => done.map_err(failed),
+    }
 }
 
 fn options(o: &MountOptions) -> Options {

@@ -1,134 +1,22 @@
-//! From requests to calls of the engine and back. Nothing about semantics is decided here.
+//! One short method per request: convert, serve, answer.
 
-use super::convert::{self, Refusal};
-use super::counters::{Counters, Op};
-use super::init;
-use super::options::Plan;
-use crate::overlay::{Attr, Caller, Fh, Ino, Overlay, SetAttr};
+use super::{Adapter, GENERATION, READ_BUFFER, caller, empty, fh, ino, sized, written};
+use crate::fuse::convert;
+use crate::fuse::counters::Op;
+use crate::fuse::init;
+use crate::overlay::SetAttr;
 use crate::sys::{Errno, FileType, Seek};
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
     RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
     ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
     ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
-
-type Served<T> = std::result::Result<T, Refusal>;
-type Answer<T> = std::result::Result<T, fuser::Errno>;
-
-/// Node ids are inode numbers and are never used twice, so generations tell nothing.
-const GENERATION: Generation = Generation(0);
-
-thread_local! {
-    /// Where reads go before they are sent; grows to the largest read of its thread.
-    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The file system that fuser calls.
-#[derive(Debug)]
-pub(super) struct Adapter {
-    overlay: Arc<Overlay>,
-    counters: Arc<Counters>,
-    plan: Plan,
-}
-
-fn ino(n: INodeNo) -> Ino {
-    Ino(n.0)
-}
-
-fn fh(h: FileHandle) -> Fh {
-    Fh(h.0)
-}
-
-fn caller(req: &Request) -> Caller {
-    Caller { uid: req.uid(), gid: req.gid() }
-}
-
-impl Adapter {
-    pub(super) fn new(overlay: Arc<Overlay>, counters: Arc<Counters>, plan: Plan) -> Adapter {
-        Adapter { overlay, counters, plan }
-    }
-
-    /// Counts the request and serves it. A panic costs its request an `EIO`, not the daemon.
-    fn serve<T>(&self, op: Op, f: impl FnOnce(&Overlay) -> Served<T>) -> Answer<T> {
-        self.counters.add(op);
-        match catch_unwind(AssertUnwindSafe(|| f(&self.overlay))) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(refusal)) => {
-                if let Refusal::Engine(e) = &refusal {
-                    log::log!(e.level(), "{}: {e}", op.name());
-                }
-                Err(convert::errno(refusal.errno()))
-            }
-            // the panic hook has printed what happened
-            Err(_) => {
-                log::error!("{}: the request panicked", op.name());
-                Err(fuser::Errno::EIO)
-            }
-        }
-    }
-
-    fn refuse(&self, op: Op) -> fuser::Errno {
-        self.counters.add(op);
-        fuser::Errno::ENOSYS
-    }
-
-    fn entry(&self, answer: Answer<Attr>, reply: ReplyEntry) {
-        match answer {
-            Ok(a) => reply.entry(&self.plan.ttl, &convert::attr(&a), GENERATION),
-            Err(e) => reply.error(e),
-        }
-    }
-
-    fn attr(&self, answer: Answer<Attr>, reply: ReplyAttr) {
-        match answer {
-            Ok(a) => reply.attr(&self.plan.ttl, &convert::attr(&a)),
-            Err(e) => reply.error(e),
-        }
-    }
-
-    fn open_flags(&self) -> FopenFlags {
-        let mut f = FopenFlags::FOPEN_NOFLUSH;
-        f.set(FopenFlags::FOPEN_KEEP_CACHE, self.plan.keep_cache);
-        f
-    }
-}
-
-fn empty(answer: Answer<()>, reply: ReplyEmpty) {
-    match answer {
-        Ok(()) => reply.ok(),
-        Err(e) => reply.error(e),
-    }
-}
-
-/// Answers a question for bytes whose asker gave the size of his buffer, 0 to learn the length.
-fn sized(answer: Answer<Vec<u8>>, size: u32, reply: ReplyXattr) {
-    match answer {
-        Ok(v) if size == 0 => match u32::try_from(v.len()) {
-            Ok(n) => reply.size(n),
-            Err(_) => reply.error(fuser::Errno::E2BIG),
-        },
-        Ok(v) if v.len() > size as usize => reply.error(fuser::Errno::ERANGE),
-        Ok(v) => reply.data(&v),
-        Err(e) => reply.error(e),
-    }
-}
-
-fn written(answer: Answer<u64>, reply: ReplyWrite) {
-    match answer.map(u32::try_from) {
-        Ok(Ok(n)) => reply.written(n),
-        Ok(Err(_)) => reply.error(fuser::Errno::EIO),
-        Err(e) => reply.error(e),
-    }
-}
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
@@ -148,7 +36,11 @@ impl Filesystem for Adapter {
 
     fn forget(&self, _req: &Request, node: INodeNo, count: u64) {
         // no answer is expected, and serve() has logged what went wrong
-        self.serve(Op::Forget, |o| Ok(o.forget(ino(node), count))).unwrap_or_default();
+        self.serve(Op::Forget, |o| {
+            o.forget(ino(node), count);
+            Ok(())
+        })
+        .unwrap_or_default();
     }
 
     fn getattr(&self, _req: &Request, node: INodeNo, h: Option<FileHandle>, reply: ReplyAttr) {
@@ -296,16 +188,11 @@ impl Filesystem for Adapter {
         }
         let mode = convert::open_mode(flags.0);
         let opened = self.serve(Op::Open, |o| {
-            let h = o.open(ino(node), mode)?;
             if mode.truncate && req.uid() != 0 {
-                // the kernel's wish to clear set-id bits does not pass fuser
-                let kill = SetAttr { kill_suid: true, ..SetAttr::default() };
-                if let Err(e) = o.setattr(ino(node), Some(h), &kill) {
-                    o.release(h);
-                    return Err(e.into());
-                }
+                self.open_and_kill_suid(o, ino(node), mode)
+            } else {
+                Ok(o.open(ino(node), mode)?)
             }
-            Ok(h)
         });
         match opened {
             Ok(h) => reply.opened(FileHandle(h.0), self.open_flags()),
@@ -410,7 +297,11 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        empty(self.serve(Op::Release, |o| Ok(o.release(fh(h)))), reply);
+        let done = self.serve(Op::Release, |o| {
+            o.release(fh(h));
+            Ok(())
+        });
+        empty(done, reply);
     }
 
     fn fsync(

@@ -1,0 +1,151 @@
+//! From requests to calls of the engine and back. Nothing about semantics is decided here.
+
+mod filesystem;
+
+use super::convert::{self, Refusal};
+use super::counters::{Counters, Op};
+use super::options::Plan;
+use crate::overlay::{Attr, Caller, Fh, Ino, OpenMode, Overlay, SetAttr};
+use fuser::{
+    FileHandle, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEmpty, ReplyEntry,
+    ReplyWrite, ReplyXattr, Request,
+};
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+
+type Served<T> = std::result::Result<T, Refusal>;
+type Answer<T> = std::result::Result<T, fuser::Errno>;
+
+/// Node ids are inode numbers and are never used twice, so generations tell nothing.
+const GENERATION: Generation = Generation(0);
+
+thread_local! {
+    /// Where reads go before they are sent; grows to the largest read of its thread.
+    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The file system that fuser calls.
+#[derive(Debug)]
+pub(super) struct Adapter {
+    overlay: Arc<Overlay>,
+    counters: Arc<Counters>,
+    plan: Plan,
+    notifier: Arc<OnceLock<Notifier>>,
+}
+
+fn ino(n: INodeNo) -> Ino {
+    Ino(n.0)
+}
+
+fn fh(h: FileHandle) -> Fh {
+    Fh(h.0)
+}
+
+fn caller(req: &Request) -> Caller {
+    Caller { uid: req.uid(), gid: req.gid() }
+}
+
+impl Adapter {
+    pub(super) fn new(overlay: Arc<Overlay>, counters: Arc<Counters>, plan: Plan) -> Adapter {
+        Adapter { overlay, counters, plan, notifier: Arc::default() }
+    }
+
+    /// Where to put what speaks to the kernel unasked, once the connection exists.
+    pub(super) fn notifier(&self) -> Arc<OnceLock<Notifier>> {
+        Arc::clone(&self.notifier)
+    }
+
+    /// Opens with `O_TRUNC`, which takes set-id bits away unless root does it. The kernel's wish
+    /// for that does not pass fuser, and the answer to an open cannot carry the new mode.
+    fn open_and_kill_suid(&self, o: &Overlay, node: Ino, mode: OpenMode) -> Served<Fh> {
+        let before = o.getattr(node, None)?;
+        let h = o.open(node, mode)?;
+        let kill = SetAttr { kill_suid: true, ..SetAttr::default() };
+        if let Err(e) = o.setattr(node, Some(h), &kill) {
+            o.release(h);
+            return Err(e.into());
+        }
+        if before.mode & 0o6000 != 0
+            && let Some(notifier) = self.notifier.get()
+        {
+            // a negative offset means the attributes alone, for which the kernel takes no lock
+            notifier
+                .inval_inode(INodeNo(node.0), -1, 0)
+                .unwrap_or_else(|e| log::debug!("open: the kernel keeps old attributes: {e}"));
+        }
+        Ok(h)
+    }
+
+    /// Counts the request and serves it. A panic costs its request an `EIO`, not the daemon.
+    fn serve<T>(&self, op: Op, f: impl FnOnce(&Overlay) -> Served<T>) -> Answer<T> {
+        self.counters.add(op);
+        match catch_unwind(AssertUnwindSafe(|| f(&self.overlay))) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(refusal)) => {
+                if let Refusal::Engine(e) = &refusal {
+                    log::log!(e.level(), "{}: {e}", op.name());
+                }
+                Err(convert::errno(refusal.errno()))
+            }
+            // the panic hook has printed what happened
+            Err(_) => {
+                log::error!("{}: the request panicked", op.name());
+                Err(fuser::Errno::EIO)
+            }
+        }
+    }
+
+    fn refuse(&self, op: Op) -> fuser::Errno {
+        self.counters.add(op);
+        fuser::Errno::ENOSYS
+    }
+
+    fn entry(&self, answer: Answer<Attr>, reply: ReplyEntry) {
+        match answer {
+            Ok(a) => reply.entry(&self.plan.ttl, &convert::attr(&a), GENERATION),
+            Err(e) => reply.error(e),
+        }
+    }
+
+    fn attr(&self, answer: Answer<Attr>, reply: ReplyAttr) {
+        match answer {
+            Ok(a) => reply.attr(&self.plan.ttl, &convert::attr(&a)),
+            Err(e) => reply.error(e),
+        }
+    }
+
+    fn open_flags(&self) -> FopenFlags {
+        let mut f = FopenFlags::FOPEN_NOFLUSH;
+        f.set(FopenFlags::FOPEN_KEEP_CACHE, self.plan.keep_cache);
+        f
+    }
+}
+
+fn empty(answer: Answer<()>, reply: ReplyEmpty) {
+    match answer {
+        Ok(()) => reply.ok(),
+        Err(e) => reply.error(e),
+    }
+}
+
+/// Answers a question for bytes whose asker gave the size of his buffer, 0 to learn the length.
+fn sized(answer: Answer<Vec<u8>>, size: u32, reply: ReplyXattr) {
+    match answer {
+        Ok(v) if size == 0 => match u32::try_from(v.len()) {
+            Ok(n) => reply.size(n),
+            Err(_) => reply.error(fuser::Errno::E2BIG),
+        },
+        Ok(v) if v.len() > size as usize => reply.error(fuser::Errno::ERANGE),
+        Ok(v) => reply.data(&v),
+        Err(e) => reply.error(e),
+    }
+}
+
+fn written(answer: Answer<u64>, reply: ReplyWrite) {
+    match answer.map(u32::try_from) {
+        Ok(Ok(n)) => reply.written(n),
+        Ok(Err(_)) => reply.error(fuser::Errno::EIO),
+        Err(e) => reply.error(e),
+    }
+}

@@ -1,0 +1,306 @@
+//! Mounts of plain directories with the real binary, as root and as an ordinary user.
+
+#![allow(missing_docs)]
+
+mod support;
+
+use support::{Case, User, eventually, lives, mounters, ordinary, skip, text};
+
+/// Runs a test as everybody who can mount here.
+fn for_each_mounter(test: &str, f: impl Fn(&Case)) {
+    for user in mounters(test) {
+        f(&Case::new(user));
+    }
+}
+
+#[test]
+fn basic_operations_go_to_the_upper_and_leave_the_lower_alone() {
+    for_each_mounter("basic operations", |c| {
+        c.sh("mkdir l/d && echo low >l/f && echo gone >l/d/g && ln -s f l/s && ln l/f l/hard").ok();
+        let before = c.sh("cd l && find . -printf '%p %y %m %s %T@ %l\\n' | sort").ok().out;
+        let m = c.mount();
+        assert_eq!(c.sh("cat m/f m/s m/hard").ok().out, "low\nlow\nlow\n");
+        c.sh("echo more >>m/f && rm m/d/g && mkdir m/n && mv m/d m/n/ && ln m/f m/link").ok();
+        c.sh("truncate -s 3 m/s && mkfifo m/p && chmod 640 m/f").ok();
+        assert_eq!(c.sh("cat m/link; stat -c %a m/f; ls -A m/n/d").ok().out, "low640\n");
+        assert_eq!(
+            c.sh("cd m && find . | sort | tr '\\n' ' '").ok().out.trim(),
+            ". ./f ./hard ./link ./n ./n/d ./p ./s"
+        );
+        assert_eq!(c.sh("rmdir m/n 2>&1").code, Some(1));
+        m.unmount();
+        assert_eq!(c.sh("cd l && find . -printf '%p %y %m %s %T@ %l\\n' | sort").ok().out, before);
+        // and all of it is there again
+        let m = c.mount();
+        assert_eq!(
+            c.sh("cat m/link; ls -A m m/n/d").ok().out,
+            "lowm:\nf\nhard\nlink\nn\np\ns\n\nm/n/d:\n"
+        );
+        m.unmount();
+    });
+}
+
+#[test]
+fn a_mount_without_an_upper_is_read_only() {
+    for_each_mounter("read-only", |c| {
+        c.sh("echo low >l/f").ok();
+        c.stratafs(&["mount", "-o", "lowerdir=l", "m"]).ok();
+        assert_eq!(c.sh("cat m/f").ok().out, "low\n");
+        assert!(c.sh("echo x >m/f").err.contains("Read-only"));
+        assert!(c.sh("touch m/n").err.contains("Read-only"));
+        assert!(c.mount_line().unwrap().contains(" ro,"));
+        c.stratafs(&["umount", "m"]).ok();
+    });
+}
+
+#[test]
+fn the_table_of_mounts_tells_what_it_is_and_who_may_do_what() {
+    for_each_mounter("table of mounts", |c| {
+        let opts = "lowerdir=l,upperdir=u,workdir=w,fsname=a\\,b";
+        c.stratafs(&["-o", opts, "m"]).ok();
+        let line = c.mount_line().unwrap();
+        assert!(line.starts_with("a,b "), "{line}");
+        assert!(line.contains(" fuse.stratafs "), "{line}");
+        let root = c.user.uid == 0;
+        assert_eq!(line.contains("nosuid,nodev"), !root, "{line}");
+        assert_eq!(line.contains("default_permissions,allow_other"), root, "{line}");
+        c.stratafs(&["umount", "m"]).ok();
+    });
+}
+
+#[test]
+fn the_drop_in_form_takes_a_source_and_options_behind() {
+    for_each_mounter("mount(8) form", |c| {
+        c.stratafs(&["overlay", "m", "-o", "rw,lowerdir=l", "-o", "upperdir=u,,workdir=w"]).ok();
+        assert!(c.mount_line().unwrap().starts_with("overlay "));
+        c.stratafs(&["umount", "m"]).ok();
+    });
+}
+
+#[test]
+fn umount_returns_when_the_daemon_has_ended() {
+    for_each_mounter("umount", |c| {
+        let m = c.mount();
+        let pid = c.daemon().unwrap();
+        assert!(lives(pid));
+        m.unmount();
+        assert!(!lives(pid));
+        assert_eq!(c.mount_line(), None);
+        assert_eq!(c.daemon(), None);
+        let again = c.stratafs(&["umount", "m"]);
+        assert_eq!(again.code, Some(1));
+        assert!(again.err.contains("nothing is mounted there"), "{again:?}");
+    });
+}
+
+#[test]
+fn a_mount_in_use_is_not_unmounted_but_lazily() {
+    for_each_mounter("busy umount", |c| {
+        c.mount();
+        let pid = c.daemon().unwrap();
+        c.sh("echo x >m/f").ok();
+        let busy = c.sh("exec 3<m/f; $STRATAFS umount m");
+        assert_eq!(busy.code, Some(1));
+        assert!(busy.err.contains("in use") && busy.err.contains("umount --lazy"), "{busy:?}");
+        let lazy = c.sh("exec 3<m/f; $STRATAFS umount --lazy m && cat <&3").ok();
+        assert_eq!(lazy.out, "x\n");
+        eventually("the daemon ends with the last user", || !lives(pid));
+    });
+}
+
+#[test]
+fn the_daemon_ends_when_others_unmount() {
+    for_each_mounter("umount from outside", |c| {
+        c.mount();
+        let pid = c.daemon().unwrap();
+        c.sh("echo kept >m/f").ok();
+        c.sh(if c.user.uid == 0 { "umount m" } else { "fusermount3 -u m" }).ok();
+        eventually("the daemon ends", || !lives(pid));
+        assert_eq!(text(&c.path("u/f")), "kept\n");
+    });
+}
+
+#[test]
+fn signals_unmount_cleanly() {
+    for_each_mounter("signals", |c| {
+        for signal in ["TERM", "INT", "HUP"] {
+            c.mount();
+            let pid = c.daemon().unwrap();
+            c.sh(&format!("echo {signal} >m/f && kill -{signal} {pid}")).ok();
+            eventually("the daemon ends", || !lives(pid));
+            assert_eq!(c.mount_line(), None);
+            assert_eq!(text(&c.path("u/f")), format!("{signal}\n"));
+        }
+    });
+}
+
+#[test]
+fn the_foreground_form_stays_and_ends_with_success() {
+    for_each_mounter("foreground", |c| {
+        let script = "$STRATAFS mount -f -o lowerdir=l m & P=$!
+            i=0; while ! grep -q \"$PWD/m fuse\" /proc/mounts; do
+                i=$((i+1)); [ $i -lt 500 ] || exit 9; sleep 0.01; done
+            kill $P; wait $P";
+        c.sh(script).ok();
+        assert_eq!(c.mount_line(), None);
+    });
+}
+
+#[test]
+fn the_daemon_lets_go_of_its_caller() {
+    for_each_mounter("daemon", |c| {
+        let m = c.mount();
+        let pid = c.daemon().unwrap();
+        let link = |what: &str| std::fs::read_link(format!("/proc/{pid}/{what}")).ok();
+        if let Some(cwd) = link("cwd") {
+            assert_eq!(cwd.to_str(), Some("/"));
+            for fd in 0..3 {
+                assert_eq!(link(&format!("fd/{fd}")).unwrap().to_str(), Some("/dev/null"));
+            }
+        }
+        m.unmount();
+    });
+}
+
+#[test]
+fn a_dead_daemon_can_be_cleaned_up_after() {
+    for_each_mounter("dead daemon", |c| {
+        let m = c.mount();
+        let pid = c.daemon().unwrap();
+        c.sh(&format!("kill -KILL {pid}")).ok();
+        eventually("the daemon dies", || !lives(pid));
+        let again = c.stratafs(&["-o", "lowerdir=l", "m"]);
+        assert_eq!(again.code, Some(1));
+        assert!(again.err.contains("daemon has died"), "{again:?}");
+        assert!(again.err.contains("hint: stratafs umount"), "{again:?}");
+        m.unmount();
+        c.mount().unmount();
+    });
+}
+
+#[test]
+fn failures_reach_the_caller_with_an_honest_status() {
+    for_each_mounter("failures", |c| {
+        c.sh("touch file").ok();
+        let cases: [(&[&str], i32, &str); 10] = [
+            (&["-o", "lowerdir=l", "missing"], 1, "mount point missing"),
+            (&["-o", "lowerdir=l", "file"], 1, "Not a directory"),
+            (&["-o", "lowerdir=l:nope", "m"], 1, "lower directory nope"),
+            (&["-o", "lowerdir=l,upperdir=u,workdir=/proc", "m"], 1, "not on the file system"),
+            (&["-o", "lowerdir=l,upperdir=u,workdir=u", "m"], 1, "must not contain each other"),
+            (&["-o", "lowerdir=l,upperdir=u", "m"], 2, "workdir= is missing"),
+            (&["-o", "upperdir=u,workdir=w", "m"], 2, "lowerdir= is missing"),
+            (&["-o", "lowerdir=l,bogus=1", "m"], 2, "unknown mount option 'bogus'"),
+            (&["-o", "lowerdir=l"], 2, "mount point is missing"),
+            (&["mount", "m"], 2, "what is to be mounted"),
+        ];
+        for (args, code, message) in cases {
+            let said = c.stratafs(args);
+            assert_eq!(said.code, Some(code), "{args:?} {said:?}");
+            assert!(said.err.starts_with("stratafs: "), "{args:?} {said:?}");
+            assert!(said.err.contains(message), "{args:?} {said:?}");
+            assert_eq!(c.mount_line(), None);
+        }
+    });
+}
+
+#[test]
+fn one_upper_has_one_writer() {
+    for_each_mounter("two mounts", |c| {
+        c.sh("mkdir m2 w2").ok();
+        let m = c.mount();
+        for opts in ["lowerdir=l,upperdir=u,workdir=w", "lowerdir=l,upperdir=u,workdir=w2"] {
+            let second = c.stratafs(&["-o", opts, "m2"]);
+            assert_eq!(second.code, Some(1));
+            assert!(second.err.contains("in use by another"), "{second:?}");
+        }
+        m.unmount();
+        c.mount().unmount();
+    });
+}
+
+#[test]
+fn times_before_1970_are_kept() {
+    for_each_mounter("old times", |c| {
+        let m = c.mount();
+        c.sh("touch -d '1960-01-01 00:00:00.25Z' m/f && touch -d '1969-12-31 23:59:59.5Z' m/g")
+            .ok();
+        let stat = "TZ=UTC stat -c %y m/f m/g";
+        let want = "1960-01-01 00:00:00.250000000 +0000\n1969-12-31 23:59:59.500000000 +0000\n";
+        assert_eq!(c.sh(stat).ok().out, want);
+        m.unmount();
+        assert_eq!(c.sh(&stat.replace("m/", "u/")).ok().out, want);
+    });
+}
+
+#[test]
+fn set_id_bits_are_cleared_where_the_kernel_leaves_it_to_us() {
+    let Some(root) = mounters("set-id bits").into_iter().find(|u| u.uid == 0) else { return };
+    let Ok(user) = ordinary() else { return skip("set-id bits", "no ordinary user") };
+    let c = Case::new(root);
+    c.sh("for f in chown same write trunc open cut; do
+            echo x >l/$f; chmod 6777 l/$f; done")
+        .ok();
+    let m = c.mount();
+    // root's chown clears them as well; his write does not
+    c.sh(&format!("chown {}:{} m/chown; chown : m/same; echo y >>m/write", user.uid, user.gid))
+        .ok();
+    assert_eq!(c.sh("stat -c %a m/chown m/write").ok().out, "777\n6777\n");
+    let other = Case::new(user);
+    let run = |script: &str| {
+        let dir = c.path("m");
+        other.sh(&format!("cd {} && {script}", dir.display())).ok()
+    };
+    run("echo y >>write && truncate -s 0 trunc && : >open && truncate -s 1 cut");
+    assert_eq!(c.sh("stat -c %a m/write m/trunc m/open m/cut").ok().out, "777\n777\n777\n777\n");
+    m.unmount();
+    assert_eq!(c.sh("stat -c %a l/chown l/write").ok().out, "6777\n6777\n");
+}
+
+#[test]
+fn in_a_user_namespace_no_helper_is_needed() {
+    let user = match ordinary() {
+        Ok(u) => u,
+        Err(why) => return skip("user namespace", &why),
+    };
+    let c = Case::new(user);
+    let probe = c.sh("unshare -Urm mount -t tmpfs none m");
+    if probe.code != Some(0) {
+        return skip("user namespace", &probe.err);
+    }
+    c.sh("echo low >l/f").ok();
+    let script = "$STRATAFS -o lowerdir=l,upperdir=u,workdir=w m && echo new >>m/f && cat m/f &&
+        grep -c \"$PWD/m fuse.stratafs .*default_permissions,allow_other\" /proc/mounts &&
+        $STRATAFS umount m && ! grep \"$PWD/m fuse\" /proc/mounts";
+    // the helper would not be found
+    let said = c.sh(&format!("unshare -Urm sh -c '{script}'")).ok();
+    assert_eq!(said.out, "low\nnew\n1\n");
+    assert_eq!(text(&c.path("u/f")), "low\nnew\n");
+    assert_eq!(text(&c.path("l/f")), "low\n");
+}
+
+fn ordinary_mounter(test: &str) -> Option<User> {
+    mounters(test).into_iter().find(|u| u.uid != 0)
+}
+
+#[test]
+fn a_missing_helper_is_named_with_what_to_install() {
+    let Some(user) = ordinary_mounter("missing fusermount3") else { return };
+    let said = Case::new(user).sh("PATH=/nowhere $STRATAFS -o lowerdir=l m");
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("fusermount3 is not installed"), "{said:?}");
+    assert!(said.err.contains("apt install fuse3"), "{said:?}");
+}
+
+#[test]
+fn allow_other_needs_the_administrators_consent() {
+    let Some(user) = ordinary_mounter("allow_other") else { return };
+    let allowed = std::fs::read_to_string("/etc/fuse.conf")
+        .is_ok_and(|t| t.lines().any(|l| l.trim() == "user_allow_other"));
+    if allowed {
+        return skip("allow_other refused", "/etc/fuse.conf allows it");
+    }
+    let said = Case::new(user).stratafs(&["mount", "--allow-other", "-o", "lowerdir=l", "m"]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("user_allow_other' into /etc/fuse.conf"), "{said:?}");
+}
