@@ -81,7 +81,7 @@ impl Overlay {
                 let mut attr = self.shown(file.ino, &stat, recorded);
                 attr.nlink = match state.orphan {
                     Some(_) => 0,
-                    None => attr.nlink + state.lower_names.len() as u32,
+                    None => attr.nlink + state.uncopied_names.max(state.lower_names.len() as u32),
                 };
                 Ok(attr)
             }

@@ -98,6 +98,12 @@ impl Overlay {
         let real = node.stat().upper("look at a staged file")?.ino;
         self.pass("copy-up:commit")?;
         let mut staged = Some(staged);
+        // should giving it the other names fail, they still are names of this file
+        {
+            let mut state = file.state.write();
+            state.uncopied_names = plan.meta.nlink.saturating_sub(state.removed_names);
+            plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
+        }
         for place in &plan.names {
             if self.commit_name(file, place, &mut staged, real)? && staged.is_none() {
                 self.pass("copy-up:committed")?;
@@ -106,6 +112,8 @@ impl Overlay {
         if staged.is_some() {
             // no name is left: whoever holds the file gets a copy without one
             let mut state = file.state.write();
+            state.lower_names.clear();
+            state.uncopied_names = 0;
             state.orphan = Some(Arc::new(node));
             state.backing = Backing::Upper;
             state.real = real;
@@ -147,12 +155,13 @@ impl Overlay {
         let mut state = file.state.write();
         state.backing = Backing::Upper;
         state.real = real;
+        state.uncopied_names = state.uncopied_names.saturating_sub(1);
         state.add_upper_name(place.clone());
         Ok(true)
     }
 
     /// Returns the names under which the view shows a file of an indexed layer.
-    fn names_of(&self, number: Ino, at: At) -> Result<Vec<Place>> {
+    pub(super) fn names_of(&self, number: Ino, at: At) -> Result<Vec<Place>> {
         let layer = self.lower(at)?;
         let mut out = Vec::new();
         for node in layer.links(at.node) {

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 pub const COPY_UP: &[&str] =
     &["copy-up:stage", "copy-up:data", "copy-up:metadata", "copy-up:commit", "copy-up:committed"];
 /// Points of a removal.
-pub const REMOVE: &[&str] = &["remove:whiteout", "remove:commit", "remove:committed"];
+pub const REMOVE: &[&str] = &["remove:commit", "remove:whiteout", "remove:committed"];
 /// Points of a rename.
 pub const RENAME: &[&str] = &["rename:redirect", "rename:commit", "rename:committed"];
 /// Points of a creation.

@@ -108,6 +108,8 @@ pub(super) struct FileState {
     pub(super) lower_names: Vec<Place>,
     /// Names of a lower file that were removed from the view.
     pub(super) removed_names: u32,
+    /// How many names the lower file had that the copy in the upper did not get.
+    pub(super) uncopied_names: u32,
     /// Inode number in the upper's file system.
     pub(super) real: u64,
     /// The upper's file, when its last name is gone.
@@ -156,6 +158,7 @@ impl FileInode {
                 upper_names: Vec::new(),
                 lower_names: Vec::new(),
                 removed_names: 0,
+                uncopied_names: 0,
                 real,
                 orphan: None,
                 overridden: None,

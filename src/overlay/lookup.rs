@@ -90,6 +90,7 @@ impl Overlay {
     /// Returns the object of a file that the upper holds at `place`.
     fn upper_file(&self, e: &OwnEntry, place: Place) -> Result<Arc<FileInode>> {
         let real = self.devices.ino(self.writable()?.dev, e.real);
+        let others = self.names_left_below(e.ino)?;
         for number in [e.ino, real] {
             let make = || FileInode::upper(number, e.real);
             let Some(file) = self.inodes.file_or_insert(number, make) else { continue };
@@ -100,12 +101,24 @@ impl Overlay {
                 state.real = e.real;
             }
             if state.real == e.real {
+                others.into_iter().for_each(|p| state.add_lower_name(p));
                 state.add_upper_name(place);
                 drop(state);
                 return Ok(file);
             }
         }
         Err(Error::Stale)
+    }
+
+    /// Returns the names of a copied-up file that only its layer holds, because a copy-up did not
+    /// come to them.
+    fn names_left_below(&self, number: Ino) -> Result<Vec<Place>> {
+        let Some((layer, node)) = ino::decode(number) else { return Ok(Vec::new()) };
+        let at = At { layer, node };
+        if self.lower(at)?.links(node).len() < 2 {
+            return Ok(Vec::new());
+        }
+        self.names_of(number, at)
     }
 
     /// Returns the directory at `place`, merged from `parts`; `upper`: its number in the upper.
@@ -337,7 +350,7 @@ impl Overlay {
     }
 
     /// Returns which lower directories lie below an upper directory.
-    fn below(&self, xattr: &dyn Fn(&[u8]) -> Result<Option<Vec<u8>>>) -> Result<Below> {
+    fn below(&self, xattr: ReadMark<'_>) -> Result<Below> {
         if xattr(self.dialect.opaque())?.as_deref() == Some(b"y") {
             return Ok(Below::Nothing);
         }
@@ -357,6 +370,9 @@ impl Overlay {
         }
     }
 }
+
+/// Reads an extended attribute of one entry.
+type ReadMark<'a> = &'a dyn Fn(&[u8]) -> Result<Option<Vec<u8>>>;
 
 /// What a directory of the upper says about its entries.
 #[derive(Clone, Copy)]

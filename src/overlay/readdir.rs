@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// How many entries are taken from a listing at a time, so that its lock is held briefly.
 const BATCH: usize = 128;
 
+/// Takes an entry; false: no more.
+type EachItem<'a> = &'a mut dyn FnMut(&Arc<DirInode>, Item, FileType) -> Result<bool>;
+
 struct Item {
     cookie: u64,
     name: Box<[u8]>,
@@ -73,12 +76,7 @@ impl Overlay {
         })
     }
 
-    fn walk_entries(
-        &self,
-        ino: Ino,
-        mut cookie: u64,
-        each: &mut dyn FnMut(&Arc<DirInode>, Item, FileType) -> Result<bool>,
-    ) -> Result<()> {
+    fn walk_entries(&self, ino: Ino, mut cookie: u64, each: EachItem<'_>) -> Result<()> {
         let dir = self.dir(ino)?;
         for (i, name) in [(0, &b"."[..]), (1, b"..")] {
             if cookie > i {

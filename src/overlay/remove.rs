@@ -56,6 +56,9 @@ impl Overlay {
         let handle = self.upper_dir(&dir)?;
         let whiteout = self.listing(&dir)?.in_lowers(&self.lowers, name.bytes());
         let kept = if victim.in_upper() { Some(self.upper_dir(&victim)?) } else { None };
+        if whiteout {
+            self.pass("remove:whiteout")?;
+        }
         self.pass("remove:commit")?;
         match (&kept, whiteout) {
             (None, _) => upper.put_whiteout(&handle, name.bytes())?,
@@ -96,6 +99,7 @@ impl Overlay {
         let keep = self.before_name_goes(object, &place)?;
         self.pass("remove:commit")?;
         if whiteout {
+            self.pass("remove:whiteout")?;
             upper.put_whiteout(&handle, name)?;
         } else {
             handle.unlink(name).upper("remove a file")?;
@@ -138,6 +142,8 @@ impl Overlay {
         let mut state = file.state.write();
         if state.lower().is_some() {
             state.removed_names += 1;
+        } else if !state.upper_names.contains(place) {
+            state.uncopied_names = state.uncopied_names.saturating_sub(1);
         }
         state.upper_names.retain(|p| p != place);
         state.lower_names.retain(|p| p != place);

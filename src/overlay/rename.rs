@@ -55,9 +55,16 @@ impl Overlay {
         let to = self.living_dir(new_parent)?;
         let source = self.find(&from, name.bytes())?;
         let target = self.find_optional(&to, new_name.bytes())?;
-        if !self.check_kinds(&source, target.as_ref(), mode)? {
+        if target.is_none() && mode == RenameMode::Exchange {
+            return Err(Error::NotFound);
+        }
+        if target.is_some() && mode == RenameMode::NoReplace {
+            return Err(Error::Exists);
+        }
+        if target.as_ref().map(Object::ino) == Some(source.ino()) {
             return Ok(());
         }
+        self.check_ends(&from, &source, &to, target.as_ref(), mode)?;
         self.ensure_upper(&from)?;
         self.ensure_upper(&to)?;
         let source = self.bring_up(source)?;
@@ -90,13 +97,7 @@ impl Overlay {
             return Err(Error::NotFound);
         }
         let (a, b) = (self.end(&from, name)?, self.end(&to, new_name)?);
-        if let Object::Dir(d) = &source
-            && self.is_below(&b.dir, d)?
-        {
-            return Err(Error::Invalid);
-        }
-        // filled since it was looked at
-        self.check_kinds(&source, target.as_ref(), mode)?;
+        self.check_ends(&from, &source, &to, target.as_ref(), mode)?;
         match (mode, &target) {
             (RenameMode::Exchange, Some(target)) => self.exchange(&a, &source, &b, target),
             (_, target) => self.replace(&a, &source, &b, target.as_ref()),
@@ -111,36 +112,36 @@ impl Overlay {
         }
     }
 
-    /// Checks what renameat2(2) says about the two; false: there is nothing to do.
-    fn check_kinds(
+    /// Checks what renameat2(2) says about source and target, in the kernel's order.
+    fn check_ends(
         &self,
+        from: &Arc<DirInode>,
         source: &Object,
+        to: &Arc<DirInode>,
         target: Option<&Object>,
         mode: RenameMode,
-    ) -> Result<bool> {
-        let Some(target) = target else {
-            return if mode == RenameMode::Exchange { Err(Error::NotFound) } else { Ok(true) };
-        };
-        if mode == RenameMode::NoReplace {
-            return Err(Error::Exists);
-        }
-        if source.ino() == target.ino() {
-            return Ok(false);
-        }
-        if mode == RenameMode::Exchange {
-            return Ok(true);
+    ) -> Result<()> {
+        if let Object::Dir(d) = source
+            && self.is_below(to, d)?
+        {
+            return Err(Error::Invalid);
         }
         match (source, target) {
-            (Object::Dir(_), Object::Dir(t)) => {
+            (_, None) => Ok(()),
+            (_, Some(Object::Dir(t))) if self.is_below(from, t)? => {
+                Err(if mode == RenameMode::Exchange { Error::Invalid } else { Error::NotEmpty })
+            }
+            (_, Some(_)) if mode == RenameMode::Exchange => Ok(()),
+            (Object::Dir(_), Some(Object::Dir(t))) => {
                 if self.listing(t)?.is_empty() {
-                    Ok(true)
+                    Ok(())
                 } else {
                     Err(Error::NotEmpty)
                 }
             }
-            (Object::Dir(_), _) => Err(Error::NotDirectory),
-            (_, Object::Dir(_)) => Err(Error::IsDirectory),
-            _ => Ok(true),
+            (Object::Dir(_), Some(_)) => Err(Error::NotDirectory),
+            (_, Some(Object::Dir(_))) => Err(Error::IsDirectory),
+            _ => Ok(()),
         }
     }
 
@@ -236,11 +237,6 @@ impl Overlay {
     }
 
     fn exchange(&self, a: &End<'_>, source: &Object, b: &End<'_>, target: &Object) -> Result<()> {
-        if let Object::Dir(d) = target
-            && self.is_below(&a.dir, d)?
-        {
-            return Err(Error::Invalid);
-        }
         let there = self.prepare(a, source, b)?;
         let here = self.prepare(b, target, a)?;
         self.pass("rename:commit")?;

@@ -1,0 +1,8 @@
+//! The overlay engine without a mount: on temporary directories, through its own interface.
+#![allow(missing_docs, unreachable_pub, missing_debug_implementations)]
+
+mod changes;
+mod faults;
+mod merge;
+mod model;
+mod support;
