@@ -48,7 +48,7 @@ fn every_state_of_the_table() {
         (&["d/g=", "-d", "d/f="], "/d/f", &["absent", "absent", "hidden-by-whiteout 2 /d"]),
         (&["d=file", "d/f="], "/d/f", &["absent", "hidden-by-nondir 2 /d"]),
         (
-            &["a/", "a/!", "a/b/-c", "a/b/c/f="],
+            &["a/", "a/!", "-a/b/c", "a/b/c/f="],
             "/a/b/c/f",
             &["absent", "absent", "absent", "hidden-by-opaque 3 /a"],
         ),
@@ -84,7 +84,7 @@ fn redirects_in_the_upper_name_where_the_lower_holds_it() {
 
 #[test]
 fn verdicts_say_who_and_why() {
-    let mut stack = image(&["", "etc/-issue", "etc/issue=hello"]);
+    let mut stack = image(&["", "-etc/issue", "etc/issue=hello"]);
     stack.0[1].created_by = Some("/bin/sh -c rm /etc/issue".to_owned());
     for (layers, path, verdict) in [
         (
@@ -114,7 +114,7 @@ fn verdicts_say_who_and_why() {
             "`/d/f` is not there: the whiteout of `/d` in layer 2 hides the file that layer 1 brought",
         ),
         (
-            image(&["d/-f", "d/"]),
+            image(&["-d/f", "d/"]),
             "/d/f",
             "`/d/f` is not there: layer 2 has a whiteout for it, but no layer below holds it",
         ),
@@ -219,7 +219,7 @@ fn diff_follows_dockers_rules() {
     for (layers, expected) in [
         // the run that store-format tells of, with a rename as its copy and whiteout
         (
-            &["b/! b/hi= c/ d/ e/zz= e/-z file1.l=", "b/new= e/z= file1="][..],
+            &["b/! b/hi= c/ d/ e/zz= -e/z file1.l=", "b/new= e/z= file1="][..],
             "C /b, A /b/hi, D /b/new, A /c, A /d, C /e, D /e/z, A /e/zz, A /file1.l",
         ),
         (&["", "a=1"], ""),
