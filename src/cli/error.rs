@@ -72,7 +72,11 @@ impl CliError {
     /// Packs it for the pipe between a daemon and the process that started it.
     #[must_use]
     pub fn pack(&self) -> String {
-        let mut lines = vec![self.message.replace('\n', " ")];
+        let kind = match self.kind {
+            Kind::Failed => "failed",
+            Kind::Usage => "usage",
+        };
+        let mut lines = vec![kind.to_owned(), self.message.replace('\n', " ")];
         lines.extend(self.hints.iter().map(|h| h.replace('\n', " ")));
         lines.join("\n")
     }
@@ -81,7 +85,14 @@ impl CliError {
     #[must_use]
     pub fn unpack(text: &str) -> CliError {
         let mut lines = text.lines();
-        let error = CliError::message(lines.next().unwrap_or("the daemon failed"));
+        let kind = lines.next();
+        let message = lines.next();
+        let error = match (kind, message) {
+            (Some("usage"), Some(m)) => CliError::usage(m),
+            (Some("failed"), Some(m)) => CliError::message(m),
+            // not packed: the words of who noticed that the daemon is gone
+            _ => CliError::message(text.trim()),
+        };
         lines.fold(error, |e, hint| e.hint(hint))
     }
 }
@@ -118,6 +129,9 @@ mod tests {
     fn the_pipe_keeps_message_and_hints() {
         let e = CliError::message("mount /x: no\nway").hint("a").hint("b");
         assert_eq!(CliError::unpack(&e.pack()).to_string(), e.to_string().replace("no\nw", "no w"));
+        let e = CliError::usage("x");
+        assert_eq!(CliError::unpack(&e.pack()), e);
+        assert_eq!(CliError::unpack("it died"), CliError::message("it died"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{CliError, Context, output};
 use crate::image::{
     Form, Input, Platform, Reference, SourceOptions, open_source, printable_path, split_lowerdir,
 };
-use crate::import::{self, ImportError, ImportOptions, Imported, Observer};
+use crate::import::{self, ImportOptions, Imported, Observer};
 use crate::name::printable;
 use crate::store::Store;
 use crate::sys::{Dir, Time, raise_open_files};
@@ -80,10 +80,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<(), CliError> {
     let options = ImportOptions { name: args.name.clone(), ..ImportOptions::new(&progress) };
     let imported = import::import(&store, images, &options);
     progress.clear();
-    let imported = imported.map_err(|e| match e {
-        ImportError::OneNameForSeveral(_) => failed(&e).hint("--name goes with one image only"),
-        e => failed(&e),
-    })?;
+    let imported = imported.map_err(|e| failed(&e))?;
     if ctx.json { output::json(&imported) } else { output::print(&report(&imported)) }
 }
 

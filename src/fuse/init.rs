@@ -12,8 +12,7 @@ fn wanted(plan: &Plan) -> InitFlags {
     let mut f = InitFlags::FUSE_PARALLEL_DIROPS
         | InitFlags::FUSE_ASYNC_DIO
         | InitFlags::FUSE_DO_READDIRPLUS
-        | InitFlags::FUSE_READDIRPLUS_AUTO
-        | InitFlags::FUSE_ABORT_ERROR;
+        | InitFlags::FUSE_READDIRPLUS_AUTO;
     f.set(InitFlags::FUSE_CACHE_SYMLINKS, !plan.watch_content);
     f.set(InitFlags::FUSE_AUTO_INVAL_DATA, plan.watch_content);
     f.set(InitFlags::FUSE_NO_OPEN_SUPPORT, plan.no_open);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// How long a mount that has left our table of mounts may live on in another namespace without a
 /// request and without an open file.
-const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long users of the mount may keep a daemon that was told to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -120,7 +120,8 @@ impl Session {
             spawn("mounts", &events, move || wait_until_gone(&device));
         }
         let detach = || detach(&mount_point, device.as_deref());
-        let ended = wait(&incoming, &counters, &detach);
+        let copied = || device.as_deref().is_some_and(sys::mounted_elsewhere);
+        let ended = wait(&incoming, &counters, &detach, &copied);
 
         for (op, n) in counters.seen() {
             log::debug!("{n} {}", op.name());
@@ -133,7 +134,7 @@ impl Session {
 /// Returns the mount point as the table of mounts will name it.
 fn resolve(mount_point: &Path) -> Result<PathBuf, MountError> {
     let failed = |errno: Errno| match errno {
-        Errno::NOTCONN => MountError::DeadMount(mount_point.into()),
+        Errno::NOTCONN | Errno::CONNABORTED => MountError::DeadMount(mount_point.into()),
         errno => MountError::MountPoint { path: mount_point.into(), errno },
     };
     let target = std::fs::canonicalize(mount_point).map_err(|e| failed(e.into()))?;
@@ -213,7 +214,13 @@ enum Phase {
     Lingering(u64),
 }
 
-fn wait(incoming: &Receiver<Event>, counters: &Counters, detach: &dyn Fn()) -> Ended {
+/// Waits for the end. `detach` unmounts, `copied` tells whether another namespace has the mount.
+fn wait(
+    incoming: &Receiver<Event>,
+    counters: &Counters,
+    detach: &dyn Fn(),
+    copied: &dyn Fn() -> bool,
+) -> Ended {
     let mut phase = Phase::Serving;
     loop {
         let event = match &phase {
@@ -246,7 +253,8 @@ fn wait(incoming: &Receiver<Event>, counters: &Counters, detach: &dyn Fn()) -> E
             (Ok(Event::Gone), _) => phase = Phase::Lingering(counters.total()),
             (Err(RecvTimeoutError::Timeout), Phase::Lingering(seen)) => {
                 let now = counters.total();
-                if now == *seen && counters.open_files() == 0 {
+                // without a copy it was a lazy unmount, and the kernel ends it with its last user
+                if now == *seen && counters.open_files() == 0 && copied() {
                     log::warn!("unmounted here; another namespace holds an unused copy");
                     return Ended::Abandoned;
                 }

@@ -12,6 +12,8 @@ const BLOCK: u64 = 512;
 const EXTENSION_MAX: u64 = 1 << 20;
 /// Most members that an image archive may have. A plain root file system may have any number.
 const MEMBERS_MAX: usize = 100_000;
+/// Longest name that can matter. A root file system may have longer ones.
+const NAME_MAX: usize = 1024;
 const LINKS_MAX: u32 = 16;
 
 /// An indexed archive.
@@ -62,7 +64,10 @@ impl Archive {
                 b'1'..=b'6' => 0,
                 _ => ext.size.unwrap_or(own_size),
             };
-            let data = pos + BLOCK;
+            let data = match kind {
+                b'S' => a.after_sparse_map(pos, &header, what)?,
+                _ => pos + BLOCK,
+            };
             let name = || match (&ext.path, extension) {
                 (Some(p), false) => p.clone(),
                 _ => header.path_bytes().into_owned(),
@@ -107,7 +112,35 @@ impl Archive {
         Ok(a)
     }
 
+    /// Returns where the content of an old GNU sparse file begins: behind the blocks that continue
+    /// the map of its header.
+    fn after_sparse_map(
+        &self,
+        pos: u64,
+        header: &tar::Header,
+        what: &str,
+    ) -> Result<u64, ImageError> {
+        const MORE_IN_HEADER: usize = 482;
+        const MORE_IN_BLOCK: usize = 504;
+        let mut block = *header.as_bytes();
+        let mut more = block[MORE_IN_HEADER];
+        let mut at = pos + BLOCK;
+        while more != 0 {
+            let n = self.range.file.read_at(&mut block, self.range.offset + at);
+            let n = n.map_err(ImageError::io(format!("read {what}")))?;
+            if n < block.len() || at + BLOCK > self.range.len {
+                return Err(ImageError::TruncatedArchive(printable(&header.path_bytes())));
+            }
+            more = block[MORE_IN_BLOCK];
+            at += BLOCK;
+        }
+        Ok(at)
+    }
+
     fn add(&mut self, name: Vec<u8>, member: Member) {
+        if name.len() > NAME_MAX || matches!(&member, Member::Link(to) if to.len() > NAME_MAX) {
+            return;
+        }
         let top = [&b"manifest.json"[..], b"index.json", b"oci-layout"].contains(&&name[..]);
         // directories are never asked for; the documents that tell the kind always are
         if matches!(member, Member::Other) && !top {
@@ -337,6 +370,30 @@ mod tests {
         let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
         header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         assert!(open(&huge).is_err());
+    }
+
+    #[test]
+    fn the_map_of_a_sparse_member_is_stepped_over() {
+        let mut b = tar::Builder::new(Vec::new());
+        let mut h = tar::Header::new_gnu();
+        h.set_path("sparse").unwrap();
+        h.set_entry_type(tar::EntryType::GNUSparse);
+        h.set_size(512);
+        h.as_gnu_mut().unwrap().isextended = [1];
+        h.set_cksum();
+        // the map's second block, then the data
+        let mut rest = [0u8; 1024];
+        rest[..3].copy_from_slice(b"not");
+        b.append(&h, &rest[..512]).unwrap();
+        let mut all = b.into_inner().unwrap();
+        all.truncate(1024);
+        all.extend_from_slice(&[7; 512]);
+        let mut b = tar::Builder::new(Vec::new());
+        add(&mut b, "behind", b"x");
+        all.extend(b.into_inner().unwrap());
+        let a = open(&all).unwrap();
+        assert_eq!(get(&a, "behind").as_deref(), Some(&b"x"[..]));
+        assert_eq!(get(&a, "sparse"), None);
     }
 
     #[test]

@@ -89,11 +89,12 @@ impl Stack {
                 _ => Found::Leaf { stat, metacopy: false, redirect: None },
             });
         }
-        let stat = with_override(part, name, stat)?;
         let get = |key: &[u8]| part.dir.get_xattr(name, key);
         if stat.is_whiteout_device() {
             return Ok(Found::Whiteout(stat));
         }
+        // only now: a device 0:0 that is recorded, and not made, is meant as a device
+        let stat = with_override(part, name, stat)?;
         if stat.is_dir() {
             let mut opaque = opaque_value(get).map_err(at(name))?;
             if self.whiteout_file(part, name)?.is_some() {

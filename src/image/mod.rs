@@ -19,6 +19,7 @@ mod reference;
 mod source;
 mod tarball;
 mod tree;
+mod walk;
 
 pub use blob::LayerBlob;
 pub use config::{CONFIG_MAX, History, ImageConfig, NewConfig, rfc3339};

@@ -52,7 +52,8 @@ pub struct SourceOptions {
     /// The one image to take of several: its name, its tag, `@` and its number counted from 0, or
     /// its manifest's digest.
     pub reference: Option<String>,
-    /// Where archives that cannot be read in place are kept meanwhile, in files without a name.
+    /// Where archives that cannot be read in place are kept meanwhile, in files without a name: the
+    /// store's directory. It is left out of trees that hold it.
     pub spool: Dir,
     /// The most bytes to keep there.
     pub spool_limit: u64,
@@ -114,7 +115,8 @@ fn open_dir(
         Form::Auto if layout => open_layout(&Layout::Dir(&dir), Some(path), options),
         Form::Auto | Form::Rootfs => {
             let stack = Stack { roots: vec![dir], overlay: false };
-            let content = Content::Tree(Arc::new(TreeLayer { stack }));
+            let skip = store_of(options)?;
+            let content = Content::Tree(Arc::new(TreeLayer { stack, skip }));
             Ok(vec![made(vec![(printable_path(path), content)], options)])
         }
     }
@@ -213,6 +215,12 @@ fn add_docker_names(images: &mut [SourceImage], archive: &Archive) -> Result<(),
     Ok(())
 }
 
+/// Returns device and inode of the directory that is written to while a tree is read.
+fn store_of(options: &SourceOptions) -> Result<Option<(u64, u64)>, ImageError> {
+    let stat = options.spool.stat_self().map_err(ImageError::io("stat the store"))?;
+    Ok(Some((stat.dev, stat.ino)))
+}
+
 fn lower_dirs(dirs: &[PathBuf], options: &SourceOptions) -> Result<SourceImage, ImageError> {
     if dirs.len() > super::LAYERS_MAX {
         return Err(ImageError::TooMany { what: "layers", limit: super::LAYERS_MAX });
@@ -221,9 +229,10 @@ fn lower_dirs(dirs: &[PathBuf], options: &SourceOptions) -> Result<SourceImage, 
     for path in dirs {
         roots.push(Dir::open(path).map_err(ImageError::path("open", path))?);
     }
+    let skip = store_of(options)?;
     let layers = (0..dirs.len()).rev().map(|i| {
         let stack = Stack { roots: roots[i..].to_vec(), overlay: true };
-        (printable_path(&dirs[i]), Content::Tree(Arc::new(TreeLayer { stack })))
+        (printable_path(&dirs[i]), Content::Tree(Arc::new(TreeLayer { stack, skip })))
     });
     Ok(made(layers.collect(), options))
 }

@@ -1,6 +1,6 @@
 //! Why an import failed.
 
-use crate::id::{DiffId, ImageId};
+use crate::id::DiffId;
 use crate::image::{ImageError, Reference};
 use crate::index::IndexError;
 use crate::indexes::IndexesError;
@@ -36,9 +36,6 @@ pub enum ImportError {
     /// A digest is no name to give.
     #[error("{0} names an image by its digest, which is not to be given; use NAME or NAME:TAG")]
     DigestAsName(Reference),
-    /// A thread ended without a result.
-    #[error("image {0}: unpacking stopped without a reason")]
-    Lost(ImageId),
 }
 
 /// What is wrong with a layer.

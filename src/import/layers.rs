@@ -11,6 +11,7 @@ use crate::unpack::{self, StagedLayer, Target, UnpackError};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 /// Imports the layers above `shared`, which the store has, and returns all of them, bottom first.
@@ -60,6 +61,7 @@ type Outcome = (usize, Result<Unpacked, LayerError>);
 struct Queue {
     state: Mutex<State>,
     moved: Condvar,
+    stop: AtomicBool,
     window: usize,
     end: usize,
 }
@@ -67,7 +69,6 @@ struct Queue {
 struct State {
     next: usize,
     finished: usize,
-    stop: bool,
 }
 
 impl Queue {
@@ -75,14 +76,18 @@ impl Queue {
     /// layer holds its entries in memory.
     fn take(&self) -> Option<usize> {
         let mut s = self.state.lock();
-        while !s.stop && s.next < self.end && s.next >= s.finished + self.window {
+        while !self.stopped() && s.next < self.end && s.next >= s.finished + self.window {
             self.moved.wait(&mut s);
         }
-        if s.stop || s.next >= self.end {
+        if self.stopped() || s.next >= self.end {
             return None;
         }
         s.next += 1;
         Some(s.next - 1)
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {
@@ -96,7 +101,8 @@ struct StopOnDrop<'a>(&'a Queue);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.update(|s| s.stop = true);
+        // under the lock, so that nobody begins to wait meanwhile
+        self.0.update(|_| self.0.stop.store(true, Ordering::Relaxed));
     }
 }
 
@@ -106,8 +112,9 @@ impl Job<'_> {
         let end = self.image.layers.len();
         let threads = self.options.threads.clamp(1, end - self.first);
         let queue = Queue {
-            state: Mutex::new(State { next: self.first, finished: self.first, stop: false }),
+            state: Mutex::new(State { next: self.first, finished: self.first }),
             moved: Condvar::new(),
+            stop: AtomicBool::new(false),
             window: 2 * threads,
             end,
         };
@@ -118,7 +125,7 @@ impl Job<'_> {
                 let (send, queue) = (send.clone(), &queue);
                 scope.spawn(move || {
                     while let Some(i) = queue.take() {
-                        if send.send((i, self.unpack(i))).is_err() {
+                        if send.send((i, self.unpack(i, queue))).is_err() {
                             return;
                         }
                     }
@@ -149,7 +156,7 @@ impl Job<'_> {
                 waiting.insert(j, outcome.map_err(|e| self.failed(j, e))?);
                 continue;
             };
-            let staged = self.finish(i, outcome, below).map_err(|e| self.failed(i, e))?;
+            let staged = self.finish(outcome, below).map_err(|e| self.failed(i, e))?;
             done.push(staged);
             self.options.observer.layer_ends(i + 1);
             queue.update(|s| s.finished = i + 1);
@@ -167,11 +174,11 @@ impl Job<'_> {
         }
     }
 
-    fn unpack(&self, i: usize) -> Result<Unpacked, LayerError> {
+    fn unpack(&self, i: usize, queue: &Queue) -> Result<Unpacked, LayerError> {
         let blob = &self.image.layers[i];
         let observer = self.options.observer;
         observer.layer_begins(i + 1, blob.size);
-        let mut reader = Counted { inner: blob.open()?, observer, number: i + 1 };
+        let mut reader = Counted { inner: blob.open()?, observer, number: i + 1, queue };
         let txn = self.store.begin_layer(self.lock)?;
         let staged =
             match unpack::unpack_layer(&mut reader, &self.target(&txn), &self.options.limits) {
@@ -194,7 +201,6 @@ impl Job<'_> {
 
     fn finish(
         &self,
-        _i: usize,
         unpacked: Unpacked,
         below: &mut Vec<Arc<Index>>,
     ) -> Result<Staged, LayerError> {
@@ -234,10 +240,14 @@ struct Counted<'a> {
     inner: Box<dyn Read + Send>,
     observer: &'a dyn Observer,
     number: usize,
+    queue: &'a Queue,
 }
 
 impl Read for Counted<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.queue.stopped() {
+            return Err(io::Error::other("another layer failed"));
+        }
         let n = self.inner.read(buf)?;
         self.observer.layer_read(self.number, n as u64);
         Ok(n)

@@ -252,11 +252,11 @@ impl Overlay {
     /// Returns whether the file system gives the file all its attributes as it makes it.
     fn is_plain(&self, spec: &Spec<'_>, parent: &crate::sys::Stat) -> bool {
         let native_gid = if parent.mode & 0o2000 != 0 { parent.gid } else { self.identity.gid };
-        let special = !matches!(spec.kind, FileType::File | FileType::Dir | FileType::Symlink);
         spec.uid == self.identity.uid
             && spec.gid == native_gid
-            && (spec.kind == FileType::Symlink || self.disk_mode(spec.kind, spec.mode) == spec.mode)
-            && !(self.options.owner_view && special)
+            && (spec.kind == FileType::Symlink
+                || self.disk_mode(spec.kind, spec.mode, (spec.uid, spec.gid)) == spec.mode)
+            && !self.needs_stand_in(spec)
     }
 
     fn make_at_once(&self, dir: &Dir, name: &[u8], spec: &Spec<'_>) -> Result<Option<File>> {

@@ -256,6 +256,13 @@ impl Listing {
         }
     }
 
+    /// Notes that another inode of the upper's file system is under a name now.
+    pub(super) fn renumber(&mut self, name: &[u8], real: u64) {
+        if let Some(e) = self.by_name.get(name).and_then(|c| self.own.get_mut(c)) {
+            e.real = real;
+        }
+    }
+
     /// Returns whether nothing is visible.
     pub(super) fn is_empty(&self) -> bool {
         self.own.is_empty()

@@ -80,21 +80,27 @@ impl Overlay {
             }
         }
         if spec.kind != FileType::Symlink || private && self.needs_stand_in(spec) {
-            node.chmod(self.disk_mode(spec.kind, spec.mode)).upper("set the mode")?;
+            let on_disk =
+                if private && self.needs_stand_in(spec) { FileType::File } else { spec.kind };
+            let mode = self.disk_mode(on_disk, spec.mode, (spec.uid, spec.gid));
+            node.chmod(mode).upper("set the mode")?;
         }
         Ok(())
     }
 
     /// Returns the mode to set on disk: in a private view the daemon must be able to use its own
-    /// files whatever their recorded mode says.
-    pub(super) fn disk_mode(&self, kind: FileType, mode: u32) -> u32 {
-        if !self.options.owner_view {
-            mode
-        } else if kind == FileType::Dir {
-            mode & 0o777 | 0o700
-        } else {
-            mode & 0o777 | 0o600
-        }
+    /// files whatever their recorded mode says, and another's set-id bits are only recorded.
+    pub(super) fn disk_mode(&self, kind: FileType, mode: u32, owner: (u32, u32)) -> u32 {
+        let needed = match kind {
+            _ if !self.options.owner_view => 0,
+            FileType::Dir => 0o700,
+            FileType::File => 0o600,
+            _ => 0,
+        };
+        let recorded_only =
+            self.options.owner_view && owner != (self.identity.uid, self.identity.gid);
+        let mode = if recorded_only { mode & 0o1777 } else { mode };
+        mode | needed
     }
 
     /// Records in a private view what the disk does not say.
@@ -103,7 +109,7 @@ impl Overlay {
             && spec.gid == self.identity.gid
             && !self.needs_stand_in(spec)
             && (spec.kind == FileType::Symlink
-                || self.disk_mode(spec.kind, spec.mode) == spec.mode);
+                || self.disk_mode(spec.kind, spec.mode, (spec.uid, spec.gid)) == spec.mode);
         if as_is {
             return Ok(());
         }
@@ -118,17 +124,16 @@ impl Overlay {
     }
 
     /// Returns whether a regular file has to stand in: what cannot carry a `user.*` attribute
-    /// cannot say whose it is.
-    fn needs_stand_in(&self, spec: &Spec<'_>) -> bool {
+    /// cannot say whose it is, and devices cannot be made at all.
+    pub(super) fn needs_stand_in(&self, spec: &Spec<'_>) -> bool {
+        let own = (spec.uid, spec.gid) == (self.identity.uid, self.identity.gid);
         self.options.owner_view
             && match spec.kind {
                 FileType::File | FileType::Dir => false,
-                FileType::Symlink => {
-                    spec.uid != self.identity.uid
-                        || spec.gid != self.identity.gid
-                        || !spec.xattrs.is_empty()
+                FileType::Char | FileType::Block => true,
+                FileType::Symlink | FileType::Fifo | FileType::Socket => {
+                    !own || !spec.xattrs.is_empty()
                 }
-                _ => true,
             }
     }
 

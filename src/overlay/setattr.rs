@@ -4,9 +4,10 @@ use super::Overlay;
 use super::copy_up::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{FileInode, Object};
+use super::make::Spec;
 use super::types::{Attr, Fh, Ino, SetAttr};
 use crate::marker::{OVERRIDE_XATTR, OverrideStat};
-use crate::sys::{Errno, FileType, Node, OpenFlags, TimeSet};
+use crate::sys::{Errno, FileType, Node, OpenFlags, RenameFlags, TimeSet};
 use std::sync::Arc;
 
 impl Overlay {
@@ -105,13 +106,18 @@ impl Overlay {
         owner: (u32, u32),
         mode: u32,
     ) -> Result<()> {
-        let on_disk = node.stat().upper("look at a file")?;
-        if on_disk.file_type() == FileType::Symlink {
-            // a native symlink carries no record: it is the user's own, and stays so
-            if owner == (before.uid, before.gid) {
-                return Ok(());
+        let on_disk = node.stat().upper("look at a file")?.file_type();
+        if !matches!(on_disk, FileType::File | FileType::Dir) {
+            if owner != (before.uid, before.gid)
+                && let Object::File(file) = object
+            {
+                return self.replace_by_stand_in(file, node, before, owner, mode);
             }
-            return Err(Error::NotPermitted);
+            // native, and so the user's own: only a fifo or socket has a mode to set
+            return match on_disk {
+                FileType::Symlink => Ok(()),
+                _ => node.chmod(mode).upper("set the mode"),
+            };
         }
         let o = OverrideStat {
             uid: owner.0,
@@ -121,12 +127,64 @@ impl Overlay {
             rdev: before.rdev,
         };
         node.set_xattr(OVERRIDE_XATTR, &o.encode(), false, false).upper("record the attributes")?;
-        let kind = if on_disk.is_dir() { FileType::Dir } else { FileType::File };
-        node.chmod(self.disk_mode(kind, mode)).upper("set the mode")?;
+        node.chmod(self.disk_mode(on_disk, mode, owner)).upper("set the mode")?;
         match object {
             Object::Dir(d) => *d.overridden.write() = Some(Some(o)),
             Object::File(f) => f.state.write().overridden = Some(Some(o)),
             Object::Pure(..) => {}
+        }
+        Ok(())
+    }
+
+    /// Puts a regular file that can carry a record in the place of a native symlink, fifo or
+    /// socket, which cannot, because its owner changes.
+    fn replace_by_stand_in(
+        &self,
+        file: &FileInode,
+        node: &Node,
+        before: &Attr,
+        owner: (u32, u32),
+        mode: u32,
+    ) -> Result<()> {
+        let upper = self.writable()?;
+        let target = match before.kind {
+            FileType::Symlink => node.readlink().upper("read a symlink")?,
+            _ => Vec::new(),
+        };
+        let spec = Spec {
+            kind: before.kind,
+            mode,
+            uid: owner.0,
+            gid: owner.1,
+            rdev: 0,
+            target: &target,
+            xattrs: Vec::new(),
+        };
+        let staged = upper.staged();
+        self.make_bare(&upper.stage, &staged.name, &spec)?;
+        let fresh = upper.stage.node(&staged.name).upper("open a staged file")?;
+        self.dress(&fresh, &spec)?;
+        self.set_times(&fresh, before.atime, before.mtime)?;
+        let real = fresh.stat().upper("look at a staged file")?.ino;
+        let _tree = self.tree.read();
+        let names = file.state.read().upper_names.clone();
+        for place in &names {
+            let parent = self.dir(place.parent)?;
+            let _names = parent.names.lock();
+            let dir = self.upper_dir(&parent)?;
+            let link = upper.staged();
+            fresh.link_to(&upper.stage, &link.name).upper("stage a link")?;
+            self.keeping_times(&dir, || {
+                link.commit(&dir, &place.name, RenameFlags::Replace)
+                    .upper("put a stand-in in place")
+            })?;
+            self.listing_mut(&parent)?.renumber(&place.name, real);
+        }
+        let mut state = file.state.write();
+        state.real = real;
+        state.overridden = None;
+        if names.is_empty() {
+            state.orphan = Some(Arc::new(fresh));
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ pub use errno::{Errno, Result};
 pub use file::{File, OpenFlags, Seek, StatVfs};
 pub use lock::LockKind;
 pub use mapping::Mapping;
-pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounts};
+pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounted_elsewhere, mounts};
 #[cfg(target_os = "linux")]
 pub use mounting::{mount_fuse, receive_fd};
 pub use node::Node;

@@ -27,6 +27,24 @@ pub fn mounts() -> Vec<MountInfo> {
     std::fs::read("/proc/self/mountinfo").map_or_else(|_| Vec::new(), |t| parse(&t))
 }
 
+/// Returns whether another mount namespace, of those that this process may look into, holds a
+/// mount of this device number.
+#[must_use]
+pub fn mounted_elsewhere(device: &str) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    let mut seen: Vec<PathBuf> = std::fs::read_link("/proc/self/ns/mnt").into_iter().collect();
+    processes.flatten().any(|p| {
+        // not a process, not ours to look at, or gone by now
+        let Ok(namespace) = std::fs::read_link(p.path().join("ns/mnt")) else { return false };
+        if seen.contains(&namespace) {
+            return false;
+        }
+        seen.push(namespace);
+        std::fs::read(p.path().join("mountinfo"))
+            .is_ok_and(|table| parse(&table).iter().any(|m| m.device == device))
+    })
+}
+
 /// Returns the topmost mount whose mount point is exactly `path` (made absolute, not followed).
 #[must_use]
 pub fn mount_at(path: &Path) -> Option<MountInfo> {

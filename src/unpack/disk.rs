@@ -138,10 +138,10 @@ impl Disk {
     }
 
     /// Makes a file in the stash.
-    pub(super) fn stash_file(&mut self) -> Result<(Vec<u8>, File), UnpackError> {
+    pub(super) fn stash_file(&mut self, m: &Meta) -> Result<(Vec<u8>, File), UnpackError> {
         let (name, stash) = self.stash_name()?;
         let file = stash
-            .open_file(&name, OpenFlags::CREATE_NEW, 0o600)
+            .open_file(&name, OpenFlags::CREATE_NEW, self.disk_mode(m) & 0o777)
             .map_err(|errno| UnpackError::Disk { name: STASH.to_vec(), errno })?;
         Ok((name, file))
     }

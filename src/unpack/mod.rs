@@ -4,6 +4,9 @@
 //! the tar alone; [`StagedLayer::finish`] needs the layers below and writes the markers, the
 //! directories' attributes and the index.
 //!
+//! Nothing but the index is made durable here: the caller syncs the file system (or removes both
+//! directories) before it commits the layer.
+//!
 //! The tar is hostile: every name is resolved beneath the layer directory, what an entry replaces
 //! is moved away rather than written through, and nothing is allocated from a size field. Two
 //! entries of one name, which the image-spec forbids, are accepted: the last wins, and
@@ -14,6 +17,7 @@ mod error;
 mod feed;
 mod header;
 mod pax;
+mod place;
 mod settle;
 mod sparse;
 mod split;

@@ -443,3 +443,52 @@ fn the_split_file_has_the_form_that_docker_reads() {
     assert!(lines[3].starts_with(r#"{"type":1,"name_raw":"/w==","size":1,"#));
     assert_eq!(lines[5], r#"{"type":1,"name":".wh.gone","payload":null,"position":5}"#);
 }
+
+/// A stream in memory, handed out in small pieces.
+struct Pieces<'t>(&'t [u8]);
+
+impl Feed for Pieces<'_> {
+    fn chunk(&mut self, max: usize) -> Result<&[u8], UnpackError> {
+        let (now, later) = self.0.split_at(self.0.len().min(max).min(700));
+        self.0 = later;
+        Ok(now)
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(
+        changes in proptest::collection::vec((0..9000usize, proptest::num::u8::ANY), 0..12),
+        fix in proptest::bool::ANY,
+        cut in 0..9000usize,
+    ) {
+        let mut t = tar(&[
+            dir("d").xattr("user.a", "b"),
+            file("d/f", "x".repeat(600)).pax("mtime", "-1.5"),
+            file("s", "1\n0\n1\n").pax("GNU.sparse.major", "1").pax("GNU.sparse.realsize", "9"),
+            hard("h", "d/f"),
+            marker("d/.wh.x"),
+            other("S", b'S', (0, 0)),
+            other("L", b'L', (0, 0)),
+            file("d/f", ""),
+        ]);
+        for (at, to) in changes {
+            let at = at % t.len();
+            t[at] = to;
+            let block = at / 512 * 512;
+            if fix {
+                t[block + 148..block + 156].fill(b' ');
+                let sum: u32 = t[block..block + 512].iter().map(|b| u32::from(*b)).sum();
+                let text = format!("{sum:06o}\0 ");
+                t[block + 148..block + 156].copy_from_slice(text.as_bytes());
+            }
+        }
+        t.truncate(t.len().min(cut + 512));
+        let limits = Limits { entries: 1000, ..Limits::default() };
+        let mut tree = Tree::new(None, &limits);
+        let mut walker = Walker::new(Pieces(&t), None, &limits);
+        if tree.read(&mut walker).is_ok() {
+            settle::settle(&mut tree.b, &tree.ghosts, &[]).unwrap();
+        }
+    }
+}

@@ -10,16 +10,14 @@ use super::disk::{Disk, write_all};
 use super::error::{Limits, Refusal, UnpackError};
 use super::feed::Feed;
 use super::header::{Entry, Keep, Type, Walker};
+use super::place::Place;
 use super::split::Replaced;
 use super::xattr;
 use crate::index::{Builder, EntryId, Kind, Meta};
-use crate::marker::{OciMarker, WHITEOUT_PREFIX};
+use crate::marker::OciMarker;
 use crate::name::Name;
 use crate::sys::Time;
 use std::collections::{HashMap, HashSet};
-
-/// What AUFS' bookkeeping names begin with.
-const AUFS_PREFIX: &[u8] = b".wh..wh.";
 
 /// A layer's tree while its tar goes by.
 pub(super) struct Tree<'l> {
@@ -36,46 +34,6 @@ pub(super) struct Tree<'l> {
     pub(super) duplicates: bool,
     position: u64,
     last_mtime: Time,
-}
-
-/// What an entry's name leads to.
-enum Place<'e> {
-    Root,
-    /// A name in a directory.
-    At(Vec<Name<'e>>, Name<'e>),
-    /// A marker in a directory.
-    Marker(Vec<Name<'e>>, OciMarker<'e>),
-    /// AUFS' bookkeeping.
-    Hidden(Vec<u8>),
-}
-
-impl<'e> Place<'e> {
-    fn of(path: &'e [u8], limits: &Limits) -> Result<Place<'e>, Refusal> {
-        let mut parts: Vec<&[u8]> =
-            path.split(|b| *b == b'/').filter(|c| !c.is_empty() && *c != b".").collect();
-        if parts.len() > limits.depth {
-            return Err(Refusal::Depth(limits.depth));
-        }
-        if parts.contains(&&b".."[..]) {
-            return Err(Refusal::Name(crate::name::BadName::Dots));
-        }
-        let Some(last) = parts.pop() else { return Ok(Place::Root) };
-        let marker = OciMarker::parse(last).map_err(Refusal::Whiteout)?;
-        let in_aufs = parts.iter().any(|p| p.starts_with(AUFS_PREFIX));
-        if in_aufs || marker == Some(OciMarker::AufsMeta) {
-            parts.push(last);
-            return Ok(Place::Hidden(parts.join(&b'/')));
-        }
-        if parts.iter().any(|p| p.starts_with(WHITEOUT_PREFIX)) {
-            return Err(Refusal::BelowMarker);
-        }
-        let parents: Result<Vec<_>, _> = parts.into_iter().map(Name::new).collect();
-        let parents = parents.map_err(Refusal::Name)?;
-        match marker {
-            Some(m) => Ok(Place::Marker(parents, m)),
-            None => Ok(Place::At(parents, Name::new(last).map_err(Refusal::Name)?)),
-        }
-    }
 }
 
 impl<'l> Tree<'l> {
@@ -385,7 +343,7 @@ impl<'l> Tree<'l> {
         match &mut self.disk {
             None => tar.data(e, Keep::Raw, |_, _| Ok(()))?,
             Some(disk) => {
-                let (name, file) = disk.stash_file()?;
+                let (name, file) = disk.stash_file(&m)?;
                 stashed = name;
                 let fail = |errno| UnpackError::Disk { name: e.name.clone(), errno };
                 tar.data(e, Keep::Raw, |offset, piece| {
@@ -393,8 +351,6 @@ impl<'l> Tree<'l> {
                 })?;
                 file.truncate(e.size()).map_err(fail)?;
                 disk.finish_file(&file, &m, &xattrs).map_err(fail)?;
-                // it was made 0600
-                file.chmod(m.mode & 0o777).map_err(fail)?;
             }
         }
         let name = format!(".wh..wh.hidden-{}", self.hidden.len());

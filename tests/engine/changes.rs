@@ -374,7 +374,9 @@ fn recorded_owners_in_a_private_view() {
     };
     let v = open();
     let own = |uid, gid| SetAttr { uid: Some(uid), gid: Some(gid), ..SetAttr::default() };
-    for p in ["f", "d", "p"] {
+    v.symlink("target", "new").unwrap();
+    let kept = v.stat("new").unwrap();
+    for p in ["f", "d", "p", "new", "s"] {
         let a = v.fs.setattr(v.ino(p).unwrap(), None, &own(7, 8)).unwrap();
         assert_eq!((a.uid, a.gid), (7, 8), "{p}");
     }
@@ -400,6 +402,12 @@ fn recorded_owners_in_a_private_view() {
         let dev = v.stat("dev").unwrap();
         assert_eq!((dev.kind, dev.rdev, dev.mode, dev.gid), (FileType::Block, 0x700, 0o660, 4));
         assert_eq!(v.stat("pp").unwrap().kind, FileType::Fifo);
+        for (link, target) in [("new", &b"target"[..]), ("s", b"f")] {
+            let a = v.stat(link).unwrap();
+            assert_eq!((a.kind, a.uid, a.gid), (FileType::Symlink, 7, 8));
+            assert_eq!(v.fs.readlink(a.ino).unwrap(), target);
+        }
+        assert_eq!(v.stat("new").unwrap().mtime, kept.mtime);
         assert_eq!(v.fs.list_xattr(v.ino("f").unwrap()).unwrap(), b"");
     }
     // on disk nothing is closed to the daemon, and nothing is setuid

@@ -173,6 +173,38 @@ fn a_root_file_system_is_an_image_of_one_layer() {
 }
 
 #[test]
+fn a_tree_that_holds_the_store_ends() {
+    let b = Bench::new();
+    b.write("file", b"f");
+    let done = b.import(b.tmp.path()).unwrap();
+    let layer = b.store.layer(&done[0].layers[0]).unwrap().unwrap();
+    let diff = b.store.root().join("overlay2").join(layer.cache.as_str()).join("diff");
+    assert!(diff.join("file").exists() && !diff.join("store").exists());
+    assert!(b.import(b.store.root()).unwrap_err().contains("hold itself"));
+}
+
+#[test]
+fn holes_stay_holes() {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+    let b = Bench::new();
+    let root = b.path("root");
+    std::fs::create_dir(&root).unwrap();
+    let file = std::fs::File::create(root.join("sparse")).unwrap();
+    file.set_len(64 << 20).unwrap();
+    file.write_all_at(b"middle", 32 << 20).unwrap();
+    let done = b.import(&root).unwrap();
+    let layer = b.store.layer(&done[0].layers[0]).unwrap().unwrap();
+    let diff = b.store.root().join("overlay2").join(layer.cache.as_str()).join("diff");
+    let copy = std::fs::File::open(diff.join("sparse")).unwrap();
+    let meta = copy.metadata().unwrap();
+    assert_eq!(meta.len(), 64 << 20);
+    assert!(meta.blocks() < 2048, "{} blocks", meta.blocks());
+    let mut text = [0; 8];
+    copy.read_exact_at(&mut text, (32 << 20) - 1).unwrap();
+    assert_eq!(&text, b"\0middle\0");
+}
+
+#[test]
 fn a_form_can_be_said() {
     let b = Bench::new();
     let path = b.write("a.tar", &image().docker_oci());

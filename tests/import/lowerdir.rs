@@ -91,6 +91,33 @@ fn markers_take_the_form_of_the_image_spec() {
 }
 
 #[test]
+fn what_could_not_be_made_is_taken_from_its_record() {
+    let tmp = tempfile::tempdir().unwrap();
+    let at = |p: &str| tmp.path().join(p);
+    for (name, value) in [("zero", "0:0:0644:char-0-0"), ("null", "7:8:0666:char-1-3")] {
+        write(&at(name), "");
+        set(&at(name), "user.containers.override_stat", value);
+    }
+    let b = Bench::new();
+    let input = Input::LowerDirs(vec![tmp.path().to_owned()]);
+    let images = stratafs::image::open_source(input, &b.options()).unwrap();
+    let mut archive = tar::Archive::new(images[0].layers[0].open().unwrap());
+    let found: Vec<_> = archive
+        .entries()
+        .unwrap()
+        .map(|e| {
+            let e = e.unwrap();
+            let h = e.header();
+            let name = String::from_utf8(e.path_bytes().into_owned()).unwrap();
+            (name, h.entry_type(), h.uid().unwrap(), h.device_minor().ok().flatten().unwrap_or(0))
+        })
+        .filter(|(name, ..)| name != "./")
+        .collect();
+    let char = tar::EntryType::Char;
+    assert_eq!(found, [("null".to_owned(), char, 7, 3), ("zero".to_owned(), char, 0, 0)]);
+}
+
+#[test]
 fn redirects_and_metacopies_are_written_whole() {
     let tmp = tempfile::tempdir().unwrap();
     let at = |p: &str| tmp.path().join(p);

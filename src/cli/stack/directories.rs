@@ -56,8 +56,10 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
         dialect,
         // in a user namespace the kernel keeps owners that can be set; without one they cannot
         owner_view: !me.privileged && !crate::sys::effective_capability_sys_admin(),
-        // the kernel follows redirects by default only where it trusts who wrote them
-        redirect_dir: o.redirect_dir.unwrap_or(me.privileged && !o.userxattr),
+        redirect_dir: o.redirect_dir.unwrap_or_else(|| {
+            // the kernel follows redirects by default only where it trusts who wrote them
+            me.privileged && !o.userxattr && !o.upper.as_deref().is_some_and(belongs_to_a_store)
+        }),
         volatile: o.volatile,
         ..Options::default()
     };
@@ -69,6 +71,13 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
         ..Facts::default()
     };
     Ok(Built { overlay: view(stack, options)?, facts, locks, exclusive: false })
+}
+
+/// Returns whether the upper is a layer of containers/storage or Docker (`ID/diff` with `ID/link`
+/// beside it): those tools archive the directory itself and know nothing of redirects, so that a
+/// renamed directory would be empty in their image.
+fn belongs_to_a_store(upper: &Path) -> bool {
+    upper.file_name() == Some("diff".as_ref()) && upper.with_file_name("link").is_file()
 }
 
 /// Upper and work must be two directories of one file system, neither inside the other.

@@ -6,12 +6,13 @@ mod store;
 pub(super) use directories::{check_directories, directories};
 pub(super) use store::{Found, Target, create, find, from_store, indexes, no_store, short};
 
-use super::CliError;
+use super::{CliError, live};
 use crate::overlay::{Options, Overlay, Stack};
-use crate::sys::Dir;
+use crate::sys::{self, Dir};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A view that is ready to be mounted, and what else must live as long as it does.
 #[derive(Debug)]
@@ -41,22 +42,51 @@ fn view(stack: Stack, options: Options) -> Result<Arc<Overlay>, CliError> {
         .map_err(|e| CliError::failed("the layers cannot be stacked", &e))
 }
 
-/// Makes sure that nobody else writes there.
+/// How long a daemon whose mount is gone already may take to write out what it has.
+const ENDING: Duration = Duration::from_secs(20);
+
+/// Makes sure that nobody else writes there. After an unmount the last daemon may still be
+/// writing: that is waited for.
 fn lock(dir: &Dir, path: &Path) -> Result<Dir, CliError> {
+    lock_within(dir, path, ENDING)
+}
+
+fn lock_within(dir: &Dir, path: &Path, patience: Duration) -> Result<Dir, CliError> {
     let own = dir.reopen().map_err(|e| CliError::message(format!("{}: {e}", path.display())))?;
-    match own.try_lock() {
-        Ok(true) => Ok(own),
-        Ok(false) => Err(CliError::message(format!(
-            "{} is in use by another read-write mount",
-            path.display()
-        ))
-        .hint("stratafs mounts shows which; two writers would destroy each other's work")),
-        // some network file systems have no locks: go on without
-        Err(e) => {
-            log::warn!("{} cannot be locked: {e}", path.display());
-            Ok(own)
+    let give_up = Instant::now() + patience;
+    loop {
+        match own.try_lock() {
+            Ok(true) => return Ok(own),
+            Ok(false) if Instant::now() < give_up && !is_mounted(path) => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Ok(false) => {
+                return Err(CliError::message(format!(
+                    "{} is in use by another read-write mount",
+                    path.display()
+                ))
+                .hint("stratafs mounts shows which; two writers would destroy each other's work"));
+            }
+            // some network file systems have no locks: go on without
+            Err(e) => {
+                log::warn!("{} cannot be locked: {e}", path.display());
+                return Ok(own);
+            }
         }
     }
+}
+
+/// Returns whether a live mount of ours has this upper, or one beside this work directory.
+fn is_mounted(path: &Path) -> bool {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    live::list().iter().any(|l| {
+        let same = l.record.upper.as_ref().is_some_and(|u| {
+            *u == absolute
+                || u.file_name() == Some("diff".as_ref()) && u.parent() == absolute.parent()
+        });
+        same && sys::mount_at(&l.record.mount_point)
+            .is_some_and(|m| Some(&m.device) == l.record.device.as_ref())
+    })
 }
 
 #[cfg(test)]
@@ -68,7 +98,7 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let d = Dir::open(tmp.path()).unwrap();
         let first = lock(&d, tmp.path()).unwrap();
-        assert!(lock(&d, tmp.path()).is_err());
+        assert!(lock_within(&d, tmp.path(), Duration::ZERO).is_err());
         drop(first);
         assert!(lock(&d, tmp.path()).is_ok());
     }

@@ -145,10 +145,7 @@ fn of_image(
     image: &ImageId,
     o: &MountOptions,
 ) -> Result<Built, CliError> {
-    if o.read_only == Some(false) {
-        return Err(CliError::usage("an image is mounted read-only")
-            .hint("--rw makes a container of it first"));
-    }
+    // `rw` is what mount(8) adds by itself: it means nothing to an image
     let lowers = chain(store, top_layer(store, image)?.as_ref())?;
     if lowers.is_empty() {
         return Err(CliError::message(format!("image {image} has no layers")));

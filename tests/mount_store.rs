@@ -1,0 +1,122 @@
+//! Mounts of images and containers of the store with the real binary.
+
+mod support;
+
+use support::{Case, mounters};
+
+/// An image `t` of two layers: `f`, `keep` and `d/low` below, `d/top` and a changed `f` above.
+fn with_image(test: &str, check: impl Fn(&Case)) {
+    for user in mounters(test) {
+        let c = Case::new(user);
+        c.sh("mkdir l/d l2 l2/d && echo low >l/f && echo x >l/keep && echo x >l/d/low
+              echo top >l2/f && echo x >l2/d/top && chmod 600 l/keep")
+            .ok();
+        store(&c, &["import", "-q", "--lowerdir", "l2:l", "--name", "t"]).ok();
+        check(&c);
+    }
+}
+
+fn store(c: &Case, args: &[&str]) -> support::Said {
+    let root = c.path("store");
+    c.stratafs(&[&["--root", root.to_str().unwrap()], args].concat())
+}
+
+#[test]
+fn an_image_is_mounted_read_only() {
+    with_image("image", |c| {
+        // rw is what mount(8) passes when nobody says anything
+        store(c, &["mount", "-o", "rw", "t", "m"]).ok();
+        let line = c.mount_line().unwrap();
+        assert!(line.starts_with("image:t ") && line.contains(" ro,"), "{line}");
+        assert_eq!(
+            c.sh("cd m && find . | sort | xargs && cat f").ok().out,
+            ". ./d ./d/low ./d/top ./f ./keep\ntop\n"
+        );
+        assert!(c.sh("echo x >m/f").err.contains("Read-only"));
+        c.stratafs(&["umount", "m"]).ok();
+    });
+}
+
+#[test]
+fn a_container_keeps_its_changes_and_has_one_writer() {
+    with_image("container", |c| {
+        let id = store(c, &["create", "t", "--name", "box"]).ok().out;
+        let short = id.get(..12).unwrap();
+        store(c, &["mount", "box", "m"]).ok();
+        assert!(c.mount_line().unwrap().starts_with(&format!("container:{short} ")));
+        c.sh("rm m/keep && echo new >m/d/new && mv m/f m/g && mkdir m2").ok();
+        let second = store(c, &["mount", short, "m2"]);
+        assert_eq!(second.code, Some(1));
+        assert!(second.err.contains("container box is mounted read-write already"), "{second:?}");
+        c.stratafs(&["umount", "m"]).ok();
+
+        store(c, &["mount", "-o", "ro", short, "m"]).ok();
+        assert_eq!(c.sh("cat m/g m/d/new && ls m/d | xargs").ok().out, "top\nnew\nlow new top\n");
+        assert!(c.sh("touch m/x").err.contains("Read-only"));
+        assert_eq!(c.sh("test -e m/keep").code, Some(1));
+        c.stratafs(&["umount", "m"]).ok();
+
+        // a second container sees the image as it was
+        store(c, &["mount", "--rw", "--name", "other", "t", "m"]).ok();
+        assert_eq!(c.sh("cat m/f m/keep").ok().out, "top\nx\n");
+        c.stratafs(&["umount", "m"]).ok();
+    });
+}
+
+#[test]
+fn what_does_not_exist_is_named() {
+    with_image("missing image", |c| {
+        for (args, code, message) in [
+            (&["mount", "nope", "m"][..], 1, "no image and no container is called nope"),
+            (&["mount", "--rw", "nope", "m"][..], 1, "no image is called nope"),
+            (&["mount", "t", "nope"][..], 1, "mount point nope"),
+            (&["mount", "-o", "bogus", "t", "m"][..], 2, "unknown mount option 'bogus'"),
+            (&["create", "nope"][..], 1, "no image is called nope"),
+        ] {
+            let said = store(c, args);
+            assert_eq!(said.code, Some(code), "{args:?} {said:?}");
+            assert!(said.err.contains(message), "{args:?} {said:?}");
+        }
+    });
+}
+
+/// Counts the requests of a read-only mount while `$PASS` runs so many times in it.
+fn requests(c: &Case, passes: u32) -> Vec<String> {
+    let root = c.path("store");
+    let script = format!(
+        "$STRATAFS --root {} mount -f t m 2>log & P=$!
+         until grep -q \"$PWD/m fuse\" /proc/mounts; do
+             kill -0 $P || exit 9; sleep 0.01; done
+         i=0; while [ $i -lt {passes} ]; do i=$((i+1))
+             ls -lR m >/dev/null; cat m/f m/keep m/d/low >/dev/null
+             stat m/none m/d/none >/dev/null 2>&1; [ -e m/none ] || :
+         done
+         $STRATAFS umount m; wait $P; grep -o '\\] [0-9]* [a-z]*$' log",
+        root.display()
+    );
+    let mut shell = c.command("sh");
+    shell.args(["-c", &script]).env("RUST_LOG", "stratafs::fuse=debug");
+    support::Said::from(shell.output().unwrap()).ok().out.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_was_asked_once_is_not_asked_again() {
+    with_image("request counts", |c| {
+        let (once, thrice) = (requests(c, 1), requests(c, 3));
+        let of = |list: &[String], op: &str| {
+            let line = list.iter().find(|l| l.ends_with(&format!(" {op}")));
+            line.map_or(0, |l| l.split(' ').nth(1).unwrap().parse::<u32>().unwrap())
+        };
+        // one ENOSYS each, for all files
+        for op in ["open", "opendir", "flush"] {
+            assert!(of(&once, op) <= 1, "{once:?}");
+        }
+        assert_eq!(of(&once, "read"), 3, "{once:?}");
+        assert_eq!(of(&once, "release"), 0, "{once:?}");
+        let asked = ["lookup", "read", "readdir", "readdirplus", "open", "opendir", "getxattr"];
+        // in a private mount access(2) and chdir(2) are always asked, and root's view is enforced
+        for op in asked {
+            assert_eq!(of(&once, op), of(&thrice, op), "{op}: {once:?} {thrice:?}");
+        }
+    });
+}
