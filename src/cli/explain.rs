@@ -2,7 +2,7 @@
 
 use super::output::{self, Table};
 use super::{CliError, Context, layers, target};
-use crate::inspect::{Explanation, LayerState, State, explain};
+use crate::inspect::{Explanation, LayerState, State, explain, short_step};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
@@ -96,7 +96,7 @@ fn why(e: &Explanation, l: &LayerState) -> String {
         }
     }
     if let Some(step) = &l.created_by {
-        parts.push(format!("[{}]", layers::cut(step, 50)));
+        parts.push(format!("[{}]", short_step(step, 50)));
     }
     parts.join("; ")
 }

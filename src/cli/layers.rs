@@ -2,7 +2,7 @@
 
 use super::output::{self, Table};
 use super::{CliError, Context, human, stack, target};
-use crate::inspect::{LayerInfo, LayerKind, layer_infos};
+use crate::inspect::{LayerInfo, LayerKind, layer_infos, short_step};
 use std::ffi::OsString;
 
 /// How much of a build step the table shows, in characters.
@@ -58,7 +58,7 @@ fn table(infos: &[LayerInfo], whole: bool) -> String {
         } else {
             row.extend([id(&i.diff_id), id(&i.chain_id), id(&i.cache_id)]);
             let step = i.created_by.as_deref().unwrap_or("-");
-            row.push(if whole { step.to_owned() } else { cut(step, STEP) });
+            row.push(if whole { step.to_owned() } else { short_step(step, STEP) });
         }
         table.row(row);
     }
@@ -72,13 +72,4 @@ pub(super) fn label(number: u32, kind: LayerKind) -> String {
         LayerKind::Init => format!("{number} init"),
         LayerKind::Image | LayerKind::Directory => number.to_string(),
     }
-}
-
-/// The beginning of a text, on one line.
-pub(super) fn cut(text: &str, most: usize) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= most {
-        return line;
-    }
-    line.chars().take(most - 1).chain(['…']).collect()
 }

@@ -53,6 +53,13 @@ pub(super) fn resolve(
     let text = name.to_str().ok_or_else(|| {
         CliError::message(format!("{}: not mounted by us", printable(name.as_bytes())))
     })?;
+    if text.contains('/') && Path::new(name).is_dir() {
+        return Err(CliError::message(format!(
+            "nothing of ours is mounted on {}",
+            printable(name.as_bytes())
+        ))
+        .hint("stratafs mounts shows what is; -o lowerdir= takes plain directories"));
+    }
     let store = Store::open(&context.root, false).map_err(|e| stack::no_store(&e))?;
     match stack::find(&store, text)? {
         Found::Image(id) => of_image(&store, text, &id),

@@ -18,6 +18,7 @@ mod verdict;
 pub use diff::{Change, ChangeKind, diff};
 pub use explain::{Explanation, LayerState, Link, Marker, State, explain};
 pub use layers::{LayerInfo, layer_infos};
+pub use verdict::short_step;
 
 use crate::id::{CacheId, ChainId, DiffId, LayerIndex};
 use crate::index::Index;

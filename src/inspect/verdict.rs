@@ -62,16 +62,13 @@ fn there(story: &Story<'_>, i: usize, kind: Kind) -> String {
     });
     if let Some((j, node, hide)) = hidden {
         let what = story.node(j, node).map_or("entry", |n| word(n.kind));
-        let how = match hide.why {
-            Why::NonDirectory if hide.by == i => "replaces".to_owned(),
-            _ => format!("{}, which hides", cause(story, hide)),
+        let below = story.layer(j);
+        let more = match hide.why {
+            Why::NonDirectory if hide.by == i => format!("it replaces the {what} of {below}"),
+            _ => format!("{} hides the {what} of {below}", cause(story, hide, false)),
         };
-        text.push_str(&match hide.why {
-            Why::NonDirectory if hide.by == i => {
-                format!("; it {how} the {what} of {}", story.layer(j))
-            }
-            _ => format!("; {how} the {what} of {}", story.layer(j)),
-        });
+        text.push_str("; ");
+        text.push_str(&more);
     }
     text
 }
@@ -85,7 +82,7 @@ fn hidden(story: &Story<'_>) -> Option<String> {
         })?;
     let what = story.node(j, node).map_or("entry", |n| word(n.kind));
     let mut text =
-        format!("{} hides the {what} that {} brought", cause(story, hide), story.layer(j));
+        format!("{} hides the {what} that {} brought", cause(story, hide, true), story.layer(j));
     if hide.why == Why::Whiteout
         && let Some(to) = renamed_to(story, hide)
     {
@@ -95,8 +92,8 @@ fn hidden(story: &Story<'_>) -> Option<String> {
 }
 
 /// The thing that hides, as the subject of a sentence.
-fn cause(story: &Story<'_>, hide: Hide) -> String {
-    let layer = story.layer_with_step(hide.by);
+fn cause(story: &Story<'_>, hide: Hide, step: bool) -> String {
+    let layer = if step { story.layer_with_step(hide.by) } else { story.layer(hide.by) };
     let at = story.path_at(hide.depth);
     let above = hide.depth < story.parts.len();
     let kind = story
@@ -199,7 +196,7 @@ impl Story<'_> {
         let name = self.layer(position);
         let Some(layer) = self.layers.get(position) else { return name };
         match (&layer.created_by, &layer.path) {
-            (Some(step), _) => format!("{name} (created by `{}`)", shorten(step)),
+            (Some(step), _) => format!("{name} (created by `{}`)", short_step(step, STEP)),
             (None, Some(path)) if layer.kind == LayerKind::Directory => {
                 format!("{name} ({})", printable(path.as_os_str().as_bytes()))
             }
@@ -208,21 +205,20 @@ impl Story<'_> {
     }
 }
 
-/// The part of a build step that tells it from others.
-fn shorten(step: &str) -> String {
+/// Returns what tells a build step from others, printable and on one line of at most `most`
+/// characters: without what builders put around every step.
+#[must_use]
+pub fn short_step(step: &str, most: usize) -> String {
     let step = step.split_whitespace().collect::<Vec<_>>().join(" ");
-    // what classic builders put before every step
-    let step = ["/bin/sh -c #(nop) ", "/bin/sh -c "]
+    let inner = ["/bin/sh -c #(nop) ", "/bin/sh -c "]
         .iter()
         .find_map(|p| step.strip_prefix(p))
         .unwrap_or(&step)
-        .trim_start()
         .trim_end_matches("# buildkit")
-        .trim_end()
-        .to_owned();
-    let mut text: String = step.chars().take(STEP).collect();
-    if text.len() < step.len() {
-        text.push('…');
+        .trim();
+    let text = printable(inner.as_bytes());
+    if text.chars().count() <= most {
+        return text;
     }
-    printable(text.as_bytes())
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
