@@ -187,7 +187,10 @@ fn markers_are_told_in_the_form_that_they_have_on_disk() {
         d.node_beneath(path).unwrap().set_xattr(key, value, false, false)
     };
     if set(b"x", b"user.overlay.opaque", b"x").is_err() {
-        eprintln!("skipped: {} holds no user.* attributes", tmp.path().display());
+        #[allow(clippy::print_stderr)]
+        {
+            eprintln!("SKIPPED: {} holds no user.* attributes", tmp.path().display());
+        }
         return;
     }
     set(b"o", b"user.overlay.opaque", b"y").unwrap();
@@ -287,5 +290,86 @@ fn the_names_of_json_fields_stay() {
     assert_eq!(serde_json::to_value(e.layers[1].state).unwrap(), "hidden-by-whiteout");
     for s in [State::Provides, State::RedirectedFrom, State::HiddenByNondir, State::Absent] {
         assert_eq!(serde_json::to_value(s).unwrap(), s.word());
+    }
+}
+
+mod with_the_engine {
+    use super::*;
+    use crate::name::Name;
+    use crate::overlay::{Ino, Lower, Options, Overlay, Stack};
+    use proptest::prelude::*;
+
+    /// Words of `testing::layer` over two names and three levels.
+    fn word() -> impl Strategy<Value = String> {
+        let path = proptest::collection::vec(prop_oneof![Just("a"), Just("b")], 1..4);
+        (path, 0..7).prop_map(|(path, what)| {
+            let p = path.join("/");
+            match what {
+                0 => format!("-{p}"),
+                1 => format!("{p}/!"),
+                2 | 3 => format!("{p}/"),
+                4 => format!("{p}/>a"),
+                5 => format!("{p}/>/b/a"),
+                _ => format!("{p}=x"),
+            }
+        })
+    }
+
+    /// Leaves out words that would put something below a file.
+    fn consistent(words: Vec<String>) -> String {
+        let mut kept: Vec<(String, String)> = Vec::new();
+        for word in words {
+            let path = word.trim_start_matches('-').split(['=', '!', '>']).next().unwrap_or("");
+            let path = path.trim_end_matches('/').to_owned();
+            let below = |a: &str, b: &str| a == b || a.starts_with(&format!("{b}/"));
+            if kept.iter().all(|(_, p)| !below(&path, p) && !below(p, &path)) {
+                kept.push((word, path));
+            }
+        }
+        kept.into_iter().map(|(w, _)| w).collect::<Vec<_>>().join(" ")
+    }
+
+    fn overlay(layers: &Layers) -> Overlay {
+        let tmp = tempfile::tempdir().unwrap();
+        let diff = Dir::open(tmp.path()).unwrap();
+        let lowers = layers
+            .numbered()
+            .map(|(_, l)| Lower::Indexed { index: l.index.clone(), diff: diff.clone() });
+        let stack = Stack { lowers: lowers.collect(), upper: None };
+        Overlay::new(stack, Options::default()).unwrap()
+    }
+
+    fn is_there(o: &Overlay, path: &[&str]) -> bool {
+        let mut at = Ino::ROOT;
+        path.iter().all(|part| match o.lookup(at, Name::new(part.as_bytes()).unwrap()) {
+            Ok(attr) => {
+                at = attr.ino;
+                true
+            }
+            Err(_) => false,
+        })
+    }
+
+    proptest! {
+        /// The mount is the one who knows.
+        #[test]
+        fn explain_sees_what_the_mount_shows(
+            stack in proptest::collection::vec(proptest::collection::vec(word(), 0..5), 1..5)
+        ) {
+            let stack: Vec<String> = stack.into_iter().map(consistent).collect();
+            let words: Vec<&str> = stack.iter().map(String::as_str).collect();
+            let layers = image(&words);
+            let view = overlay(&layers);
+            for n in 1..5_u32 {
+                for bits in 0..1 << n {
+                    let path: Vec<&str> =
+                        (0..n).map(|i| if bits >> i & 1 == 0 { "a" } else { "b" }).collect();
+                    let told = explain(&layers, path.join("/").as_bytes()).unwrap();
+                    prop_assert_eq!(
+                        told.visible, is_there(&view, &path), "{:?} {}", stack, told.verdict
+                    );
+                }
+            }
+        }
     }
 }
