@@ -72,6 +72,8 @@ fn explain_and_diff_agree_with_what_the_mount_shows() {
             let seen = c.sh(&format!("test -e m/{path}")).code == Some(0);
             assert_eq!(told["visible"], seen, "{path}: {told}");
         }
+        let whole = c.stratafs(&["explain", "m/top"]).ok().out;
+        assert_eq!(whole, c.stratafs(&["explain", "m", "top"]).ok().out);
         assert_eq!(store(c, &["rm", "box"]).code, Some(1));
         c.stratafs(&["umount", "m"]).ok();
         // by name, when it is not mounted

@@ -5,12 +5,13 @@ use super::{CliError, Context, layers, target};
 use crate::inspect::{Explanation, LayerState, State, explain, short_step};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Say why a path is there or not: what each layer holds, top first, and what hides it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// An image, a container, or a mount point, unless -o lowerdir= names directories; and a path
-    /// in it. Symlinks are not followed
+    /// in it. The path of a file in a live mount is enough. Symlinks are not followed
     #[arg(num_args = 1..=2, required = true, value_names = ["TARGET", "PATH"])]
     words: Vec<OsString>,
     /// Directories instead: lowerdir=TOP:..:BOTTOM[,upperdir=UPPER]
@@ -26,9 +27,14 @@ pub struct Args {
 /// # Errors
 /// What failed, with what may help. That a path is not there is no failure.
 pub fn run(args: &Args, context: &Context) -> Result<(), CliError> {
-    let (name, path) = match args.words.as_slice() {
-        [path] => (None, path),
-        [name, path] => (Some(name.as_os_str()), path),
+    let inside = match args.words.as_slice() {
+        [path] if args.options.is_empty() => target::split_mounted(Path::new(path)),
+        _ => None,
+    };
+    let (name, path) = match (args.words.as_slice(), &inside) {
+        (_, Some((point, rest))) => (Some(point.as_os_str()), rest.as_os_str()),
+        ([path], None) => (None, path.as_os_str()),
+        ([name, path], None) => (Some(name.as_os_str()), path.as_os_str()),
         _ => return Err(CliError::usage("explain takes a target and a path")),
     };
     let target = target::resolve(name, &args.options, context)?;

@@ -15,7 +15,7 @@ use crate::store::{Container, Store, StoreError};
 use crate::sys::{self, Dir, Errno};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How often a directory is read again that others change meanwhile.
@@ -67,6 +67,14 @@ pub(super) fn resolve(
     }
 }
 
+/// Splits the path of a file in one of our mounts into the mount point and the rest.
+pub(super) fn split_mounted(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let path = std::path::absolute(path).ok()?;
+    let ours = |p: &&Path| sys::mount_at(p).is_some_and(|m| m.fs_type == FS_TYPE);
+    let point = path.ancestors().find(ours)?;
+    Some((point.to_owned(), path.strip_prefix(point).ok()?.to_owned()))
+}
+
 /// Finds what our mount at `path` is made of; `None` if none of ours is there.
 fn mounted(path: &Path) -> Result<Option<Target>, CliError> {
     // a name without a slash can be a directory too, so the table of mounts decides
@@ -111,7 +119,7 @@ pub(super) fn container(name: &OsStr, context: &Context) -> Result<Target, CliEr
     of_container(&store, &c)
 }
 
-fn directories(upper: Option<&Path>, lowers: &[std::path::PathBuf]) -> Result<Target, CliError> {
+fn directories(upper: Option<&Path>, lowers: &[PathBuf]) -> Result<Target, CliError> {
     let kinds = std::iter::once(LayerKind::Upper).take(usize::from(upper.is_some()));
     let kinds = kinds.chain(std::iter::repeat(LayerKind::Directory));
     let paths = upper.into_iter().chain(lowers.iter().map(|p| p.as_path()));
@@ -159,7 +167,7 @@ fn of_image(store: &Store, name: &str, id: &ImageId) -> Result<Target, CliError>
     let config = config(store, id)?;
     let top = ChainId::of_stack(&config.diff_ids).pop();
     let layers = chain(store, top.as_ref(), Some(&config))?;
-    let title = format!("image {} ({id})", printable(name.as_bytes()));
+    let title = format!("image {} ({})", printable(name.as_bytes()), stack::short(&id.hex()));
     Ok(Target { title, layers: Layers::new(layers) })
 }
 
