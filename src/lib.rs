@@ -7,6 +7,7 @@ pub mod image;
 pub mod import;
 pub mod index;
 pub mod indexes;
+pub mod inspect;
 pub mod marker;
 pub mod name;
 pub mod overlay;

@@ -4,7 +4,7 @@ mod directories;
 mod store;
 
 pub(super) use directories::{check_directories, directories};
-pub(super) use store::{Target, create, from_store};
+pub(super) use store::{Found, Target, create, find, from_store, indexes, no_store, short};
 
 use super::{CliError, live};
 use crate::overlay::{Options, Overlay, Stack};
