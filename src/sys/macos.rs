@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::{Errno, OpenFlags, RenameFlags, Result};
-use rustix::fs::{self, AtFlags, Mode, OFlags, Timestamps, XattrFlags};
+use rustix::fs::{self, Mode, OFlags, Timestamps, XattrFlags};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
