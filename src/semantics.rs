@@ -46,6 +46,10 @@
 //! ones are not shown, because the kernel hides them from him. With `--allow-other` the kernel
 //! enforces what is recorded.
 //!
+//! In a user namespace (`unshare -Urm`) an owner that the namespace does not know is shown as the
+//! mounter's own: the kernel would let nobody write such a file. The record stays
+//! (`engine::changes::owners_that_a_namespace_does_not_know_are_shown_as_the_mounters`).
+//!
 //! # What FUSE itself cannot do here
 //! `O_TMPFILE` gives `EOPNOTSUPP` (the crate has no such request), and syncfs(2) of the mount does
 //! not reach the daemon: fsync(2) does, and so does unmounting.
