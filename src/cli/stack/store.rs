@@ -187,6 +187,9 @@ fn of_container(store: &Store, c: &Container, o: &MountOptions) -> Result<Built,
         root: Some(store.root().to_owned()),
         image: c.image.map(|i| i.to_string()),
         container: Some(c.id.clone()),
+        upper: writable
+            .is_some()
+            .then(|| store.root().join("overlay2").join(c.mount.as_str()).join("diff")),
         ..Facts::default()
     };
     let overlay = view(Stack { lowers, upper: writable }, options(o))?;
