@@ -24,6 +24,8 @@ pub(super) enum Data {
     All,
     /// None: the caller is about to cut the file to length zero.
     Nothing,
+    /// None: the caller changes attributes only. The data stays in the lower (metacopy).
+    StaysBelow,
 }
 
 /// What a copy-up will do, decided before anything is changed.
@@ -34,6 +36,8 @@ struct Plan {
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// How many bytes are copied.
     bytes: u64,
+    /// Whether the data stays in the lower.
+    metacopy: bool,
     /// The names that the copy gets, the first by the rename.
     names: Vec<Place>,
 }
@@ -60,10 +64,22 @@ impl Overlay {
             (FileType::File, Data::All) => meta.size,
             _ => 0,
         };
+        // a lower metacopy's data is further below, and may be at another name: then all is copied
+        let metacopy = data == Data::StaysBelow
+            && self.options.metacopy
+            && meta.kind == FileType::File
+            && meta.nlink == 1
+            && meta.size > 0
+            && !layer.is_metacopy(at.node)?;
+        let bytes = if data == Data::StaysBelow && !metacopy && meta.kind == FileType::File {
+            meta.size
+        } else {
+            bytes
+        };
         let known = file.state.read().lower_names.clone();
         let names =
             if ino::decode(file.ino).is_some() { self.names_of(file.ino, at)? } else { known };
-        Ok(Plan { at, meta, target, xattrs: layer.xattrs(at.node)?, bytes, names })
+        Ok(Plan { at, meta, target, xattrs: layer.xattrs(at.node)?, bytes, metacopy, names })
     }
 
     fn run(&self, file: &Arc<FileInode>, plan: &Plan) -> Result<()> {
@@ -80,9 +96,12 @@ impl Overlay {
         self.pass("copy-up:stage")?;
         let staged = upper.staged();
         let content = self.make_bare(&upper.stage, &staged.name, &spec)?;
+        if let Some(file) = content.as_ref().filter(|_| plan.metacopy) {
+            file.truncate(plan.meta.size).upper("give a metacopy its size")?;
+        }
         if let Some(to) = content.filter(|_| plan.bytes > 0) {
             self.pass("copy-up:data")?;
-            let from = self.lower(plan.at)?.open(plan.at.node)?;
+            let from = self.open_lower(plan.at)?;
             let how = copy_data(&from, &to, plan.bytes).upper("copy a file's data")?;
             log::trace!("copied up {} bytes: {how:?}", plan.bytes);
             // as the kernel's overlayfs: after a power loss the name must not lead to less data
@@ -94,6 +113,10 @@ impl Overlay {
         let node = upper.stage.node(&staged.name).upper("open a staged file")?;
         self.dress(&node, &spec)?;
         self.mark_origin(&node, file.ino, plan.at);
+        if plan.metacopy {
+            let mark = node.set_xattr(self.dialect.metacopy(), b"", false, false);
+            mark.upper("mark a file as metacopy")?;
+        }
         self.set_times(&node, plan.meta.atime, plan.meta.mtime)?;
         let real = node.stat().upper("look at a staged file")?.ino;
         self.pass("copy-up:commit")?;
@@ -105,7 +128,7 @@ impl Overlay {
             plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
         }
         for place in &plan.names {
-            if self.commit_name(file, place, &mut staged, real)? && staged.is_none() {
+            if self.commit_name(file, place, &mut staged, real, plan.metacopy)? && staged.is_none() {
                 self.pass("copy-up:committed")?;
             }
         }
@@ -117,6 +140,7 @@ impl Overlay {
             state.orphan = Some(Arc::new(node));
             state.backing = Backing::Upper;
             state.real = real;
+            state.metacopy = Some(false);
         }
         Ok(())
     }
@@ -128,6 +152,7 @@ impl Overlay {
         place: &Place,
         staged: &mut Option<Staged<'_>>,
         real: u64,
+        metacopy: bool,
     ) -> Result<bool> {
         let parent = self.dir(place.parent)?;
         self.ensure_upper(&parent)?;
@@ -156,6 +181,7 @@ impl Overlay {
         state.backing = Backing::Upper;
         state.real = real;
         state.uncopied_names = state.uncopied_names.saturating_sub(1);
+        state.metacopy = Some(metacopy);
         state.add_upper_name(place.clone());
         Ok(true)
     }
@@ -179,7 +205,7 @@ impl Overlay {
     }
 
     /// Returns the directory of the view that a lower directory is part of, if it is in sight.
-    fn dir_of_part(&self, part: At) -> Result<Option<Arc<DirInode>>> {
+    pub(super) fn dir_of_part(&self, part: At) -> Result<Option<Arc<DirInode>>> {
         if let Some(ino) = self.part_of.read().get(&part).copied() {
             return self.dir(ino).map(|d| Some(d).filter(|d| !d.is_removed()));
         }

@@ -116,6 +116,8 @@ pub(super) struct FileState {
     pub(super) orphan: Option<Arc<Node>>,
     /// What the upper's override attribute says; `None`: not read yet.
     pub(super) overridden: Option<Option<OverrideStat>>,
+    /// Whether the upper holds metadata only, the data being in a lower; `None`: not looked at.
+    pub(super) metacopy: Option<bool>,
 }
 
 impl FileState {
@@ -162,6 +164,7 @@ impl FileInode {
                 real,
                 orphan: None,
                 overridden: None,
+                metacopy: None,
             }),
             copy_up: Mutex::new(()),
             lookups: AtomicU64::new(0),
@@ -171,6 +174,12 @@ impl FileInode {
 
     pub(super) fn in_upper(&self) -> bool {
         self.state.read().backing == Backing::Upper
+    }
+
+    /// Returns whether the upper holds the data too, as far as is known.
+    pub(super) fn data_in_upper(&self) -> bool {
+        let state = self.state.read();
+        state.backing == Backing::Upper && state.metacopy != Some(true)
     }
 }
 

@@ -24,6 +24,7 @@ impl Overlay {
         let dir = self.living_dir(parent)?;
         Overlay::refuse_taken(self.listing(&dir)?.find(&self.lowers, name.bytes()).is_some())?;
         self.copy_up(&file, Data::All)?;
+        self.complete(&file, Data::All)?;
         self.ensure_upper(&dir)?;
         let _tree = self.tree.read();
         let _names = dir.names.lock();

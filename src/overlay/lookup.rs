@@ -154,7 +154,7 @@ impl Overlay {
     pub(super) fn root_parts(&self) -> Result<Vec<At>> {
         let mut merge = Merge::default();
         let mut out = Vec::new();
-        for layer in (0..self.lowers.len() as u32).rev().map(LayerIndex) {
+        for layer in self.merged_layers() {
             let at = At { layer, node: NodeId::ROOT };
             // the root's opaque mark means nothing to the kernel's overlayfs
             let probe = Probe::Dir { opaque: false };
@@ -163,6 +163,11 @@ impl Overlay {
             }
         }
         Ok(out)
+    }
+
+    /// Returns the layers whose names are seen, top first.
+    fn merged_layers(&self) -> impl Iterator<Item = LayerIndex> {
+        (self.data_only..self.lowers.len() as u32).rev().map(LayerIndex)
     }
 
     /// Returns the lower directories that are merged under a name or path, top first.
@@ -213,7 +218,7 @@ impl Overlay {
                 }
             }
             Look::Path(path) => {
-                for layer in (0..below).rev().map(LayerIndex) {
+                for layer in (self.data_only..below).rev().map(LayerIndex) {
                     if let Some(at) = self.walk(layer, path)? {
                         return Ok(Some((at, layer.0)));
                     }
@@ -224,7 +229,7 @@ impl Overlay {
     }
 
     /// Returns what one layer holds at a path from its root.
-    fn walk(&self, layer: LayerIndex, path: &[Box<[u8]>]) -> Result<Option<At>> {
+    pub(super) fn walk(&self, layer: LayerIndex, path: &[Box<[u8]>]) -> Result<Option<At>> {
         let mut node = NodeId::ROOT;
         for part in path {
             match self.lower(At { layer, node })?.child(node, part)? {
@@ -236,10 +241,9 @@ impl Overlay {
     }
 
     /// Returns the directories that hold the last component of a path, one for each layer.
-    fn parents_of(&self, path: &[Box<[u8]>]) -> Vec<At> {
+    pub(super) fn parents_of(&self, path: &[Box<[u8]>]) -> Vec<At> {
         let dir = path.split_last().map_or(&[][..], |(_, d)| d);
-        let layers = (0..self.lowers.len() as u32).rev().map(LayerIndex);
-        layers.filter_map(|l| self.walk(l, dir).ok().flatten()).collect()
+        self.merged_layers().filter_map(|l| self.walk(l, dir).ok().flatten()).collect()
     }
 
     /// Returns the directory's listing, reading it if that was not done yet.

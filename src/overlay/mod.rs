@@ -19,6 +19,7 @@ mod acl;
 mod attr;
 mod copy_up;
 mod create;
+mod data;
 mod error;
 pub mod failpoint;
 mod handle;
@@ -69,6 +70,8 @@ const CONTENT_FILES: usize = 512;
 pub struct Overlay {
     /// The lowers, bottom first: [`LayerIndex`] is the position.
     lowers: Vec<LowerLayer>,
+    /// How many of them, from the bottom, hold data only.
+    data_only: u32,
     upper: Option<UpperLayer>,
     options: Options,
     dialect: Dialect,
@@ -98,7 +101,9 @@ impl Overlay {
         let dialect = upper.as_ref().map(|u| u.dialect).or(options.dialect).unwrap_or(by_privilege);
         let devices = Arc::new(Devices::default());
         let mut lowers = Vec::with_capacity(stack.lowers.len());
-        for (i, lower) in stack.lowers.into_iter().rev().enumerate() {
+        let data_only = u32::try_from(stack.data_only.len()).map_err(|_| Error::Invalid)?;
+        let bottom_first = stack.data_only.into_iter().rev().chain(stack.lowers.into_iter().rev());
+        for (i, lower) in bottom_first.enumerate() {
             let layer = LayerIndex(u16::try_from(i).map_err(|_| Error::Invalid)?.into());
             lowers.push(match lower {
                 Lower::Plain(dir) => {
@@ -114,6 +119,7 @@ impl Overlay {
         let overlay = Overlay {
             inodes: InodeTable::new(upper.is_some()),
             lowers,
+            data_only,
             upper,
             options,
             dialect,

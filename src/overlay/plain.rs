@@ -302,17 +302,24 @@ impl PlainLayer {
         // nonblock: the name may have become a fifo behind our back
         let flags = OpenFlags { nonblock: true, ..OpenFlags::READ };
         let file = dir.open_file(&name, flags, 0).layer(self.at(), "open a file")?;
-        let stat = file.stat().layer(self.at(), "look at a file")?;
-        if stat.file_type() != FileType::File {
+        if !file.is_regular().layer(self.at(), "look at a file")? {
             return Err(Error::Stale);
         }
-        // fewer blocks than bytes: sparse, or the data is elsewhere
-        if stat.blocks.saturating_mul(512) < stat.size {
-            let mark = file.get_xattr(self.dialect.metacopy());
-            if mark.layer(self.at(), "read the metacopy mark")?.is_some() {
-                return Err(Error::Metacopy { path: printable(&name) });
-            }
-        }
         Ok(file)
+    }
+
+    /// Returns whether the node is a regular file whose data is in a layer below.
+    pub(super) fn is_metacopy(&self, node: NodeId) -> Result<bool> {
+        if self.kind(node) != Kind::File {
+            return Ok(false);
+        }
+        let (dir, name) = self.place(node)?;
+        let stat = dir.stat(&name).layer(self.at(), "look at a file")?;
+        // as many blocks as bytes: the data is here
+        if stat.blocks.saturating_mul(512) >= stat.size {
+            return Ok(false);
+        }
+        let mark = dir.get_xattr(&name, self.dialect.metacopy());
+        Ok(mark.layer(self.at(), "read the metacopy mark")?.is_some())
     }
 }

@@ -158,6 +158,8 @@ impl Overlay {
             other => {
                 let file = self.file(other)?;
                 self.copy_up(&file, Data::All)?;
+                // its data would be looked for under the new name
+                self.complete(&file, Data::All)?;
                 Ok(Object::File(file))
             }
         }

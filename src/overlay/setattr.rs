@@ -27,8 +27,15 @@ impl Overlay {
             }
             other => {
                 let file = self.file(other)?;
-                let data = if set.size == Some(0) { Data::Nothing } else { Data::All };
+                let data = match set.size {
+                    Some(0) => Data::Nothing,
+                    Some(_) => Data::All,
+                    None => Data::StaysBelow,
+                };
                 self.copy_up(&file, data)?;
+                if set.size.is_some() {
+                    self.complete(&file, data)?;
+                }
                 Object::File(file)
             }
         };

@@ -85,7 +85,7 @@ impl Layers {
             .collect();
         let dir = |n| Dir::open(self.tmp.path().join(n)).unwrap();
         let upper = writable.then(|| Upper { dir: dir("u"), work: dir("w") });
-        View { fs: Overlay::new(Stack { lowers, upper }, options).unwrap() }
+        View { fs: Overlay::new(Stack { lowers, data_only: Vec::new(), upper }, options).unwrap() }
     }
 
     fn index(&self, layer: &Path) -> Index {

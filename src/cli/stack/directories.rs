@@ -33,7 +33,7 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
             if e == Errno::NOENT { error.hint(format!("mkdir {}", path.display())) } else { error }
         })
     };
-    let mut stack = Stack { lowers: Vec::new(), upper: None };
+    let mut stack = Stack { lowers: Vec::new(), data_only: Vec::new(), upper: None };
     let mut locks = Vec::new();
     if let Some(upper) = &o.upper {
         let dir = open("upper directory", upper)?;

@@ -156,7 +156,7 @@ fn of_image(
         image: Some(image.to_string()),
         ..Facts::default()
     };
-    let overlay = view(Stack { lowers, upper: None }, options(o))?;
+    let overlay = view(Stack { lowers, data_only: Vec::new(), upper: None }, options(o))?;
     Ok(Built { overlay, facts, locks: Vec::new(), exclusive: true })
 }
 
@@ -192,7 +192,7 @@ fn of_container(store: &Store, c: &Container, o: &MountOptions) -> Result<Built,
             .then(|| store.root().join("overlay2").join(c.mount.as_str()).join("diff")),
         ..Facts::default()
     };
-    let overlay = view(Stack { lowers, upper: writable }, options(o))?;
+    let overlay = view(Stack { lowers, data_only: Vec::new(), upper: writable }, options(o))?;
     Ok(Built { overlay, facts, locks, exclusive: true })
 }
 
