@@ -210,14 +210,14 @@ impl Observer for Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style.progress_chars("=> "));
         }
-        self.bar.reset();
+        let mut state = self.state.lock();
+        *state = State { image: printable(name.as_bytes()), layers, done: shared };
+        self.show(&state);
         match bytes {
             Some(n) => self.bar.set_length(n),
             None => self.bar.unset_length(),
         }
-        let mut state = self.state.lock();
-        *state = State { image: printable(name.as_bytes()), layers, done: shared };
-        self.show(&state);
+        self.bar.reset();
     }
 
     fn layer_read(&self, _number: usize, bytes: u64) {

@@ -5,18 +5,27 @@
 //! drop-in form, see `compat`.
 
 pub mod compat;
+pub mod containers;
 pub mod create;
 mod daemon;
+pub mod demo;
+pub mod diff;
 pub mod error;
+pub mod explain;
+mod human;
+pub mod images;
 pub mod import;
+pub mod layers;
 mod live;
 mod logging;
 pub mod mount;
 pub mod mount_options;
 pub mod mounts;
 pub mod output;
+pub mod rm;
 mod root;
 mod stack;
+mod target;
 pub mod umount;
 
 pub use error::CliError;
@@ -85,6 +94,20 @@ enum Command {
     Create(create::Args),
     /// Bring an image into the store
     Import(import::Args),
+    /// List images
+    Images(images::Args),
+    /// List the layers of an image, a container or a mount
+    Layers(layers::Args),
+    /// Say why a path is there or not, layer by layer
+    Explain(explain::Args),
+    /// List what a container changed, as docker diff does
+    Diff(diff::Args),
+    /// List containers
+    Containers(containers::Args),
+    /// Remove containers
+    Rm(rm::Args),
+    /// Show with a small image of its own how layers work
+    Demo(demo::Args),
 }
 
 /// Runs the command line `args`, the program's name first, and returns its exit status.
@@ -129,6 +152,13 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Mounts(args) => mounts::run(&args, context),
         Command::Create(args) => create::run(&args, context),
         Command::Import(args) => import::run(&args, context),
+        Command::Images(args) => images::run(&args, context),
+        Command::Layers(args) => layers::run(&args, context),
+        Command::Explain(args) => explain::run(&args, context),
+        Command::Diff(args) => diff::run(&args, context),
+        Command::Containers(args) => containers::run(&args, context),
+        Command::Rm(args) => rm::run(&args, context),
+        Command::Demo(args) => demo::run(&args, context),
     }
 }
 

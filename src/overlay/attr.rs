@@ -15,13 +15,20 @@ impl Overlay {
     /// # Errors
     /// `ESTALE` for a number that stands for nothing.
     pub fn getattr(&self, ino: Ino, fh: Option<Fh>) -> Result<Attr> {
-        if let Some(handle) = fh.and_then(|fh| self.handles.get(fh)) {
-            return match handle.inode() {
-                Some(f) => self.file_attr(f),
-                None => self.attr_of(&self.object(ino)?),
-            };
+        let handle = fh.and_then(|fh| self.handles.get(fh));
+        let attr = match handle.as_ref().and_then(|h| h.inode()) {
+            Some(f) => self.file_attr(f)?,
+            None => self.attr_of(&self.object(ino)?)?,
+        };
+        Ok(self.visible(attr))
+    }
+
+    /// Returns attributes as the mounter sees them.
+    pub(super) fn visible(&self, mut attr: Attr) -> Attr {
+        if let Some(known) = &self.options.known_ids {
+            known.apply(&mut attr);
         }
-        self.attr_of(&self.object(ino)?)
+        attr
     }
 
     /// Returns an object's attributes.

@@ -47,7 +47,7 @@ impl Overlay {
         let attr = self.attr_of(&object)?;
         self.inodes.count(&object);
         let fh = self.handles.insert(Handle::new(Some(inode.clone()), file, false, open.write));
-        Ok((attr, fh))
+        Ok((self.visible(attr), fh))
     }
 
     /// Makes a regular file, fifo, socket or device.
@@ -139,7 +139,7 @@ impl Overlay {
         let (object, _) = self.make(parent, name, wanted)?;
         let attr = self.attr_of(&object)?;
         self.inodes.count(&object);
-        Ok(attr)
+        Ok(self.visible(attr))
     }
 
     fn make(
@@ -166,7 +166,7 @@ impl Overlay {
         let handle = self.upper_dir(&dir)?;
         let content = self.make_in(&handle, name.bytes(), wanted, whiteout)?;
         let stat = handle.stat(name.bytes()).upper("look at a new file")?;
-        let entry = OwnEntry {
+        let mut entry = OwnEntry {
             name: Arc::from(name.bytes()),
             ino: self.devices.ino(stat.dev, stat.ino),
             real: stat.ino,
@@ -174,6 +174,7 @@ impl Overlay {
             below: Below::Nothing,
         };
         let object = self.new_object(&dir, &entry)?;
+        entry.ino = object.ino();
         self.listing_mut(&dir)?.put(&self.lowers, entry);
         Ok((object, content))
     }
@@ -186,10 +187,20 @@ impl Overlay {
             let make = || DirInode::new(entry.ino, place, parts, true);
             return self.inodes.dir_or_insert(entry.ino, make).map(Object::Dir).ok_or(Error::Stale);
         }
-        let make = || FileInode::upper(entry.ino, entry.real);
-        let file = self.inodes.file_or_insert(entry.ino, make).ok_or(Error::Stale)?;
-        file.state.write().add_upper_name(place);
-        Ok(Object::File(file))
+        // a stand-in keeps the number of the file that it replaced, whose real one is free again
+        let other = super::ino::hashed(&[entry.ino.0, entry.real].map(u64::to_le_bytes).concat());
+        for number in [entry.ino, other] {
+            let make = || FileInode::upper(number, entry.real);
+            if let Some(file) = self.inodes.file_or_insert(number, make) {
+                let mut state = file.state.write();
+                if state.real == entry.real {
+                    state.add_upper_name(place);
+                    drop(state);
+                    return Ok(Object::File(file));
+                }
+            }
+        }
+        Err(Error::Stale)
     }
 
     /// Makes the file under its name, in one step when nothing is missing of it then; else staged.

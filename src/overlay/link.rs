@@ -72,6 +72,6 @@ impl Overlay {
         };
         self.listing_mut(&dir)?.put(&self.lowers, entry);
         self.inodes.count(&Object::File(file));
-        Ok(attr)
+        Ok(self.visible(attr))
     }
 }

@@ -39,7 +39,7 @@ impl Overlay {
         let object = self.find(&dir, name.bytes())?;
         let attr = self.attr_of(&object)?;
         self.inodes.count(&object);
-        Ok(attr)
+        Ok(self.visible(attr))
     }
 
     /// Returns the object visible under `name`.

@@ -22,6 +22,7 @@ mod create;
 mod error;
 pub mod failpoint;
 mod handle;
+mod ids;
 mod ino;
 mod inode;
 mod io;
@@ -42,6 +43,7 @@ mod upper;
 mod xattr;
 
 pub use error::{Error, Result};
+pub use ids::KnownIds;
 pub use options::{Lower, Options, Stack, Upper};
 pub use types::*;
 

@@ -1,6 +1,7 @@
 //! What a view is made of and how it behaves.
 
 use super::failpoint::Failpoints;
+use super::ids::KnownIds;
 use crate::index::Index;
 use crate::marker::Dialect;
 use crate::sys::Dir;
@@ -47,6 +48,8 @@ pub struct Options {
     /// The private view of an ordinary user: recorded owners, modes and devices are shown, and
     /// what he may not set on disk is recorded.
     pub owner_view: bool,
+    /// The ids that the mounter's user namespace knows; `None`: all.
+    pub known_ids: Option<KnownIds>,
     /// Renaming a directory that has lower parts writes a redirect; else it fails with `EXDEV`.
     pub redirect_dir: bool,
     /// Redirects in the layers are followed.
@@ -62,6 +65,7 @@ impl Default for Options {
         Options {
             dialect: None,
             owner_view: false,
+            known_ids: None,
             redirect_dir: true,
             follow_redirects: true,
             volatile: false,

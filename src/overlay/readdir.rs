@@ -62,7 +62,7 @@ impl Overlay {
                 Err(e) => return Err(e),
             };
             let attr = match self.attr_of(&object) {
-                Ok(a) => a,
+                Ok(a) => self.visible(a),
                 Err(e) if e.errno() == crate::sys::Errno::NOENT => return Ok(true),
                 Err(e) => return Err(e),
             };

@@ -42,7 +42,7 @@ impl Overlay {
             let at = set.atime.unwrap_or(TimeSet::Omit);
             node.set_times(at, set.mtime.unwrap_or(TimeSet::Omit)).upper("set the times")?;
         }
-        self.attr_of(&object)
+        Ok(self.visible(self.attr_of(&object)?))
     }
 
     fn truncate(&self, node: &Arc<Node>, fh: Option<Fh>, size: u64) -> Result<()> {

@@ -12,8 +12,9 @@ pub(super) fn format(t: Time) -> String {
     format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}{fraction}Z")
 }
 
-/// Parses what [`format()`] writes; other forms and other time zones are `None`.
-pub(super) fn parse(text: &str) -> Option<Time> {
+/// Parses a time as Docker writes it, RFC 3339 in UTC; other forms and time zones are `None`.
+#[must_use]
+pub fn parse(text: &str) -> Option<Time> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let number = |t: &str, max: i64| {
         let digits = !t.is_empty() && t.len() <= 9 && t.bytes().all(|b| b.is_ascii_digit());

@@ -8,7 +8,7 @@
 use super::{ImportLock, Layer, Store, StoreError, clock, files, init_layer, layout, sweep};
 use crate::id::{CacheId, ChainId, Hash, ImageId};
 use crate::name::printable;
-use crate::sys::{Dir, RenameFlags, Time};
+use crate::sys::{Dir, Errno, RenameFlags, Time};
 use serde::{Deserialize, Serialize};
 
 /// A writable layer.
@@ -163,6 +163,39 @@ impl Store {
             }
         }
         Ok(out)
+    }
+
+    /// Removes a container with its layers. It is taken out of sight by one rename; what is then
+    /// left looks like a killed import's and is swept like that, now or by the next one.
+    ///
+    /// # Errors
+    /// [`StoreError::ContainerInUse`], [`StoreError::ForeignContainer`].
+    pub fn remove_container(&self, _lock: &ImportLock, c: &Container) -> Result<(), StoreError> {
+        let at = format!("{}/{}", layout::MOUNTS, c.id);
+        let mounts = self.place_to_write(layout::MOUNTS)?;
+        let io = |e| self.io("remove", &at, e);
+        let dir = mounts.open_dir(c.id.as_bytes()).map_err(io)?;
+        if files::read(&dir, layout::SIDE_FILE, 64 << 10).map_err(io)?.is_none() {
+            return Err(StoreError::ForeignContainer(c.id.clone()));
+        }
+        // whoever mounts it read-write holds this lock
+        let work = self.cache_dir(&c.mount)?.open_dir(b"work").map_err(io)?;
+        match work.try_lock() {
+            Ok(false) => return Err(StoreError::ContainerInUse(c.id.clone())),
+            Ok(true) | Err(Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            Err(e) => return Err(io(e)),
+        }
+        let write_set = format!("{}{}", layout::WRITE_SET, c.mount);
+        let tmp = self.place_to_write(layout::TMP)?;
+        {
+            let _write = self.write_lock()?;
+            mounts
+                .rename(c.id.as_bytes(), &tmp, write_set.as_bytes(), RenameFlags::Replace)
+                .map_err(io)?;
+            mounts.sync().map_err(io)?;
+        }
+        sweep::discard(self, &write_set);
+        Ok(())
     }
 
     fn read_container(&self, id: &str) -> Result<Option<Container>, StoreError> {

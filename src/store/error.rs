@@ -100,6 +100,14 @@ pub enum StoreError {
         /// Id of the container that has it.
         id: String,
     },
+    /// A container's layer is mounted for writing.
+    #[error(
+        "container {0} is mounted read-write; unmount it first (`stratafs mounts` shows where)"
+    )]
+    ContainerInUse(String),
+    /// A container that another program made.
+    #[error("container {0} was not made by stratafs, and is left to who made it")]
+    ForeignContainer(String),
     /// More layers in one chain than the store takes.
     #[error("the chain would have {0} layers; at most {max} are allowed", max = super::MAX_DEPTH)]
     TooDeep(usize),

@@ -37,6 +37,7 @@ mod sweep;
 mod tests;
 mod txn;
 
+pub use clock::parse as parse_time;
 pub use container::Container;
 pub use error::StoreError;
 pub use layerdb::Layer;

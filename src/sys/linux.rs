@@ -275,6 +275,21 @@ pub fn effective_capability_sys_admin() -> bool {
         .is_ok_and(|c| c.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
 }
 
+/// Reads the maps of user_namespaces(7): lines of first id inside, first id outside, count.
+pub(super) fn known_ids() -> (super::IdRanges, super::IdRanges) {
+    let read = |path: &str| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let range = |line: &str| {
+            let mut words = line.split_whitespace();
+            let first: u32 = words.next()?.parse().ok()?;
+            let count: u32 = words.nth(1)?.parse().ok()?;
+            Some((first, first.checked_add(count.checked_sub(1)?)?))
+        };
+        text.lines().filter_map(range).collect()
+    };
+    (read("/proc/self/uid_map"), read("/proc/self/gid_map"))
+}
+
 pub(super) fn in_user_namespace() -> bool {
     // the initial namespace maps all ids onto themselves
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();

@@ -30,6 +30,15 @@ impl Identity {
     }
 }
 
+/// Inclusive ranges of ids.
+pub type IdRanges = Vec<(u32, u32)>;
+
+/// Returns the user and the group ids that this process' user namespace knows.
+#[must_use]
+pub fn known_ids() -> (IdRanges, IdRanges) {
+    platform::known_ids()
+}
+
 /// What a directory's file system can hold when this process writes to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {

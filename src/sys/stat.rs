@@ -139,7 +139,12 @@ impl Stat {
 }
 
 // The field types differ between platforms, so some of these casts are no-ops on one of them.
-#[allow(clippy::unnecessary_cast, clippy::useless_conversion, trivial_numeric_casts)]
+#[allow(
+    clippy::unnecessary_cast,
+    clippy::useless_conversion,
+    clippy::unnecessary_fallible_conversions,
+    trivial_numeric_casts
+)]
 impl From<rustix::fs::Stat> for Stat {
     fn from(s: rustix::fs::Stat) -> Stat {
         Stat {

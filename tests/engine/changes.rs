@@ -432,3 +432,22 @@ fn lookups_and_forgets_balance() {
         assert_eq!(v.fs.objects(), rest);
     }
 }
+
+#[test]
+fn owners_that_a_namespace_does_not_know_are_shown_as_the_mounters() {
+    use stratafs::overlay::KnownIds;
+    let l = Layers::new(&[&["f f x"]]);
+    let recorded = Options { owner_view: true, ..Options::default() };
+    let v = l.open_with(Form::Indexed, recorded.clone(), true);
+    let set = SetAttr { uid: Some(33), gid: Some(5), ..SetAttr::default() };
+    v.fs.setattr(v.ino("f").unwrap(), None, &set).unwrap();
+    drop(v);
+    let ids = KnownIds { uids: vec![(0, 0)], gids: vec![(0, 9)], uid: 0, gid: 0 };
+    let v = l.open_with(Form::Indexed, Options { known_ids: Some(ids), ..recorded.clone() }, true);
+    let a = v.stat("f").unwrap();
+    assert_eq!((a.uid, a.gid), (0, 5));
+    v.chmod("f", 0o600).unwrap();
+    drop(v);
+    let a = l.open_with(Form::Indexed, recorded, true).stat("f").unwrap();
+    assert_eq!((a.uid, a.gid, a.mode), (33, 5, 0o600), "the record stays");
+}

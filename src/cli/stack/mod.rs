@@ -4,10 +4,10 @@ mod directories;
 mod store;
 
 pub(super) use directories::{check_directories, directories};
-pub(super) use store::{Target, create, from_store};
+pub(super) use store::{Found, Target, create, find, from_store, indexes, no_store, short};
 
 use super::{CliError, live};
-use crate::overlay::{Options, Overlay, Stack};
+use crate::overlay::{KnownIds, Options, Overlay, Stack};
 use crate::sys::{self, Dir};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,12 @@ pub(super) struct Facts {
     pub(super) upper: Option<PathBuf>,
 }
 
-fn view(stack: Stack, options: Options) -> Result<Arc<Overlay>, CliError> {
+fn view(stack: Stack, mut options: Options) -> Result<Arc<Overlay>, CliError> {
+    let me = sys::Identity::current();
+    if me.user_namespace {
+        let (uids, gids) = sys::known_ids();
+        options.known_ids = Some(KnownIds { uids, gids, uid: me.uid, gid: me.gid });
+    }
     Overlay::new(stack, options)
         .map(Arc::new)
         .map_err(|e| CliError::failed("the layers cannot be stacked", &e))

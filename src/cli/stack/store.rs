@@ -26,12 +26,14 @@ pub(in crate::cli) struct Target {
     pub(in crate::cli) container: Option<String>,
 }
 
-enum Found {
+/// What a name means.
+#[derive(Debug)]
+pub(in crate::cli) enum Found {
     Image(ImageId),
     Container(Box<Container>),
 }
 
-fn no_store(e: &StoreError) -> CliError {
+pub(in crate::cli) fn no_store(e: &StoreError) -> CliError {
     CliError::failed("the layer store", e)
 }
 
@@ -72,7 +74,7 @@ fn make(store: &Store, image: &ImageId, name: Option<&str>) -> Result<Container,
 }
 
 /// A container goes before an image of the same name, as `docker inspect` has it.
-fn find(store: &Store, name: &str) -> Result<Found, CliError> {
+pub(in crate::cli) fn find(store: &Store, name: &str) -> Result<Found, CliError> {
     match store.find_container(name) {
         Ok(c) => return Ok(Found::Container(Box::new(c))),
         Err(StoreError::NoContainer(_)) => {}
@@ -116,7 +118,7 @@ fn chain(store: &Store, top: Option<&ChainId>) -> Result<Vec<Lower>, CliError> {
 
 /// The indexes of a chain, bottom first. Those of another program's store are kept in this user's
 /// cache.
-fn indexes(store: &Store, top: &ChainId) -> Result<Vec<Arc<Index>>, CliError> {
+pub(in crate::cli) fn indexes(store: &Store, top: &ChainId) -> Result<Vec<Arc<Index>>, CliError> {
     let failed = |e: IndexesError| CliError::failed("the layers cannot be read", &e);
     match indexes::load(store, top, None) {
         Err(IndexesError::NoPlace(_)) => {
@@ -198,6 +200,6 @@ fn in_use(c: &Container) -> CliError {
 }
 
 /// The part of an id that people see.
-fn short(id: &str) -> &str {
+pub(in crate::cli) fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }

@@ -107,3 +107,32 @@ fn an_ordinary_user_records_that_root_owns_the_init_layer() {
     assert_eq!(owner(b"etc"), expected("0:0:0755:dir"));
     assert_eq!(owner(b"etc/hosts"), expected("0:0:0755:file"));
 }
+
+#[test]
+fn a_removed_container_leaves_nothing_and_one_in_use_stays() {
+    let f = fixture();
+    let id = f.image(2);
+    let s = &f.store;
+    let lock = s.import_lock().unwrap();
+    let before = s.names(layout::OVERLAY2).unwrap();
+    let links = s.names(layout::LINKS).unwrap();
+    let make = || s.create_container(&lock, &id, Some(&chain_of(2)), None).unwrap();
+    let (gone, used) = (make(), make());
+    let work = s.cache_dir(&used.mount).unwrap().open_dir(b"work").unwrap();
+    assert!(work.try_lock().unwrap());
+    s.remove_container(&lock, &gone).unwrap();
+    assert!(matches!(s.remove_container(&lock, &used), Err(StoreError::ContainerInUse(_))));
+    assert_eq!(s.containers().unwrap(), std::slice::from_ref(&used));
+    drop(work);
+    s.remove_container(&lock, &used).unwrap();
+    assert_eq!(
+        (s.names(layout::OVERLAY2).unwrap(), s.names(layout::LINKS).unwrap()),
+        (before, links)
+    );
+    assert!(s.names(layout::TMP).unwrap().is_empty());
+    // one of dockerd's is left alone
+    let foreign = make();
+    let side = format!("{}/{}/{}", layout::MOUNTS, foreign.id, layout::SIDE_FILE);
+    fs::remove_file(f.root().join(side)).unwrap();
+    assert!(matches!(s.remove_container(&lock, &foreign), Err(StoreError::ForeignContainer(_))));
+}

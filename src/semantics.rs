@@ -1,0 +1,55 @@
+//! What the merged view is. Documentation only; the tests named carry each statement.
+//!
+//! The oracle is the kernel's overlayfs (`Documentation/filesystems/overlayfs.rst`, Linux 6.18).
+//! Where stratafs differs it is nearer to POSIX, and that is said here.
+//!
+//! # Stacking
+//! * The topmost layer that holds a name decides; directories merge until a whiteout, an opaque
+//!   directory or a non-directory of that name ends it (`resolve::tests`, `engine::merge`).
+//! * A whiteout in a directory that nothing lies below is not shown. The kernel lists such a name
+//!   and then does not find it.
+//! * Redirects in layers are followed: siblings and absolute paths, also through further
+//!   redirects (`engine::merge::redirects_lead_to_the_lower_directory`).
+//! * Metacopy files (data in a lower layer) are not followed yet: reading one fails with `EIO`
+//!   and the log names it. It never reads as zeros.
+//!
+//! # Changes
+//! * A lower layer is opened read-only, whatever happens. `O_TRUNC` copies up, also with
+//!   `O_RDONLY` (`engine::changes::truncating_opens_copy_up_even_when_read_only`).
+//! * Copy-up keeps content, holes, times, mode, owner and extended attributes of every type of
+//!   file, and its parent's times; a failure at any step leaves the old or the new state
+//!   (`engine::faults`). Data is synced before the copy gets its name, unless `volatile`.
+//! * All names of a hard-linked file of a store layer stay names of one file over copy-up: the
+//!   copy gets all of them (the kernel needs `index=on` for that, and docker's uppers do not have
+//!   it). In a plain directory only the names that were looked up are known; the others follow
+//!   as long as the mount lasts.
+//! * Removing a name writes a whiteout if, and only if, the lowers show it
+//!   (`engine::changes::no_whiteout_where_nothing_is_hidden`).
+//! * Renaming a directory with lower parts writes a redirect, as the kernel does with
+//!   `redirect_dir=on`; with `redirect_dir=off` it fails with `EXDEV`.
+//! * A descriptor opened before a copy-up reads what is written after it. The kernel's keeps
+//!   reading the lower file.
+//! * `mknod` of a character device 0:0 fails with `EPERM`; `RENAME_WHITEOUT` with `EINVAL`.
+//!
+//! # Numbers
+//! `st_ino` is derived from the layer's index or from the real file, stays over copy-up, rename
+//! and remount, and is what listings say. A copied-up file remembers its number in
+//! `overlay.stratafs.origin`, which the kernel hides as it hides all of the prefix. The link count
+//! of a merged directory is 1.
+//!
+//! # The private view of an ordinary user
+//! A mount without `allow_other` can only be entered by its mounter. He sees the recorded owner,
+//! mode and device number of each file and may act as root would: what his disk cannot hold is
+//! recorded in `user.containers.override_stat`. A symlink, fifo or socket that must carry such a
+//! record, and any device, is a regular file on disk that stands in for it. Attributes of the
+//! `security` and `trusted` namespaces are kept under `user.overlay.stratafs.xattr.`; `trusted`
+//! ones are not shown, because the kernel hides them from him. With `--allow-other` the kernel
+//! enforces what is recorded.
+//!
+//! In a user namespace (`unshare -Urm`) an owner that the namespace does not know is shown as the
+//! mounter's own: the kernel would let nobody write such a file. The record stays
+//! (`engine::changes::owners_that_a_namespace_does_not_know_are_shown_as_the_mounters`).
+//!
+//! # What FUSE itself cannot do here
+//! `O_TMPFILE` gives `EOPNOTSUPP` (the crate has no such request), and syncfs(2) of the mount does
+//! not reach the daemon: fsync(2) does, and so does unmounting.
