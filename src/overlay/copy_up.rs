@@ -128,7 +128,8 @@ impl Overlay {
             plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
         }
         for place in &plan.names {
-            if self.commit_name(file, place, &mut staged, real, plan.metacopy)? && staged.is_none() {
+            if self.commit_name(file, place, &mut staged, real, plan.metacopy)? && staged.is_none()
+            {
                 self.pass("copy-up:committed")?;
             }
         }

@@ -194,6 +194,7 @@ impl Overlay {
             if let Some(file) = self.inodes.file_or_insert(number, make) {
                 let mut state = file.state.write();
                 if state.real == entry.real {
+                    state.metacopy = Some(false);
                     state.add_upper_name(place);
                     drop(state);
                     return Ok(Object::File(file));

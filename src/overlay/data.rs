@@ -6,16 +6,25 @@ use super::copy_up::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, FileInode};
 use super::lower::At;
-use crate::id::LayerIndex;
 use crate::index::Kind;
 use crate::marker::Redirect;
 use crate::name::printable;
 use crate::resolve::LayerRef;
-use crate::sys::{Errno, File, FileType, OpenFlags, copy_data};
+use crate::sys::{Errno, File, FileType, OpenFlags, Stat, copy_data};
 use std::sync::Arc;
 
 /// How long a chain of metacopy files may be.
 const CHAIN: usize = 500;
+
+/// The most that a file system counts as blocks of a file for its extended attributes, in bytes.
+const XATTR_BLOCKS: u64 = 64 << 10;
+
+/// Returns whether a file's blocks alone say that it is no metacopy: as many as it has bytes, and
+/// more than its extended attributes may take.
+pub(super) fn data_is_here(stat: &Stat) -> bool {
+    let allocated = stat.blocks.saturating_mul(512);
+    stat.size == 0 || allocated >= stat.size && allocated > XATTR_BLOCKS
+}
 
 /// Where a metacopy file says that its data is.
 struct Trail {
@@ -54,7 +63,7 @@ impl Overlay {
         let node = self.upper_node(file)?;
         let stat = node.stat().upper("look at a file")?;
         let found = stat.file_type() == FileType::File
-            && stat.blocks.saturating_mul(512) < stat.size
+            && !data_is_here(&stat)
             && node.get_xattr(self.dialect.metacopy()).upper("read the metacopy mark")?.is_some();
         file.state.write().metacopy = Some(found);
         Ok(found)
@@ -122,7 +131,11 @@ impl Overlay {
             }
             // what a data-only layer holds is data
             if at.layer.0 < self.data_only || !layer.is_metacopy(at.node)? {
-                log::trace!("data of {} is in {:?}", printable(&trail.name), LayerRef::Lower(at.layer));
+                log::trace!(
+                    "data of {} is in {:?}",
+                    printable(&trail.name),
+                    LayerRef::Lower(at.layer)
+                );
                 return Ok(at);
             }
             if let Some(Redirect::Absolute(path)) = &trail.redirect {
@@ -138,12 +151,7 @@ impl Overlay {
     fn next_on(&self, trail: &Trail) -> Result<Option<At>> {
         let name = match &trail.redirect {
             Some(Redirect::Absolute(path)) => {
-                for layer in (0..trail.below).rev().map(LayerIndex) {
-                    if let Some(at) = self.walk(layer, path)? {
-                        return Ok(Some(at));
-                    }
-                }
-                return Ok(None);
+                return Ok(self.walk_down(path, trail.below, 0)?.map(|(at, _)| at));
             }
             Some(Redirect::Sibling(name)) => name,
             None => &trail.name,

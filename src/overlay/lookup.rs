@@ -21,6 +21,18 @@ use std::sync::atomic::Ordering;
 /// How long a chain of redirects may be before it counts as a loop.
 const REDIRECTS: usize = 64;
 
+/// What one layer holds at a path.
+enum Walked {
+    Found {
+        at: At,
+        /// A directory on the way is opaque: the layers below are hidden.
+        ends: bool,
+    },
+    Absent,
+    /// Nothing, and the layers below are hidden.
+    Ended,
+}
+
 /// Where the layers below are asked next.
 enum Look {
     /// For a name in these directories, top first.
@@ -217,33 +229,63 @@ impl Overlay {
                     }
                 }
             }
-            Look::Path(path) => {
-                for layer in (self.data_only..below).rev().map(LayerIndex) {
-                    if let Some(at) = self.walk(layer, path)? {
-                        return Ok(Some((at, layer.0)));
-                    }
+            Look::Path(path) => return self.walk_down(path, below, self.data_only),
+        }
+        Ok(None)
+    }
+
+    /// Returns the topmost layer under number `below` and not under `last` that holds a path from
+    /// its root, and the number under which the search goes on.
+    pub(super) fn walk_down(
+        &self,
+        path: &[Box<[u8]>],
+        below: u32,
+        last: u32,
+    ) -> Result<Option<(At, u32)>> {
+        for layer in (last..below).rev().map(LayerIndex) {
+            match self.walk(layer, path)? {
+                Walked::Found { at, ends } => {
+                    return Ok(Some((at, if ends { 0 } else { layer.0 })));
                 }
+                Walked::Absent => {}
+                Walked::Ended => return Ok(None),
             }
         }
         Ok(None)
     }
 
-    /// Returns what one layer holds at a path from its root.
-    pub(super) fn walk(&self, layer: LayerIndex, path: &[Box<[u8]>]) -> Result<Option<At>> {
-        let mut node = NodeId::ROOT;
-        for part in path {
-            match self.lower(At { layer, node })?.child(node, part)? {
-                Some(next) => node = next,
-                None => return Ok(None),
+    /// Looks for a path in one layer. As in the kernel's `ovl_lookup_layer`, whatever ends a merge
+    /// on the way ends the search in the layers below too.
+    fn walk(&self, layer: LayerIndex, path: &[Box<[u8]>]) -> Result<Walked> {
+        let mut at = At { layer, node: NodeId::ROOT };
+        let mut ends = false;
+        for (i, part) in path.iter().enumerate() {
+            let lower = self.lower(at)?;
+            if i > 0 {
+                match lower.probe(at.node)? {
+                    Probe::Dir { opaque } => ends |= opaque,
+                    Probe::Absent | Probe::Whiteout | Probe::Leaf => return Ok(Walked::Ended),
+                }
+            }
+            match lower.child(at.node, part)? {
+                Some(node) => at.node = node,
+                None if ends => return Ok(Walked::Ended),
+                None => return Ok(Walked::Absent),
             }
         }
-        Ok(Some(At { layer, node }))
+        Ok(Walked::Found { at, ends })
     }
 
     /// Returns the directories that hold the last component of a path, one for each layer.
     pub(super) fn parents_of(&self, path: &[Box<[u8]>]) -> Vec<At> {
         let dir = path.split_last().map_or(&[][..], |(_, d)| d);
-        self.merged_layers().filter_map(|l| self.walk(l, dir).ok().flatten()).collect()
+        let mut out = Vec::new();
+        let mut below = self.lowers.len() as u32;
+        while let Ok(Some((at, rest))) = self.walk_down(dir, below, self.data_only) {
+            out.push(at);
+            below = rest;
+        }
+        out
     }
 
     /// Returns the directory's listing, reading it if that was not done yet.

@@ -3,6 +3,7 @@
 //! One getdents per directory gives its names, types and inode numbers; negative answers come
 //! from memory. Attributes, attributes' extensions and content are read when asked for.
 
+use super::data::data_is_here;
 use super::error::{Doing as _, Error, Result};
 use super::ino::Devices;
 use super::lower::Meta;
@@ -315,8 +316,7 @@ impl PlainLayer {
         }
         let (dir, name) = self.place(node)?;
         let stat = dir.stat(&name).layer(self.at(), "look at a file")?;
-        // as many blocks as bytes: the data is here
-        if stat.blocks.saturating_mul(512) >= stat.size {
+        if data_is_here(&stat) {
             return Ok(false);
         }
         let mark = dir.get_xattr(&name, self.dialect.metacopy());

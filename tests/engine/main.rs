@@ -4,5 +4,6 @@
 mod changes;
 mod faults;
 mod merge;
+mod metacopy;
 mod model;
 mod support;

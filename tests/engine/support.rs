@@ -109,6 +109,12 @@ pub fn opaque_key() -> &'static [u8] {
     if Identity::current().privileged { b"trusted.overlay.opaque" } else { b"user.overlay.opaque" }
 }
 
+/// Returns the on-disk name of one of the overlay's own attributes.
+pub fn dialect_key(which: &str) -> Vec<u8> {
+    let prefix = if Identity::current().privileged { "trusted" } else { "user" };
+    format!("{prefix}.overlay.{which}").into_bytes()
+}
+
 pub fn redirect_key() -> &'static [u8] {
     if Identity::current().privileged {
         b"trusted.overlay.redirect"
