@@ -1,7 +1,7 @@
 //! The layers of one image: unpacked side by side, finished in order.
 
 use super::{ImportError, ImportOptions, LayerError, Observer};
-use crate::id::DiffId;
+use crate::id::{DiffId, Digest};
 use crate::image::{ImageError, LayerBlob, SourceImage};
 use crate::index::{INDEX_NAME, Index};
 use crate::indexes;
@@ -37,6 +37,13 @@ pub(super) fn import(
         Job { store, lock, image, options, first: shared.len(), identity: Identity::current() };
     let staged = job.run(&mut below)?;
     options.observer.committing();
+    // before the commit, whose sync they share; a record too many says nothing wrong
+    for (blob, staged) in image.layers[shared.len()..].iter().zip(&staged) {
+        // an uncompressed blob needs no record: its digest is the DiffID
+        if let Some(digest) = blob.digest.as_ref().filter(|d| **d != Digest::from(staged.diff)) {
+            store.record_blob(lock, digest, &staged.diff)?;
+        }
+    }
     all.extend(store.commit_layers(parent.as_ref(), staged)?);
     Ok(all)
 }
@@ -204,11 +211,7 @@ impl Job<'_> {
         Target { diff: txn.diff(), meta: txn.meta(), identity: self.identity }
     }
 
-    fn finish(
-        &self,
-        unpacked: Unpacked,
-        below: &mut Vec<Lower>,
-    ) -> Result<Staged, LayerError> {
+    fn finish(&self, unpacked: Unpacked, below: &mut Vec<Lower>) -> Result<Staged, LayerError> {
         let Unpacked { txn, staged } = unpacked;
         let diff: DiffId = staged.diff_id;
         let top_first: Vec<LowerLayer<'_>> =

@@ -4,7 +4,7 @@
 //! the tar alone; [`StagedLayer::finish`] needs the layers below and writes the markers, the
 //! directories' attributes and the index.
 //!
-//! Nothing but the index is made durable here: the caller syncs the file system (or removes both
+//! Nothing is made durable here: the caller syncs the file system (or removes both
 //! directories) before it commits the layer.
 //!
 //! The tar is hostile: every name is resolved beneath the layer directory, what an entry replaces
@@ -183,7 +183,8 @@ impl StagedLayer {
         }
         let entries = b.entries();
         let mut marked = HashSet::new();
-        let mut summary = Summary { entries: entries.len() as u64, size: layer_size(b), ..Summary::default() };
+        let mut summary =
+            Summary { entries: entries.len() as u64, size: layer_size(b), ..Summary::default() };
         for id in &entries {
             if b.meta(*id).kind == Kind::Whiteout {
                 summary.whiteouts += 1;
@@ -200,7 +201,7 @@ impl StagedLayer {
                 disk.finish_dir(b, *id, &m, &b.xattrs(*id), marked.contains(id))?;
             }
         }
-        builder.finish(target.meta, INDEX_NAME)?;
+        builder.stage(target.meta, INDEX_NAME)?;
         Ok(summary)
     }
 }
