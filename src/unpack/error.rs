@@ -52,6 +52,19 @@ pub enum UnpackError {
         /// What the system said.
         errno: Errno,
     },
+    /// A file of a layer below, to which there is a hard link, cannot be copied.
+    #[error(
+        "cannot copy {} of a layer below for the hard link {}: {errno}",
+        printable(.target), printable(.name)
+    )]
+    LowerFile {
+        /// The link's name.
+        name: Vec<u8>,
+        /// Its target.
+        target: Vec<u8>,
+        /// What the system said; EIO if the store's file is not what its index says.
+        errno: Errno,
+    },
     /// `tar-split.json.gz` cannot be read or written.
     #[error("tar-split.json.gz: {0}")]
     Split(std::io::Error),
@@ -78,12 +91,15 @@ pub enum Refusal {
     /// The layer's root can only be a directory.
     #[error("the layer's root must be a directory")]
     Root,
-    /// A hard link to something that this layer does not hold.
-    #[error("a hard link to {}, which this layer does not hold (links to files of lower layers are not supported)", printable(.0))]
+    /// A hard link to something that is not there.
+    #[error("a hard link to {}, which neither this layer nor those below it hold", printable(.0))]
     LinkTarget(Vec<u8>),
     /// A hard link to a directory.
     #[error("a hard link to the directory {}", printable(.0))]
     LinkToDir(Vec<u8>),
+    /// A hard link to something of a lower layer that cannot be copied.
+    #[error("a hard link to {}, which in the layers below is no regular file", printable(.0))]
+    LinkToSpecial(Vec<u8>),
     /// A type that layers cannot hold.
     #[error("unknown entry type {}", printable(&[*.0]))]
     Type(u8),
