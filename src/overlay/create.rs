@@ -7,10 +7,11 @@ use super::inode::{DirInode, FileInode, Object, Place};
 use super::listing::{Below, OwnEntry};
 use super::make::Spec;
 use super::types::{Attr, Caller, Fh, Ino, OpenMode};
-use super::{Overlay, lower};
+use super::{Overlay, ino};
 use crate::name::Name;
 use crate::sys::{Dir, Errno, File, FileType, OpenFlags, RenameFlags};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What the caller asks for.
 struct Wanted<'a> {
@@ -166,7 +167,7 @@ impl Overlay {
         let handle = self.upper_dir(&dir)?;
         let content = self.make_in(&handle, name.bytes(), wanted, whiteout)?;
         let stat = handle.stat(name.bytes()).upper("look at a new file")?;
-        let entry = OwnEntry {
+        let mut entry = OwnEntry {
             name: Arc::from(name.bytes()),
             ino: self.devices.ino(stat.dev, stat.ino),
             real: stat.ino,
@@ -174,6 +175,7 @@ impl Overlay {
             below: Below::Nothing,
         };
         let object = self.new_object(&dir, &entry)?;
+        entry.ino = object.ino();
         self.listing_mut(&dir)?.put(&self.lowers, entry);
         Ok((object, content))
     }
@@ -181,15 +183,31 @@ impl Overlay {
     /// Returns the object of a file that was just made in the upper.
     fn new_object(&self, dir: &DirInode, entry: &OwnEntry) -> Result<Object> {
         let place = Place { parent: dir.ino, name: entry.name.clone() };
-        if entry.kind == FileType::Dir {
-            let parts: Vec<lower::At> = Vec::new();
-            let make = || DirInode::new(entry.ino, place, parts, true);
-            return self.inodes.dir_or_insert(entry.ino, make).map(Object::Dir).ok_or(Error::Stale);
+        // the file system may use a number again that still is another file's here: that of one
+        // whose stand-in has taken its place
+        let other = ino::hashed(&[entry.ino.0, dir.ino.0].map(u64::to_le_bytes).concat());
+        for number in [entry.ino, other] {
+            if entry.kind == FileType::Dir {
+                let make = || {
+                    let dir = DirInode::new(number, place.clone(), Vec::new(), true);
+                    dir.real.store(entry.real, Ordering::Release);
+                    dir
+                };
+                match self.inodes.dir_or_insert(number, make) {
+                    Some(made) if made.is_at(&place) => return Ok(Object::Dir(made)),
+                    _ => continue,
+                }
+            }
+            let make = || FileInode::upper(number, entry.real);
+            let Some(file) = self.inodes.file_or_insert(number, make) else { continue };
+            let mut state = file.state.write();
+            if state.lower().is_none() && state.real == entry.real {
+                state.add_upper_name(place);
+                drop(state);
+                return Ok(Object::File(file));
+            }
         }
-        let make = || FileInode::upper(entry.ino, entry.real);
-        let file = self.inodes.file_or_insert(entry.ino, make).ok_or(Error::Stale)?;
-        file.state.write().add_upper_name(place);
-        Ok(Object::File(file))
+        Err(Error::Stale)
     }
 
     /// Makes the file under its name, in one step when nothing is missing of it then; else staged.

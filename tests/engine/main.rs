@@ -5,4 +5,5 @@ mod changes;
 mod faults;
 mod merge;
 mod model;
+mod objects;
 mod support;
