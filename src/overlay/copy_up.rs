@@ -6,7 +6,7 @@
 
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, DirInode, FileInode, Place};
-use super::listing::Found;
+use super::listing::{Below, Found, OwnEntry};
 use super::lower::{At, Meta};
 use super::make::Spec;
 use super::types::Ino;
@@ -40,6 +40,16 @@ struct Plan {
     metacopy: bool,
     /// The names that the copy gets, the first by the rename.
     names: Vec<Place>,
+}
+
+/// What a copy is in the upper.
+#[derive(Clone, Copy)]
+struct Copy {
+    /// Inode number in the upper's file system.
+    real: u64,
+    kind: FileType,
+    /// Whether the copy holds metadata only.
+    metacopy: bool,
 }
 
 impl Overlay {
@@ -119,6 +129,7 @@ impl Overlay {
         }
         self.set_times(&node, plan.meta.atime, plan.meta.mtime)?;
         let real = node.stat().upper("look at a staged file")?.ino;
+        let copy = Copy { real, kind: plan.meta.kind, metacopy: plan.metacopy };
         self.pass("copy-up:commit")?;
         let mut staged = Some(staged);
         // should giving it the other names fail, they still are names of this file
@@ -128,8 +139,7 @@ impl Overlay {
             plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
         }
         for place in &plan.names {
-            if self.commit_name(file, place, &mut staged, real, plan.metacopy)? && staged.is_none()
-            {
+            if self.commit_name(file, place, &mut staged, copy)? && staged.is_none() {
                 self.pass("copy-up:committed")?;
             }
         }
@@ -152,8 +162,7 @@ impl Overlay {
         file: &FileInode,
         place: &Place,
         staged: &mut Option<Staged<'_>>,
-        real: u64,
-        metacopy: bool,
+        copy: Copy,
     ) -> Result<bool> {
         let parent = self.dir(place.parent)?;
         self.ensure_upper(&parent)?;
@@ -165,6 +174,8 @@ impl Overlay {
             _ => false,
         };
         if !same {
+            // removed or replaced since the plan was made
+            file.state.write().lower_names.retain(|p| p != place);
             return Ok(false);
         }
         let dir = self.upper_dir(&parent)?;
@@ -178,12 +189,23 @@ impl Overlay {
                 node.link_to(&dir, &place.name).upper("link a copy's other name")
             }
         })?;
-        let mut state = file.state.write();
-        state.backing = Backing::Upper;
-        state.real = real;
-        state.uncopied_names = state.uncopied_names.saturating_sub(1);
-        state.metacopy = Some(metacopy);
-        state.add_upper_name(place.clone());
+        {
+            let mut state = file.state.write();
+            state.backing = Backing::Upper;
+            state.real = copy.real;
+            state.metacopy = Some(copy.metacopy);
+            state.uncopied_names = state.uncopied_names.saturating_sub(1);
+            state.add_upper_name(place.clone());
+        }
+        // the listing must say so too: the kernel may forget the file, and its object goes then
+        let entry = OwnEntry {
+            name: place.name.clone(),
+            ino: file.ino,
+            real: copy.real,
+            kind: copy.kind,
+            below: Below::Nothing,
+        };
+        self.listing_mut(&parent)?.copied_up(&self.lowers, entry);
         Ok(true)
     }
 
@@ -213,11 +235,11 @@ impl Overlay {
         // never looked at: it is where its layer has it, unless something above hides it
         let mut dir = self.dir(Ino::ROOT)?;
         for name in self.lower(part)?.path(part.node) {
-            dir = match self.find(&dir, &name).and_then(super::inode::Object::dir) {
-                Ok(d) => d,
-                Err(Error::NotFound | Error::NotDirectory) => return Ok(None),
-                Err(e) => return Err(e),
-            };
+            // a file of that name is not made an object: that could ask for its names, and so for
+            // this very directory again
+            let found = self.listing(&dir)?.find(&self.lowers, &name);
+            let Some(found) = found.filter(|f| f.kind() == FileType::Dir) else { return Ok(None) };
+            dir = self.object_of(&dir, &name, found)?.dir()?;
         }
         Ok(Some(dir).filter(|d| d.lowers.contains(&part)))
     }
@@ -240,6 +262,7 @@ impl Overlay {
             let parent = self.dir(place.parent)?;
             self.ensure_upper(&parent)?;
             let staged = self.stage_dir(dir)?;
+            let real = upper.stage.stat(&staged.name).upper("look at a staged directory")?.ino;
             let _tree = self.tree.read();
             let _names = parent.names.lock();
             // moved or removed since: its place is another one now
@@ -253,6 +276,7 @@ impl Overlay {
                 staged.commit(&handle, &place.name, how).upper("put a copied directory in place")
             })?;
             upper.uncache(dir.ino);
+            dir.real.store(real, Ordering::Release);
             dir.in_upper.store(true, Ordering::Release);
             return self.pass("copy-up:committed");
         }

@@ -49,7 +49,8 @@ impl Overlay {
     pub fn lookup(&self, parent: Ino, name: Name<'_>) -> Result<Attr> {
         let dir = self.dir(parent)?;
         let object = self.find(&dir, name.bytes())?;
-        let attr = self.attr_of(&object)?;
+        // an object that nobody is told of must not stay: its number may come to another file
+        let attr = self.attr_of(&object).inspect_err(|_| self.forget(object.ino(), 0))?;
         self.inodes.count(&object);
         Ok(self.visible(attr))
     }
@@ -75,7 +76,7 @@ impl Overlay {
                     Below::SameName => self.gather(Look::Name(dir.lowers.clone(), name.into()))?,
                     Below::Redirected(r) => self.gather(look_at(&dir.lowers, r))?,
                 };
-                self.dir_object(place(), parts, Some(e.ino)).map(Object::Dir)
+                self.dir_object(place(), parts, Some((e.ino, e.real))).map(Object::Dir)
             }
             Found::Own(e) => self.upper_file(&e, place()).map(Object::File),
             Found::Base(e) if e.kind == FileType::Dir => {
@@ -133,22 +134,27 @@ impl Overlay {
         self.names_of(number, at)
     }
 
-    /// Returns the directory at `place`, merged from `parts`; `upper`: its number in the upper.
+    /// Returns the directory at `place`, merged from `parts`; `upper`: its number, and that in the
+    /// upper's file system.
     fn dir_object(
         &self,
         place: Place,
         parts: Vec<At>,
-        upper: Option<Ino>,
+        upper: Option<(Ino, u64)>,
     ) -> Result<Arc<DirInode>> {
         let first = match (parts.first(), upper) {
             (Some(at), _) => self.lower(*at)?.ino(at.node),
-            (None, Some(ino)) => ino,
+            (None, Some((ino, _))) => ino,
             (None, None) => return Err(Error::NotFound),
         };
         // two directories may claim one number when redirects lead to the same place
         let other = ino::hashed(&[&place.parent.0.to_le_bytes()[..], &place.name].concat());
         for number in [first, other] {
-            let make = || DirInode::new(number, place.clone(), parts.clone(), upper.is_some());
+            let make = || {
+                let dir = DirInode::new(number, place.clone(), parts.clone(), upper.is_some());
+                dir.real.store(upper.map_or(0, |(_, real)| real), Ordering::Release);
+                dir
+            };
             if let Some(dir) = self.inodes.dir_or_insert(number, make)
                 && *dir.place.read() == place
             {

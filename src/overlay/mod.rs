@@ -50,7 +50,7 @@ pub use types::*;
 
 use crate::id::LayerIndex;
 use crate::marker::Dialect;
-use crate::sys::{Dir, File, Identity};
+use crate::sys::{Dir, Errno, File, Identity};
 use error::Doing as _;
 use handle::HandleTable;
 use ino::Devices;
@@ -64,6 +64,19 @@ use upper::UpperLayer;
 
 /// How many content files a read-only view keeps open for reads without a handle.
 const CONTENT_FILES: usize = 512;
+
+/// How often a file is looked for that is not at its place: a rename by another thread may be
+/// between the change on disk and the one in memory.
+const MOVING: u32 = 32;
+
+/// Lets the thread that is moving a file come to an end.
+fn wait_for_mover(attempt: u32) {
+    if attempt < 8 {
+        std::thread::yield_now();
+    } else {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
 
 /// A merged view of layers. All methods may be called from many threads at once.
 #[derive(Debug)]
@@ -241,17 +254,28 @@ impl Overlay {
         if let Some(d) = upper.cached(dir.ino) {
             return Ok(d);
         }
-        if let Some(removed) = dir.removed.read().as_ref() {
-            return removed.dir.clone().ok_or(Error::NotFound);
+        // a rename moves the directory first and tells its new place then: what is found meanwhile
+        // under the old name is nothing, or another directory
+        for attempt in 0..MOVING {
+            if let Some(removed) = dir.removed.read().as_ref() {
+                return removed.dir.clone().ok_or(Error::NotFound);
+            }
+            let place = dir.place.read().clone();
+            let parent = self.dir(place.parent)?;
+            match self.upper_dir(&parent)?.open_dir(&place.name) {
+                Ok(handle) => {
+                    let real = handle.stat_self().upper("look at a directory of the upper")?.ino;
+                    if dir.may_be(real) {
+                        upper.cache(dir.ino, handle.clone());
+                        return Ok(handle);
+                    }
+                }
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(e) => return Err(e).upper("open a directory of the upper"),
+            }
+            wait_for_mover(attempt);
         }
-        let place = dir.place.read().clone();
-        let parent = self.dir(place.parent)?;
-        let handle = self
-            .upper_dir(&parent)?
-            .open_dir(&place.name)
-            .upper("open a directory of the upper")?;
-        upper.cache(dir.ino, handle.clone());
-        Ok(handle)
+        Err(Error::NotFound)
     }
 
     /// Returns the object of a file that needs one: because it is open, or about to change.

@@ -80,12 +80,7 @@ impl Overlay {
         let Some(handle) = self.handles.remove(fh) else { return };
         if let Some(inode) = handle.inode() {
             inode.handles.fetch_sub(1, Ordering::AcqRel);
-            let state = inode.state.read();
-            let pure = state.lower().is_some()
-                && state.removed_names == 0
-                && super::ino::decode(inode.ino).is_some();
-            drop(state);
-            self.inodes.closed(inode, pure);
+            self.inodes.closed(inode);
         }
     }
 

@@ -197,11 +197,15 @@ impl PlainLayer {
         f: &mut dyn FnMut(&[u8], NodeId, Kind),
     ) -> Result<()> {
         let ids = self.children(dir)?;
-        let all = self.entries.read();
-        for id in ids.iter() {
-            if let Some(e) = all.get(id.0 as usize) {
-                f(&e.name, *id, e.kind);
-            }
+        // `f` may ask this layer for names, and a thread that waits to write would stand between
+        // two locks for reading: so it is called with none held
+        let entries: Vec<_> = {
+            let all = self.entries.read();
+            let entry = |id: &NodeId| all.get(id.0 as usize).map(|e| (e.name.clone(), *id, e.kind));
+            ids.iter().filter_map(entry).collect()
+        };
+        for (name, id, kind) in &entries {
+            f(name, *id, *kind);
         }
         Ok(())
     }

@@ -88,7 +88,12 @@ impl Overlay {
         }
         *dir.removed.write() = Some(Removed { dir: handle });
         *dir.listing.write() = None;
-        self.part_of.write().retain(|_, ino| *ino != dir.ino);
+        let mut part_of = self.part_of.write();
+        for at in &dir.lowers {
+            if part_of.get(at) == Some(&dir.ino) {
+                part_of.remove(at);
+            }
+        }
     }
 
     fn unlink_locked(&self, dir: &DirInode, name: &[u8], object: &Object) -> Result<()> {
@@ -142,6 +147,8 @@ impl Overlay {
         let mut state = file.state.write();
         if state.lower().is_some() {
             state.removed_names += 1;
+            // a copy-up may be under way that has counted this name
+            state.uncopied_names = state.uncopied_names.saturating_sub(1);
         } else if !state.upper_names.contains(place) {
             state.uncopied_names = state.uncopied_names.saturating_sub(1);
         }

@@ -16,6 +16,7 @@ use crate::marker::Redirect;
 use crate::name::Name;
 use crate::sys::{Dir, FileType, Node, RenameFlags};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The longest absolute redirect that the kernel follows by default, in bytes.
 const REDIRECT_MAX: usize = 256;
@@ -353,7 +354,13 @@ impl Overlay {
         node.set_xattr(self.dialect.opaque(), b"y", false, false)
             .upper("mark a directory opaque")?;
         let how = RenameFlags::Exchange;
-        staged.commit(&at.handle, at.name, how).upper("clear a directory")
+        let real = node.stat().upper("look at a staged directory")?.ino;
+        staged.commit(&at.handle, at.name, how).upper("clear a directory")?;
+        // should the rename fail, this is the directory that stays
+        upper.uncache(dir.ino);
+        dir.real.store(real, Ordering::Release);
+        self.listing_mut(dir)?.cleared();
+        Ok(())
     }
 
     /// Notes where an object is now.

@@ -185,7 +185,13 @@ impl Overlay {
                 link.commit(&dir, &place.name, RenameFlags::Replace)
                     .upper("put a stand-in in place")
             })?;
-            self.listing_mut(&parent)?.renumber(&place.name, real);
+            {
+                // from the first name on, so that an error at another one leaves this one usable
+                let mut state = file.state.write();
+                state.real = real;
+                state.overridden = None;
+            }
+            self.listing_mut(&parent)?.renumber(&self.lowers, &place.name, real);
         }
         let mut state = file.state.write();
         state.real = real;

@@ -6,4 +6,5 @@ mod faults;
 mod merge;
 mod metacopy;
 mod model;
+mod objects;
 mod support;
