@@ -116,11 +116,14 @@ impl Overlay {
         let mut lowers = Vec::with_capacity(stack.lowers.len());
         let data_only = u32::try_from(stack.data_only.len()).map_err(|_| Error::Invalid)?;
         let bottom_first = stack.data_only.into_iter().rev().chain(stack.lowers.into_iter().rev());
-        for (i, lower) in bottom_first.enumerate() {
+        let bottom_first: Vec<Lower> = bottom_first.collect();
+        let plain = bottom_first.iter().filter(|l| matches!(l, Lower::Plain(_))).count();
+        for (i, lower) in bottom_first.into_iter().enumerate() {
             let layer = LayerIndex(u16::try_from(i).map_err(|_| Error::Invalid)?.into());
             lowers.push(match lower {
                 Lower::Plain(dir) => {
-                    LowerLayer::Plain(PlainLayer::new(layer, dir, dialect, devices.clone())?)
+                    let layer = PlainLayer::new(layer, dir, dialect, devices.clone(), plain)?;
+                    LowerLayer::Plain(layer)
                 }
                 Lower::Indexed { index, diff } => {
                     LowerLayer::Indexed(IndexedLayer::new(layer, index, diff))

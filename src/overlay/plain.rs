@@ -18,8 +18,12 @@ use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-/// How many directory handles of one layer are kept open.
-const HANDLES: usize = 256;
+/// How many directory handles all plain layers together keep open, about.
+const HANDLES: usize = 2048;
+/// How many one layer keeps at the most.
+const LAYER_HANDLES: usize = 256;
+/// How many one layer keeps at the least, in a stack of many.
+const FEW_HANDLES: usize = 4;
 /// fuse-overlayfs' own opaque mark.
 const FUSE_OVERLAYFS_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
 
@@ -55,11 +59,13 @@ pub(super) struct PlainLayer {
 }
 
 impl PlainLayer {
+    /// Reads nothing but the root. `layers`: how many plain layers share the open handles.
     pub(super) fn new(
         layer: LayerIndex,
         root: Dir,
         dialect: Dialect,
         devices: Arc<Devices>,
+        layers: usize,
     ) -> Result<PlainLayer> {
         let at = LayerRef::Lower(layer);
         let stat = root.stat_self().layer(at, "look at the layer's root")?;
@@ -70,8 +76,9 @@ impl PlainLayer {
             ino: devices.ino(stat.dev, stat.ino),
             children: None,
         };
+        let handles = (HANDLES / layers.max(1)).clamp(FEW_HANDLES, LAYER_HANDLES);
         let handles =
-            NonZeroUsize::new(HANDLES).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
+            NonZeroUsize::new(handles).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
         Ok(PlainLayer {
             layer,
             root,
