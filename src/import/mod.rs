@@ -116,7 +116,9 @@ fn import_image(
     options: &ImportOptions<'_>,
 ) -> Result<Imported, ImportError> {
     let shared = shared_layers(store, image)?;
-    let bytes = image.layers[shared.len()..].iter().map(|l| l.size).sum::<Option<u64>>();
+    // the sizes are what the manifest says, which may be anything
+    let bytes = image.layers[shared.len()..].iter().map(|l| l.size);
+    let bytes = bytes.reduce(|a, b| Some(a?.saturating_add(b?))).unwrap_or(Some(0));
     options.observer.image_begins(&image.display_name(), image.layers.len(), shared.len(), bytes);
     let layers = layers::import(store, lock, image, &shared, options)?;
     let diff_ids: Vec<DiffId> = layers.iter().map(|l| l.diff).collect();

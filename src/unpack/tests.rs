@@ -564,3 +564,66 @@ fn copies_count_against_the_limit_of_bytes() {
     let done = unpack_blob(&plain, None, &[&b], ordinary(), &limits);
     assert!(matches!(done, Err(UnpackError::Limit { limit: 10_000, .. })));
 }
+
+/// mknod keeps 12 and 20 bits: a larger number would make another device, or a whiteout.
+#[test]
+fn device_numbers_that_do_not_fit_are_refused() {
+    for dev in [(0x1000, 0), (0, 0x10_0000), (0x1000, 0x10_0000), (0x1001, 3), (0x1f_ffff, 0)] {
+        for flag in [b'3', b'4'] {
+            let pax = refused(&[other("dev", flag, dev)]);
+            assert!(pax.contains("dev") && pax.contains("device number"), "{dev:?} {pax}");
+        }
+    }
+    let l = layer(&[other("dev", b'4', (0xfff, 0xf_ffff))], &[]).unwrap();
+    assert_eq!(l.node("dev").rdev, makedev(0xfff, 0xf_ffff));
+}
+
+/// As an owner the last number means "leave it as it is" to the system.
+#[test]
+fn the_owner_that_is_none_is_refused() {
+    assert!(refused(&[file("f", "").pax("uid", "4294967295")]).contains("owner"));
+    assert!(refused(&[file("f", "").pax("gid", "4294967295")]).contains("group"));
+    let l = layer(&[file("f", "").pax("uid", "4294967294")], &[]).unwrap();
+    assert_eq!(l.node("f").uid, u32::MAX - 1);
+}
+
+#[test]
+fn the_names_of_attributes_are_bounded() {
+    let with =
+        |n: usize| (0..n).fold(file("f", ""), |f, i| f.xattr(&format!("user.{i:0>60}"), "v"));
+    assert!(refused(&[with(1000)]).contains("xattr names"));
+    assert!(layer(&[with(900)], &[]).is_ok());
+}
+
+#[test]
+fn a_broken_sparse_map_names_its_entry() {
+    let map = |text: &str| {
+        let mut data = text.as_bytes().to_vec();
+        data.resize(512, 0);
+        let f = file("holes", data).pax("GNU.sparse.major", "1").pax("GNU.sparse.minor", "0");
+        refused(&[file("before", ""), f.pax("GNU.sparse.realsize", "5")])
+    };
+    for text in ["99999999999999999\n", "x\n", "1\n5\n"] {
+        let e = map(text);
+        assert!(e.contains("holes") && e.contains("sparse map"), "{e}");
+    }
+}
+
+#[test]
+fn an_extension_header_must_have_an_entry() {
+    let mut t = tar(&[file("a", "").pax("path", "b")]);
+    // the entry itself becomes the end of the archive
+    let entry = t.len() - 1024 - 512;
+    t[entry..].fill(0);
+    let e = unpack_blob(&t, None, &[], ordinary(), &Limits::default()).err().unwrap();
+    assert!(e.to_string().contains("extension header"), "{e}");
+}
+
+#[test]
+fn long_names_are_neither_kept_nor_shown_whole() {
+    let long = "n".repeat(100_000);
+    for name in [long.clone(), format!(".wh..wh.plnk/{long}"), format!("../{long}")] {
+        let e = refused(&[file(&name, "")]);
+        assert!(e.len() < 1000 && e.contains("nnn"), "{e}");
+    }
+}
