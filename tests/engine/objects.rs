@@ -225,3 +225,22 @@ fn a_hard_link_of_a_removed_copy_is_a_file_of_its_own() {
     drop(v);
     assert_eq!(l.open(Form::Plain).text("b"), "low-b");
 }
+
+#[test]
+fn a_hard_link_that_showed_the_copy_shows_it_when_the_copys_name_has_gone() {
+    for form in FORMS {
+        for replaced in [false, true] {
+            let l = Layers::new(&[&["f a low", "h b a", "f c c"]]);
+            let v = l.open(form);
+            v.append("a", b"+a").unwrap();
+            assert_eq!(v.text("b"), "low+a");
+            if replaced {
+                v.rename("c", "a", RenameMode::Replace).unwrap();
+            } else {
+                v.unlink("a").unwrap();
+            }
+            drop(v);
+            assert_eq!(l.open(form).text("b"), "low+a", "{form:?}");
+        }
+    }
+}
