@@ -185,8 +185,13 @@ impl Overlay {
         let place = Place { parent: dir.ino, name: entry.name.clone() };
         // the file system may use a number again that still is another file's here: that of one
         // whose stand-in has taken its place
-        let other = ino::hashed(&[entry.ino.0, dir.ino.0].map(u64::to_le_bytes).concat());
-        for number in [entry.ino, other] {
+        for first in [true, false] {
+            let number = if first {
+                entry.ino
+            } else {
+                let unique = self.writable()?.stage_name();
+                ino::hashed(&[&entry.ino.0.to_le_bytes()[..], &unique].concat())
+            };
             if entry.kind == FileType::Dir {
                 let make = || {
                     let dir = DirInode::new(number, place.clone(), Vec::new(), true);
