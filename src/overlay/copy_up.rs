@@ -56,13 +56,33 @@ impl Overlay {
     /// Brings a file into the upper, if it is not there yet.
     pub(super) fn copy_up(&self, file: &Arc<FileInode>, data: Data) -> Result<()> {
         self.writable()?;
-        if file.in_upper() {
+        if !file.state.read().is_incomplete() {
             return Ok(());
         }
         let _one_at_a_time = file.copy_up.lock();
-        let Some(at) = file.state.read().lower() else { return Ok(()) };
-        let plan = self.plan(file, at, data)?;
-        self.run(file, &plan)
+        let at = file.state.read().lower();
+        if let Some(at) = at {
+            let plan = self.plan(file, at, data)?;
+            self.run(file, &plan)?;
+        }
+        self.link_names_left(file)
+    }
+
+    /// Gives a copy the names that it has not got yet: because they were looked up while it was
+    /// made, or because of an error then. Without them, what is written would be lost to them.
+    fn link_names_left(&self, file: &FileInode) -> Result<()> {
+        let (left, real) = {
+            let state = file.state.read();
+            (state.lower_names.clone(), state.real)
+        };
+        if left.is_empty() {
+            return Ok(());
+        }
+        let copy = Copy { real, kind: self.file_attr(file)?.kind };
+        for place in &left {
+            self.commit_name(file, place, &mut None, copy)?;
+        }
+        Ok(())
     }
 
     fn plan(&self, file: &FileInode, at: At, data: Data) -> Result<Plan> {
@@ -164,13 +184,20 @@ impl Overlay {
         staged: &mut Option<Staged<'_>>,
         copy: Copy,
     ) -> Result<bool> {
-        let parent = self.dir(place.parent)?;
+        let Some(parent) = self.dir(place.parent).ok().filter(|d| !d.is_removed()) else {
+            file.state.write().lower_names.retain(|p| p != place);
+            return Ok(false);
+        };
         self.ensure_upper(&parent)?;
         let _tree = self.tree.read();
         let _names = parent.names.lock();
         let shown = self.listing(&parent)?.find(&self.lowers, &place.name);
+        let number = match file.below {
+            Some(at) => self.lower(at)?.ino(at.node),
+            None => file.ino,
+        };
         let same = match shown {
-            Some(Found::Base(e)) => self.lower(e.at)?.ino(e.at.node) == file.ino,
+            Some(Found::Base(e)) => self.lower(e.at)?.ino(e.at.node) == number,
             _ => false,
         };
         if !same {

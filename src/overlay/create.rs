@@ -13,9 +13,6 @@ use crate::sys::{Dir, Errno, File, FileType, OpenFlags, RenameFlags};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// How many other numbers are tried for a file whose own is taken.
-const NUMBERS: u64 = 1 << 16;
-
 /// What the caller asks for.
 struct Wanted<'a> {
     caller: Caller,
@@ -188,10 +185,13 @@ impl Overlay {
         let place = Place { parent: dir.ino, name: entry.name.clone() };
         // the file system may use a number again that still is another file's here: that of one
         // whose stand-in has taken its place
-        let others = (0..NUMBERS).map(|salt| {
-            ino::hashed(&[entry.ino.0, dir.ino.0, salt].map(u64::to_le_bytes).concat())
-        });
-        for number in std::iter::once(entry.ino).chain(others) {
+        for first in [true, false] {
+            let number = if first {
+                entry.ino
+            } else {
+                let unique = self.writable()?.stage_name();
+                ino::hashed(&[&entry.ino.0.to_le_bytes()[..], &unique].concat())
+            };
             if entry.kind == FileType::Dir {
                 let make = || {
                     let dir = DirInode::new(number, place.clone(), Vec::new(), true);

@@ -104,6 +104,8 @@ pub(super) enum Backing {
 #[derive(Debug)]
 pub(super) struct FileInode {
     pub(super) ino: Ino,
+    /// The lower file that this was when it became an object.
+    pub(super) below: Option<At>,
     pub(super) state: RwLock<FileState>,
     /// Held over a whole copy-up, data included.
     pub(super) copy_up: Mutex<()>,
@@ -142,6 +144,11 @@ impl FileState {
         }
     }
 
+    /// Returns whether the upper does not hold the file under all the names that we know of.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.lower().is_some() || !self.lower_names.is_empty()
+    }
+
     pub(super) fn add_lower_name(&mut self, place: Place) {
         if !self.lower_names.contains(&place) && !self.upper_names.contains(&place) {
             self.lower_names.push(place);
@@ -160,7 +167,7 @@ impl FileState {
 
 impl FileInode {
     pub(super) fn lower(ino: Ino, at: At) -> FileInode {
-        FileInode::new(ino, Backing::Lower(at), 0)
+        FileInode { below: Some(at), ..FileInode::new(ino, Backing::Lower(at), 0) }
     }
 
     pub(super) fn upper(ino: Ino, real: u64) -> FileInode {
@@ -170,6 +177,7 @@ impl FileInode {
     fn new(ino: Ino, backing: Backing, real: u64) -> FileInode {
         FileInode {
             ino,
+            below: None,
             state: RwLock::new(FileState {
                 backing,
                 upper_names: Vec::new(),

@@ -83,21 +83,38 @@ impl Overlay {
                 let parts = self.gather(Look::Name(dir.lowers.clone(), name.into()))?;
                 self.dir_object(place(), parts, None).map(Object::Dir)
             }
-            Found::Base(e) => {
-                let ino = self.lower(e.at)?.ino(e.at.node);
-                let file = match self.inodes.get(ino) {
-                    Some(Object::File(f)) => f,
-                    Some(_) => return Err(Error::Stale),
-                    None if ino::decode(ino).is_some() => return Ok(Object::Pure(ino, e.at)),
-                    None => {
-                        let make = || FileInode::lower(ino, e.at);
-                        self.inodes.file_or_insert(ino, make).ok_or(Error::Stale)?
-                    }
-                };
-                file.state.write().add_lower_name(place());
-                Ok(Object::File(file))
-            }
+            Found::Base(e) => self.lower_file(e.at, place()),
         }
+    }
+
+    /// Returns the object of a file that a lower layer shows at `place`.
+    fn lower_file(&self, at: At, place: Place) -> Result<Object> {
+        let first = self.lower(at)?.ino(at.node);
+        if ino::decode(first).is_some() {
+            return match self.inodes.get(first) {
+                None => Ok(Object::Pure(first, at)),
+                Some(Object::File(file)) => {
+                    file.state.write().add_lower_name(place);
+                    Ok(Object::File(file))
+                }
+                Some(_) => Err(Error::Stale),
+            };
+        }
+        // a plain layer's hard links are not known before they are looked up: when the copy has
+        // lost its names meanwhile, this name cannot become one of it
+        let other = ino::hashed(&[&place.parent.0.to_le_bytes()[..], &place.name, b"/"].concat());
+        for number in [first, other] {
+            let make = || FileInode::lower(number, at);
+            let Some(file) = self.inodes.file_or_insert(number, make) else { continue };
+            let mut state = file.state.write();
+            if state.orphan.is_some() {
+                continue;
+            }
+            state.add_lower_name(place);
+            drop(state);
+            return Ok(Object::File(file));
+        }
+        Err(Error::Stale)
     }
 
     /// Returns the object of a file that the upper holds at `place`.

@@ -67,14 +67,15 @@ const CONTENT_FILES: usize = 512;
 
 /// How often a file is looked for that is not at its place: a rename by another thread may be
 /// between the change on disk and the one in memory.
-const MOVING: u32 = 32;
+const MOVING: u32 = 48;
 
 /// Lets the thread that is moving a file come to an end.
 fn wait_for_mover(attempt: u32) {
     if attempt < 8 {
         std::thread::yield_now();
     } else {
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        // that thread may have to wait for a processor: half a second in all
+        std::thread::sleep(std::time::Duration::from_millis(1 << (attempt - 8).min(4)));
     }
 }
 

@@ -2,6 +2,7 @@
 //! in the same step in which the upper's file goes.
 
 use super::Overlay;
+use super::copy_up::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{DirInode, FileInode, Object, Place, Removed};
 use super::types::Ino;
@@ -22,6 +23,7 @@ impl Overlay {
             return Err(Error::IsDirectory);
         }
         self.ensure_upper(&dir)?;
+        self.keep_other_names(&self.find(&dir, name.bytes())?)?;
         let _tree = self.tree.read();
         let _names = dir.names.lock();
         match self.find(&dir, name.bytes())? {
@@ -74,6 +76,15 @@ impl Overlay {
         self.dir_gone(&victim, kept);
         self.listing_mut(&dir)?.remove(&self.lowers, name.bytes(), whiteout);
         self.pass("remove:committed")
+    }
+
+    /// Makes sure, before a copy may lose its last name in the upper, that it has those under
+    /// which only the lowers hold it.
+    pub(super) fn keep_other_names(&self, object: &Object) -> Result<()> {
+        match object {
+            Object::File(f) if f.in_upper() => self.copy_up(f, Data::All),
+            _ => Ok(()),
+        }
     }
 
     fn visible_kind(&self, dir: &DirInode, name: Name<'_>) -> Result<FileType> {

@@ -73,6 +73,9 @@ impl Overlay {
             (Some(t), RenameMode::Exchange) => Some(self.bring_up(t)?),
             (t, _) => t,
         };
+        if let Some(t) = &target {
+            self.keep_other_names(t)?;
+        }
         // moving a directory elsewhere changes the way to everything below it
         let is_dir = |o: &Object| matches!(o, Object::Dir(_));
         let moves_dir = parent != new_parent

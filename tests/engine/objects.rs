@@ -189,3 +189,58 @@ fn numbers_that_the_file_system_uses_again_are_no_ones_twice() {
         assert_eq!(v.fs.readlink(link.ino).unwrap(), b"target");
     }
 }
+
+#[test]
+fn a_hard_link_looked_up_after_the_copy_up_loses_no_write() {
+    for form in FORMS {
+        let l = Layers::new(&[&["f a low", "h b a", "h c a"]]);
+        let v = l.open(form);
+        let ino = v.ino("a").unwrap();
+        let fh = v.fs.open(ino, WRITE).unwrap();
+        v.fs.write(fh, 0, b"LOW", false).unwrap();
+        v.append("b", b"-b").unwrap();
+        v.unlink("a").unwrap();
+        v.append("c", b"-c").unwrap();
+        let (b, c) = (v.text("b"), v.text("c"));
+        assert!(b.contains("-b") && c.contains("-c"), "{b} {c}");
+        v.fs.release(fh);
+        drop(v);
+        let v = l.open(form);
+        assert_eq!((v.text("b"), v.text("c")), (b, c), "{form:?}");
+        l.check_untouched();
+    }
+}
+
+#[test]
+fn a_hard_link_of_a_removed_copy_is_a_file_of_its_own() {
+    let l = Layers::new(&[&["f a low", "h b a"]]);
+    let v = l.open(Form::Plain);
+    let ino = v.ino("a").unwrap();
+    let fh = v.fs.open(ino, WRITE).unwrap();
+    v.fs.write(fh, 0, b"LOW", false).unwrap();
+    v.unlink("a").unwrap();
+    v.append("b", b"-b").unwrap();
+    assert_eq!(v.text("b"), "low-b");
+    v.fs.release(fh);
+    drop(v);
+    assert_eq!(l.open(Form::Plain).text("b"), "low-b");
+}
+
+#[test]
+fn a_hard_link_that_showed_the_copy_shows_it_when_the_copys_name_has_gone() {
+    for form in FORMS {
+        for replaced in [false, true] {
+            let l = Layers::new(&[&["f a low", "h b a", "f c c"]]);
+            let v = l.open(form);
+            v.append("a", b"+a").unwrap();
+            assert_eq!(v.text("b"), "low+a");
+            if replaced {
+                v.rename("c", "a", RenameMode::Replace).unwrap();
+            } else {
+                v.unlink("a").unwrap();
+            }
+            drop(v);
+            assert_eq!(l.open(form).text("b"), "low+a", "{form:?}");
+        }
+    }
+}
