@@ -127,9 +127,11 @@ fn main() -> Result<()> {
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..support::rounds(5) {
         let (plain, synced) = ours(&layout, tag, &fresh(tmp.path())?)?;
-        (a.push(plain), a_sync.push(synced));
+        a.push(plain);
+        a_sync.push(synced);
         let (plain, synced) = tar(&blobs, &fresh(tmp.path())?)?;
-        (b.push(plain), b_sync.push(synced));
+        b.push(plain);
+        b_sync.push(synced);
         if let Some(tag) = tag {
             c.extend(umoci(&layout, tag, &fresh(tmp.path())?)?);
         }
