@@ -5,7 +5,7 @@ use super::inode::{Backing, DirInode, FileInode, FileState, Object};
 use super::lower::{At, Meta};
 use super::types::{Attr, Fh, Ino};
 use super::{Error, Overlay};
-use crate::marker::{OVERRIDE_XATTR, OverrideStat};
+use crate::marker::OverrideStat;
 use crate::sys::{Dir, FileType, Node, Stat};
 use std::sync::Arc;
 
@@ -27,6 +27,10 @@ impl Overlay {
     pub(super) fn visible(&self, mut attr: Attr) -> Attr {
         if let Some(known) = &self.options.known_ids {
             known.apply(&mut attr);
+        }
+        self.options.ids.show(&mut attr);
+        if self.options.static_nlink && attr.kind == FileType::Dir && attr.nlink > 1 {
+            attr.nlink = 1;
         }
         attr
     }
@@ -129,7 +133,7 @@ impl Overlay {
         if let Some(known) = state.overridden {
             return Ok(known);
         }
-        let value = self.upper_node(file)?.get_xattr(OVERRIDE_XATTR);
+        let value = self.upper_node(file)?.get_xattr(self.options.records.stat_key());
         let found =
             value.upper("read the recorded attributes")?.and_then(|v| OverrideStat::parse(&v));
         file.state.write().overridden = Some(found);
@@ -148,7 +152,9 @@ impl Overlay {
             return Ok(known);
         }
         let node = handle.as_node().upper("open a directory")?;
-        let value = node.get_xattr(OVERRIDE_XATTR).upper("read the recorded attributes")?;
+        let value = node
+            .get_xattr(self.options.records.stat_key())
+            .upper("read the recorded attributes")?;
         let found = value.and_then(|v| OverrideStat::parse(&v));
         *dir.overridden.write() = Some(found);
         Ok(found)

@@ -37,6 +37,7 @@ impl Overlay {
         umask: u32,
         open: OpenMode,
     ) -> Result<(Attr, Fh)> {
+        let caller = self.options.ids.caller(caller);
         let wanted = Wanted { caller, kind: FileType::File, mode, umask, rdev: 0, target: b"" };
         let (object, content) = self.make(parent, name, &wanted)?;
         let Object::File(inode) = &object else { return Err(Error::Stale) };
@@ -136,7 +137,8 @@ impl Overlay {
     }
 
     fn make_counted(&self, parent: Ino, name: Name<'_>, wanted: &Wanted<'_>) -> Result<Attr> {
-        let (object, _) = self.make(parent, name, wanted)?;
+        let caller = self.options.ids.caller(wanted.caller);
+        let (object, _) = self.make(parent, name, &Wanted { caller, ..*wanted })?;
         let attr = self.attr_of(&object)?;
         self.inodes.count(&object);
         Ok(self.visible(attr))

@@ -8,7 +8,7 @@ use super::types::{Attr, Ino};
 use super::{Overlay, ino};
 use crate::id::LayerIndex;
 use crate::index::NodeId;
-use crate::marker::{OVERRIDE_XATTR, OverrideStat, Redirect};
+use crate::marker::{OverrideStat, Redirect};
 use crate::name::{Name, printable};
 use crate::resolve::{LayerRef, Merge, Probe, Role};
 use crate::sys::{Dir, DirEntry, Errno, FileType};
@@ -387,7 +387,8 @@ impl Overlay {
                 ino = self.decode_origin(&value);
             }
             if self.options.owner_view && kind == FileType::File {
-                let recorded = xattr(OVERRIDE_XATTR)?.and_then(|v| OverrideStat::parse(&v));
+                let key = self.options.records.stat_key();
+                let recorded = xattr(key)?.and_then(|v| OverrideStat::parse(&v));
                 kind = recorded.and_then(|o| o.kind).unwrap_or(kind);
             }
         }

@@ -36,6 +36,7 @@ mod open;
 mod options;
 mod plain;
 mod readdir;
+mod records;
 mod remove;
 mod rename;
 mod setattr;
@@ -44,8 +45,9 @@ mod upper;
 mod xattr;
 
 pub use error::{Error, Result};
-pub use ids::KnownIds;
+pub use ids::{IdMap, IdRange, IdView, KnownIds};
 pub use options::{Lower, Options, Stack, Upper};
+pub use records::Records;
 pub use types::*;
 
 use crate::id::LayerIndex;
@@ -58,6 +60,7 @@ use inode::{DirInode, FileInode, InodeTable, Object, Place};
 use lower::{At, IndexedLayer, LowerLayer};
 use parking_lot::{Mutex, RwLock};
 use plain::PlainLayer;
+use records::Recorded;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use upper::UpperLayer;
@@ -107,7 +110,9 @@ impl Overlay {
             let layer = LayerIndex(u16::try_from(i).map_err(|_| Error::Invalid)?.into());
             lowers.push(match lower {
                 Lower::Plain(dir) => {
-                    LowerLayer::Plain(PlainLayer::new(layer, dir, dialect, devices.clone())?)
+                    let recorded = Recorded::find(&dir, &options, layer)?;
+                    let devices = devices.clone();
+                    LowerLayer::Plain(PlainLayer::new(layer, dir, dialect, devices, recorded)?)
                 }
                 Lower::Indexed { index, diff } => {
                     LowerLayer::Indexed(IndexedLayer::new(layer, index, diff))

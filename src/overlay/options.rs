@@ -1,7 +1,8 @@
 //! What a view is made of and how it behaves.
 
 use super::failpoint::Failpoints;
-use super::ids::KnownIds;
+use super::ids::{IdView, KnownIds};
+use super::records::Records;
 use crate::index::Index;
 use crate::marker::Dialect;
 use crate::sys::Dir;
@@ -51,8 +52,14 @@ pub struct Options {
     /// The private view of an ordinary user: recorded owners, modes and devices are shown, and
     /// what he may not set on disk is recorded.
     pub owner_view: bool,
+    /// Where such a view records it.
+    pub records: Records,
     /// The ids that the mounter's user namespace knows; `None`: all.
     pub known_ids: Option<KnownIds>,
+    /// Owners that are shown otherwise than the layers hold them.
+    pub ids: IdView,
+    /// Directories show a link count of 1, whatever their file system says.
+    pub static_nlink: bool,
     /// Renaming a directory that has lower parts writes a redirect; else it fails with `EXDEV`.
     pub redirect_dir: bool,
     /// Redirects in the layers are followed.
@@ -70,7 +77,10 @@ impl Default for Options {
         Options {
             dialect: None,
             owner_view: false,
+            records: Records::Own,
             known_ids: None,
+            ids: IdView::default(),
+            static_nlink: false,
             redirect_dir: true,
             follow_redirects: true,
             metacopy: false,

@@ -7,10 +7,12 @@ use super::data::data_is_here;
 use super::error::{Doing as _, Error, Result};
 use super::ino::Devices;
 use super::lower::Meta;
+use super::records::Recorded;
 use super::types::Ino;
+use super::xattr::{disk_name, shown_name};
 use crate::id::LayerIndex;
 use crate::index::{Kind, NodeId};
-use crate::marker::{Dialect, Redirect, XattrName};
+use crate::marker::{Dialect, Redirect};
 use crate::name::printable;
 use crate::resolve::LayerRef;
 use crate::sys::{Dir, Errno, File, FileType, Node, OpenFlags};
@@ -50,6 +52,7 @@ pub(super) struct PlainLayer {
     dialect: Dialect,
     devices: Arc<Devices>,
     dev: u64,
+    recorded: Recorded,
     entries: RwLock<Vec<Entry>>,
     handles: Mutex<lru::LruCache<NodeId, Dir>>,
 }
@@ -60,6 +63,7 @@ impl PlainLayer {
         root: Dir,
         dialect: Dialect,
         devices: Arc<Devices>,
+        recorded: Recorded,
     ) -> Result<PlainLayer> {
         let at = LayerRef::Lower(layer);
         let stat = root.stat_self().layer(at, "look at the layer's root")?;
@@ -78,6 +82,7 @@ impl PlainLayer {
             dialect,
             devices,
             dev: stat.dev,
+            recorded,
             entries: RwLock::new(vec![entry]),
             handles: Mutex::new(handles),
         })
@@ -181,6 +186,11 @@ impl PlainLayer {
                 kind = Kind::Whiteout;
             }
         }
+        if kind == Kind::File {
+            let record = self.recorded.read(|key| dir.get_xattr(&e.name, key));
+            let record = record.layer(self.at(), "read the recorded attributes")?;
+            kind = record.and_then(|o| o.kind).map_or(kind, Kind::of);
+        }
         Ok((kind, self.devices.ino(dev, real)))
     }
 
@@ -258,7 +268,7 @@ impl PlainLayer {
             dir.stat(&name)
         };
         let s = stat.layer(self.at(), "look at a file")?;
-        Ok(Meta {
+        let mut meta = Meta {
             kind: s.file_type(),
             mode: s.permissions(),
             nlink: s.nlink,
@@ -271,19 +281,38 @@ impl PlainLayer {
             atime: s.atime,
             mtime: s.mtime,
             ctime: s.ctime,
-        })
+        };
+        if self.recorded.any() && matches!(meta.kind, FileType::File | FileType::Dir) {
+            let handle = self.handle(node)?;
+            let record = self.recorded.read(|key| handle.get_xattr(key));
+            if let Some(o) = record.layer(self.at(), "read the recorded attributes")? {
+                meta.apply(&o);
+            }
+        }
+        Ok(meta)
     }
 
     pub(super) fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
         let (dir, name) = self.place(node)?;
-        dir.readlink(&name).layer(self.at(), "read a symlink")
+        match dir.readlink(&name) {
+            // a regular file that stands in for a symlink
+            Err(Errno::INVAL) if self.recorded.any() => {
+                let flags = OpenFlags { nonblock: true, ..OpenFlags::READ };
+                let file = dir.open_file(&name, flags, 0).layer(self.at(), "open a stand-in")?;
+                let mut target = vec![0; 4096];
+                let n = file.read_at(&mut target, 0).layer(self.at(), "read a stand-in")?;
+                target.truncate(n);
+                Ok(target)
+            }
+            r => r.layer(self.at(), "read a symlink"),
+        }
     }
 
     pub(super) fn xattrs(&self, node: NodeId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let handle = self.handle(node)?;
         let mut out = Vec::new();
         for key in handle.list_xattr().layer(self.at(), "list extended attributes")? {
-            if let XattrName::Visible(name) = self.dialect.from_disk(&key)
+            if let Some(name) = shown_name(self.dialect, self.recorded.private(), &key)
                 && let Some(value) =
                     handle.get_xattr(&key).layer(self.at(), "read an extended attribute")?
             {
@@ -294,7 +323,7 @@ impl PlainLayer {
     }
 
     pub(super) fn xattr(&self, node: NodeId, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let disk = self.dialect.to_disk(key);
+        let disk = disk_name(self.dialect, self.recorded.private(), key);
         self.handle(node)?.get_xattr(&disk).layer(self.at(), "read an extended attribute")
     }
 

@@ -7,7 +7,7 @@ use super::error::{Doing as _, Error, Result};
 use super::options::Upper;
 use super::types::Ino;
 use crate::marker::Dialect;
-use crate::sys::{Capabilities, Dir, Errno, RenameFlags};
+use crate::sys::{Capabilities, Dir, Errno, OpenFlags, RenameFlags};
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const HANDLES: usize = 512;
 /// The directory below the work directory in which things are staged, as the kernel names it.
 const STAGE: &[u8] = b"work";
+
+/// Below it: what other overlays must understand before they may mount this upper.
+const INCOMPAT: &[u8] = b"incompat";
 
 /// The upper and its work directory.
 #[derive(Debug)]
@@ -77,6 +80,9 @@ impl UpperLayer {
                 format!("its file system refuses {prefix}* attributes"),
                 Errno::OPNOTSUPP,
             ));
+        }
+        if volatile {
+            mark_volatile(&stage).upper("mark the upper as volatile")?;
         }
         let handles =
             NonZeroUsize::new(HANDLES).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
@@ -183,8 +189,27 @@ impl UpperLayer {
         if let Some(name) = self.whiteout.lock().take() {
             self.discard(&name);
         }
-        if self.volatile { Ok(()) } else { self.root.sync_file_system().upper("sync the upper") }
+        self.root.sync_file_system().upper("sync the upper")?;
+        if self.volatile {
+            // all of it is on disk now, so that it may be trusted again
+            self.stage.remove_tree(INCOMPAT).upper("take the volatile mark away")?;
+        }
+        Ok(())
     }
+}
+
+/// Marks the upper so that no overlay takes it for whole after a crash. The kernel's overlayfs
+/// leaves the same mark: a directory that is not empty, two levels below its staging directory.
+fn mark_volatile(stage: &Dir) -> crate::sys::Result<()> {
+    stage.mkdir(INCOMPAT, 0o700)?;
+    let incompat = stage.open_dir(INCOMPAT)?;
+    incompat.mkdir(b"volatile", 0o700)?;
+    let volatile = incompat.open_dir(b"volatile")?;
+    volatile.open_file(b"dirty", OpenFlags::CREATE_NEW, 0o600)?;
+    // the mark alone must survive, or it would be of no use
+    volatile.sync()?;
+    incompat.sync()?;
+    stage.sync()
 }
 
 impl Upper {
