@@ -1,6 +1,6 @@
 //! A stack of directories, named by `-o lowerdir=` and the like.
 
-use super::{Built, Facts, lock, resolved, view};
+use super::{Built, Facts, common, lock, resolved, view};
 use crate::cli::CliError;
 use crate::cli::mount_options::MountOptions;
 use crate::marker::Dialect;
@@ -52,17 +52,22 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
     for lower in &o.lowers {
         stack.lowers.push(Lower::Plain(open("lower directory", lower)?));
     }
+    for lower in &o.data_only {
+        stack.data_only.push(Lower::Plain(open("data-only directory", lower)?));
+    }
     let dialect = o.userxattr.then_some(Dialect::User);
     let options = Options {
         dialect,
         // in a user namespace the kernel keeps owners that can be set; without one they cannot
-        owner_view: !me.privileged && !crate::sys::effective_capability_sys_admin(),
+        owner_view: o.records.is_some()
+            || !me.privileged && !crate::sys::effective_capability_sys_admin(),
+        // what other tools read: whole files, unless asked for
+        metacopy: o.metacopy.unwrap_or(false),
         redirect_dir: o.redirect_dir.unwrap_or_else(|| {
             // the kernel follows redirects by default only where it trusts who wrote them
             me.privileged && !o.userxattr && !o.upper.as_deref().is_some_and(belongs_to_a_store)
         }),
-        volatile: o.volatile,
-        ..Options::default()
+        ..common(o)
     };
     let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
     let facts = Facts {
