@@ -5,6 +5,7 @@ use super::daemon::{self, Job, What};
 use super::mount_options::{BadOption, MountOptions};
 use super::stack::{self, Target};
 use super::{CliError, Context, Global, output, root};
+use crate::overlay::WhiteoutNames;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,9 @@ impl Called {
         }
     }
 }
+
+/// Set to anything, it makes fuse-overlayfs write whiteouts as names rather than as devices.
+const NO_DEVICES: &str = "FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT";
 
 /// A command line of the drop-in form.
 #[derive(Debug, PartialEq, Eq)]
@@ -197,6 +201,14 @@ fn mount(form: &Form) -> Result<(), CliError> {
             return Err(CliError::usage(format!("one word too many: {}", more.display())));
         }
     };
+    let mut options = options;
+    options.whiteout_names = if std::env::var_os(NO_DEVICES).is_some() {
+        WhiteoutNames::Written
+    } else if form.called == Called::FuseOverlayfs {
+        WhiteoutNames::Read
+    } else {
+        WhiteoutNames::Ordinary
+    };
     let debug = p.debug || options.debug;
     let context = Context {
         root: root::choose(p.root.or_else(|| options.root.clone()))?,
@@ -213,7 +225,6 @@ fn mount(form: &Form) -> Result<(), CliError> {
     }
     let mount_point = mount_point.into();
     let foreground = p.foreground || options.debug;
-    let mut options = options;
     if let (Some(source), None, What::Directories) = (source, &options.fs_name, &what) {
         options.fs_name = Some(source.clone());
     }

@@ -151,6 +151,7 @@ impl Overlay {
         wanted: &Wanted<'_>,
     ) -> Result<(Object, Option<File>)> {
         self.writable()?;
+        self.options.whiteout_names.check(name.bytes())?;
         let dir = self.living_dir(parent)?;
         Overlay::refuse_taken(self.listing(&dir)?.find(&self.lowers, name.bytes()).is_some())?;
         self.ensure_upper(&dir)?;
@@ -254,12 +255,16 @@ impl Overlay {
                 .upper("mark a directory opaque")?;
         }
         self.pass("create:commit")?;
-        let how = match (whiteout, wanted.kind) {
+        let in_the_way = whiteout && upper.whiteouts_take_names();
+        let how = match (in_the_way, wanted.kind) {
             (true, FileType::Dir) => RenameFlags::Exchange,
             (true, _) => RenameFlags::Replace,
             (false, _) => RenameFlags::NoReplace,
         };
         staged.commit(dir, name, how).upper("put a new file in place")?;
+        if whiteout && !in_the_way {
+            upper.drop_mark(dir, name)?;
+        }
         Ok(content)
     }
 

@@ -5,6 +5,7 @@ use super::inode::{Backing, DirInode, FileInode, Object, Place};
 use super::listing::{Base, Below, Found, Listing, OwnEntry};
 use super::lower::At;
 use super::types::{Attr, Ino};
+use super::wh_names::marks_opaque;
 use super::{Overlay, ino};
 use crate::id::LayerIndex;
 use crate::index::NodeId;
@@ -329,7 +330,12 @@ impl Overlay {
                 xattr_whiteouts: mark(self.dialect.opaque())?.as_deref() == Some(b"x"),
             };
             dir.impure.store(marks.impure, Ordering::Relaxed);
-            for e in handle.list().upper("list a directory of the upper")? {
+            let entries = handle.list().upper("list a directory of the upper")?;
+            for e in self.writable()?.settle_marks(&handle, entries)? {
+                if let Some(name) = self.options.whiteout_names.hidden(&e.name) {
+                    listing.remove(&self.lowers, name, true);
+                    continue;
+                }
                 match self.own_entry(dir, &handle, &e, &listing, marks)? {
                     Some(entry) => listing.put(&self.lowers, entry),
                     None => listing.remove(&self.lowers, &e.name, true),
@@ -364,7 +370,11 @@ impl Overlay {
         let mut below = Below::Nothing;
         let mut ino = None;
         if kind == FileType::Dir {
-            below = self.below(&xattr)?;
+            below = if self.options.whiteout_names.heeded() && self.is_marked(handle, &e.name)? {
+                Below::Nothing
+            } else {
+                self.below(&xattr)?
+            };
             let parts = match &below {
                 Below::Nothing => Vec::new(),
                 Below::SameName if !listing.in_lowers(&self.lowers, &e.name) => Vec::new(),
@@ -394,6 +404,12 @@ impl Overlay {
         }
         let ino = ino.unwrap_or_else(|| self.devices.ino(upper.dev, e.ino));
         Ok(Some(OwnEntry { name: Arc::from(&e.name[..]), ino, real: e.ino, kind, below }))
+    }
+
+    /// Returns whether a directory of the upper holds the name that makes it opaque.
+    fn is_marked(&self, parent: &Dir, name: &[u8]) -> Result<bool> {
+        let dir = parent.open_dir(name).upper("open a directory of the upper")?;
+        marks_opaque(&dir).upper("look for the opaque mark")
     }
 
     /// Returns which lower directories lie below an upper directory.

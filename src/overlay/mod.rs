@@ -42,6 +42,7 @@ mod rename;
 mod setattr;
 mod types;
 mod upper;
+mod wh_names;
 mod xattr;
 
 pub use error::{Error, Result};
@@ -49,6 +50,7 @@ pub use ids::{IdMap, IdRange, IdView, KnownIds};
 pub use options::{Lower, Options, Stack, Upper};
 pub use records::Records;
 pub use types::*;
+pub use wh_names::WhiteoutNames;
 
 use crate::id::LayerIndex;
 use crate::marker::Dialect;
@@ -96,10 +98,7 @@ impl Overlay {
     /// systems, or a layer cannot be read.
     pub fn new(stack: Stack, options: Options) -> Result<Overlay> {
         let identity = Identity::current();
-        let upper = stack
-            .upper
-            .map(|u| UpperLayer::open(u, options.dialect, options.volatile))
-            .transpose()?;
+        let upper = stack.upper.map(|u| UpperLayer::open(u, &options)).transpose()?;
         let by_privilege = if identity.privileged { Dialect::Trusted } else { Dialect::User };
         let dialect = upper.as_ref().map(|u| u.dialect).or(options.dialect).unwrap_or(by_privilege);
         let devices = Arc::new(Devices::default());
@@ -112,7 +111,10 @@ impl Overlay {
                 Lower::Plain(dir) => {
                     let recorded = Recorded::find(&dir, &options, layer)?;
                     let devices = devices.clone();
-                    LowerLayer::Plain(PlainLayer::new(layer, dir, dialect, devices, recorded)?)
+                    LowerLayer::Plain(
+                        PlainLayer::new(layer, dir, dialect, devices, recorded)?
+                            .heeding(options.whiteout_names),
+                    )
                 }
                 Lower::Indexed { index, diff } => {
                     LowerLayer::Indexed(IndexedLayer::new(layer, index, diff))

@@ -3,6 +3,7 @@
 use super::failpoint::Failpoints;
 use super::ids::{IdView, KnownIds};
 use super::records::Records;
+use super::wh_names::WhiteoutNames;
 use crate::index::Index;
 use crate::marker::Dialect;
 use crate::sys::Dir;
@@ -66,6 +67,8 @@ pub struct Options {
     pub follow_redirects: bool,
     /// A change of a lower file's attributes alone copies up no data.
     pub metacopy: bool,
+    /// What names that begin with `.wh.` are.
+    pub whiteout_names: WhiteoutNames,
     /// Nothing is synced: a crash may lose the upper.
     pub volatile: bool,
     /// Steps that are to fail, for tests.
@@ -84,6 +87,7 @@ impl Default for Options {
             redirect_dir: true,
             follow_redirects: true,
             metacopy: false,
+            whiteout_names: WhiteoutNames::Ordinary,
             volatile: false,
             failpoints: None,
         }

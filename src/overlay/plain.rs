@@ -9,10 +9,11 @@ use super::ino::Devices;
 use super::lower::Meta;
 use super::records::Recorded;
 use super::types::Ino;
+use super::wh_names::{WhiteoutNames, hidden, marks_opaque};
 use super::xattr::{disk_name, shown_name};
 use crate::id::LayerIndex;
 use crate::index::{Kind, NodeId};
-use crate::marker::{Dialect, Redirect};
+use crate::marker::{Dialect, Redirect, WHITEOUT_PREFIX};
 use crate::name::printable;
 use crate::resolve::LayerRef;
 use crate::sys::{Dir, Errno, File, FileType, Node, OpenFlags};
@@ -53,6 +54,7 @@ pub(super) struct PlainLayer {
     devices: Arc<Devices>,
     dev: u64,
     recorded: Recorded,
+    names: WhiteoutNames,
     entries: RwLock<Vec<Entry>>,
     handles: Mutex<lru::LruCache<NodeId, Dir>>,
 }
@@ -83,9 +85,15 @@ impl PlainLayer {
             devices,
             dev: stat.dev,
             recorded,
+            names: WhiteoutNames::Ordinary,
             entries: RwLock::new(vec![entry]),
             handles: Mutex::new(handles),
         })
+    }
+
+    /// Takes names for what they are said to be.
+    pub(super) fn heeding(self, names: WhiteoutNames) -> PlainLayer {
+        PlainLayer { names, ..self }
     }
 
     pub(super) fn root(&self) -> &Dir {
@@ -134,12 +142,29 @@ impl PlainLayer {
         }
         let handle = self.dir(dir)?;
         let mut found = handle.list().layer(self.at(), "list a directory")?;
+        let mut marks = Vec::new();
+        if self.names.heeded() {
+            marks.extend(found.iter().filter_map(|e| {
+                let name = Box::<[u8]>::from(hidden(&e.name)?);
+                Some((name, e.ino))
+            }));
+            found.retain(|e| !e.name.starts_with(WHITEOUT_PREFIX));
+        }
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let holds_xattr_whiteouts = self.opaque_mark(dir)? == Opaque::HoldsXattrWhiteouts;
         let mut fresh = Vec::with_capacity(found.len());
         for e in found {
             let (kind, ino) = self.classify(&handle, &e, holds_xattr_whiteouts)?;
             fresh.push(Entry { parent: dir, name: e.name, kind, ino, children: None });
+        }
+        // beside an entry of that name, the mark speaks of the layers below, which it hides too
+        marks.retain(|(name, _)| fresh.binary_search_by(|e| e.name.cmp(name)).is_err());
+        if !marks.is_empty() {
+            fresh.extend(marks.into_iter().map(|(name, real)| {
+                let ino = self.devices.ino(self.dev, real);
+                Entry { parent: dir, name, kind: Kind::Whiteout, ino, children: None }
+            }));
+            fresh.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         }
         let mut all = self.entries.write();
         // two threads may have read it at once: the first one's numbers stand
@@ -233,6 +258,9 @@ impl PlainLayer {
     }
 
     fn opaque_mark(&self, dir: NodeId) -> Result<Opaque> {
+        if self.names.heeded() && self.is_marked_opaque(dir)? {
+            return Ok(Opaque::Yes);
+        }
         let node = self.handle(dir)?;
         let read = |key| node.get_xattr(key).layer(self.at(), "read the opaque mark");
         let value = read(self.dialect.opaque())?;
@@ -242,6 +270,24 @@ impl PlainLayer {
             _ if read(FUSE_OVERLAYFS_OPAQUE)?.as_deref() == Some(b"y") => Opaque::Yes,
             _ => Opaque::No,
         })
+    }
+
+    /// Returns whether a name inside or beside the directory hides what lies below it.
+    fn is_marked_opaque(&self, dir: NodeId) -> Result<bool> {
+        let marks = |d: &Dir| marks_opaque(d).layer(self.at(), "look for the opaque mark");
+        if marks(&self.dir(dir)?)? {
+            return Ok(true);
+        }
+        if dir == NodeId::ROOT {
+            return Ok(false);
+        }
+        let (parent, name) = self.place(dir)?;
+        let beside = parent.stat(&[WHITEOUT_PREFIX, &name].concat());
+        match beside {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(false),
+            Err(e) => Err(e).layer(self.at(), "look for a whiteout"),
+        }
     }
 
     pub(super) fn opaque(&self, node: NodeId) -> Result<bool> {

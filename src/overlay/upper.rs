@@ -4,8 +4,9 @@
 //! moved into place by one rename. What a crash leaves there is swept at the next mount.
 
 use super::error::{Doing as _, Error, Result};
-use super::options::Upper;
+use super::options::{Options, Upper};
 use super::types::Ino;
+use super::wh_names::WhiteoutNames;
 use crate::marker::Dialect;
 use crate::sys::{Capabilities, Dir, Errno, OpenFlags, RenameFlags};
 use parking_lot::Mutex;
@@ -29,6 +30,7 @@ pub(super) struct UpperLayer {
     pub(super) caps: Capabilities,
     pub(super) dev: u64,
     pub(super) volatile: bool,
+    pub(super) names: WhiteoutNames,
     counter: AtomicU64,
     handles: Mutex<lru::LruCache<Ino, Dir>>,
     /// Name in `stage` of the whiteout that others are hard links to.
@@ -36,11 +38,9 @@ pub(super) struct UpperLayer {
 }
 
 impl UpperLayer {
-    pub(super) fn open(
-        upper: Upper,
-        dialect: Option<Dialect>,
-        volatile: bool,
-    ) -> Result<UpperLayer> {
+    pub(super) fn open(upper: Upper, options: &Options) -> Result<UpperLayer> {
+        let (dialect, volatile) = (options.dialect, options.volatile);
+        let names = options.whiteout_names;
         let refuse = |why: String, errno| Error::Upper { why, errno };
         upper.work.mkdir_if_missing(STAGE, 0o700).upper("make the staging directory")?;
         let stage = upper.work.open_dir(STAGE).upper("open the staging directory")?;
@@ -64,7 +64,7 @@ impl UpperLayer {
         }
         let caps = Capabilities::probe(&stage).upper("probe the file system")?;
         caps.check_upper().map_err(|why| refuse(why.to_owned(), Errno::INVAL))?;
-        if !caps.whiteout_device {
+        if !caps.whiteout_device && names != WhiteoutNames::Written {
             let why = "its file system cannot hold whiteouts (character devices 0:0)".to_owned();
             return Err(refuse(why, Errno::INVAL));
         }
@@ -93,6 +93,7 @@ impl UpperLayer {
             caps,
             dev: stat.dev,
             volatile,
+            names,
             counter: AtomicU64::new(0),
             handles: Mutex::new(handles),
             whiteout: Mutex::new(None),
@@ -124,6 +125,14 @@ impl UpperLayer {
 
     /// Puts a whiteout at `name`, replacing whatever non-directory is there, in one step.
     pub(super) fn put_whiteout(&self, dir: &Dir, name: &[u8]) -> Result<()> {
+        if self.names == WhiteoutNames::Written {
+            // in this order: at no time is the name there again
+            self.put_mark(dir, name)?;
+            return match dir.unlink(name) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(e) => Err(e).upper("remove a file"),
+            };
+        }
         match self.link_whiteout(dir, name) {
             Err(Error::Layer { errno: Errno::EXIST, .. }) => {
                 let staged = self.staged();
@@ -136,6 +145,9 @@ impl UpperLayer {
 
     /// Makes a whiteout at the unused name `name`: a hard link to one that exists already.
     pub(super) fn link_whiteout(&self, dir: &Dir, name: &[u8]) -> Result<()> {
+        if self.names == WhiteoutNames::Written {
+            return self.put_mark(dir, name);
+        }
         for _ in 0..2 {
             let known = self.whiteout.lock().clone();
             let source = match known {
@@ -165,6 +177,11 @@ impl UpperLayer {
             }
         }
         dir.mknod_whiteout(name).upper("make a whiteout")
+    }
+
+    /// Returns whether a whiteout lies under the name that it hides.
+    pub(super) fn whiteouts_take_names(&self) -> bool {
+        self.names != WhiteoutNames::Written
     }
 
     /// Moves the directory `name` away and removes it. It holds whiteouts at most; what cannot be

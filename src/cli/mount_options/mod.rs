@@ -13,7 +13,7 @@ mod tests;
 pub use ignored::WITHOUT_EFFECT;
 
 use crate::name::printable;
-use crate::overlay::{IdRange, Records};
+use crate::overlay::{IdRange, Records, WhiteoutNames};
 use grammar::{Item, directories, items, label, path, ranges};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -118,6 +118,8 @@ pub struct MountOptions {
     pub root: Option<PathBuf>,
     /// What the table of mounts shows as the source.
     pub fs_name: Option<OsString>,
+    /// What names that begin with `.wh.` are; set by how the program was called.
+    pub whiteout_names: WhiteoutNames,
     /// Say everything on standard error.
     pub debug: bool,
 }

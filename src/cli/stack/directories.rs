@@ -4,7 +4,7 @@ use super::{Built, Facts, common, lock, resolved, view};
 use crate::cli::CliError;
 use crate::cli::mount_options::MountOptions;
 use crate::marker::Dialect;
-use crate::overlay::{Lower, Options, Stack, Upper};
+use crate::overlay::{Lower, Options, Stack, Upper, WhiteoutNames};
 use crate::sys::{Dir, Errno, Identity};
 use std::path::{Path, PathBuf};
 
@@ -67,6 +67,10 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
             // the kernel follows redirects by default only where it trusts who wrote them
             me.privileged && !o.userxattr && !o.upper.as_deref().is_some_and(belongs_to_a_store)
         }),
+        whiteout_names: match o.whiteout_names {
+            WhiteoutNames::Ordinary if of_a_store(o) => WhiteoutNames::Read,
+            told => told,
+        },
         ..common(o)
     };
     let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
@@ -78,6 +82,13 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
         ..Facts::default()
     };
     Ok(Built { overlay: view(stack, options)?, facts, locks, exclusive: false })
+}
+
+/// Returns whether any layer is one of containers/storage, which leaves whiteouts in the form of
+/// layer archives for its mount program to understand.
+fn of_a_store(o: &MountOptions) -> bool {
+    let real = |p: &PathBuf| p.canonicalize().is_ok_and(|p| belongs_to_a_store(&p));
+    o.lowers.iter().chain(&o.upper).any(real)
 }
 
 /// Returns whether the upper is a layer of containers/storage or Docker (`ID/diff` with `ID/link`
