@@ -5,7 +5,7 @@ use super::daemon::{self, Job, What};
 use super::mount_options::{BadOption, MountOptions};
 use super::stack::{self, Target};
 use super::{CliError, Context, Global, output, root};
-use crate::overlay::WhiteoutNames;
+use crate::overlay::{DirLinks, WhiteoutNames};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -209,6 +209,9 @@ fn mount(form: &Form) -> Result<(), CliError> {
     } else {
         WhiteoutNames::Ordinary
     };
+    if form.called == Called::FuseOverlayfs {
+        options.dir_links = DirLinks::Counted;
+    }
     let debug = p.debug || options.debug;
     let context = Context {
         root: root::choose(p.root.or_else(|| options.root.clone()))?,

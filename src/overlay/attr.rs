@@ -2,7 +2,9 @@
 
 use super::error::{Doing as _, Result};
 use super::inode::{Backing, DirInode, FileInode, FileState, Object};
+use super::listing::BASE;
 use super::lower::{At, Meta};
+use super::options::DirLinks;
 use super::types::{Attr, Fh, Ino};
 use super::{Error, Overlay};
 use crate::marker::OverrideStat;
@@ -29,7 +31,8 @@ impl Overlay {
             known.apply(&mut attr);
         }
         self.options.ids.show(&mut attr);
-        if self.options.static_nlink && attr.kind == FileType::Dir && attr.nlink > 1 {
+        let one = self.options.dir_links == DirLinks::One;
+        if one && attr.kind == FileType::Dir && attr.nlink > 1 {
             attr.nlink = 1;
         }
         attr
@@ -57,9 +60,23 @@ impl Overlay {
             attr.nlink = 0;
         } else if dir.lowers.len() + usize::from(dir.in_upper()) > 1 {
             // as the kernel's overlayfs: the count of a merged directory is not known
-            attr.nlink = 1;
+            attr.nlink = match self.options.dir_links {
+                DirLinks::Counted => self.count_links(dir)?,
+                DirLinks::Kernel | DirLinks::One => 1,
+            };
         }
         Ok(attr)
+    }
+
+    /// Returns the links that a directory of the view would have on an ordinary file system.
+    fn count_links(&self, dir: &DirInode) -> Result<u32> {
+        let listing = self.listing(dir)?;
+        let (mut cookie, mut links) = (BASE, 2_u32);
+        while let Some((found, next)) = listing.next_from(cookie) {
+            cookie = next;
+            links = links.saturating_add((found.kind() == FileType::Dir).into());
+        }
+        Ok(links)
     }
 
     pub(super) fn file_attr(&self, file: &FileInode) -> Result<Attr> {

@@ -92,14 +92,15 @@ impl Overlay {
     /// Returns the mode to set on disk: in a private view the daemon must be able to use its own
     /// files whatever their recorded mode says, and another's set-id bits are only recorded.
     pub(super) fn disk_mode(&self, kind: FileType, mode: u32, owner: (u32, u32)) -> u32 {
+        let own = owner == (self.identity.uid, self.identity.gid);
+        let recorded_only = self.options.owner_view && !own;
         let needed = match kind {
             FileType::Dir | FileType::File if self.options.owner_view => {
-                self.options.records.least_mode(kind == FileType::Dir)
+                let least = self.options.records.least_mode(kind == FileType::Dir);
+                if own { least } else { least | 0o600 }
             }
             _ => 0,
         };
-        let recorded_only =
-            self.options.owner_view && owner != (self.identity.uid, self.identity.gid);
         let mode = if recorded_only { mode & 0o1777 } else { mode };
         mode | needed
     }

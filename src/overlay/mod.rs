@@ -47,7 +47,7 @@ mod xattr;
 
 pub use error::{Error, Result};
 pub use ids::{IdMap, IdRange, IdView, KnownIds};
-pub use options::{Lower, Options, Stack, Upper};
+pub use options::{DirLinks, Lower, Options, Stack, Upper};
 pub use records::Records;
 pub use types::*;
 pub use wh_names::WhiteoutNames;

@@ -44,6 +44,18 @@ pub struct Upper {
     pub work: Dir,
 }
 
+/// How many links directories show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DirLinks {
+    /// Those of the file system; of merged directories 1, as in the kernel's overlayfs.
+    #[default]
+    Kernel,
+    /// Those of the file system; of merged directories two and one for each directory in them.
+    Counted,
+    /// 1.
+    One,
+}
+
 /// How a view behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -59,8 +71,8 @@ pub struct Options {
     pub known_ids: Option<KnownIds>,
     /// Owners that are shown otherwise than the layers hold them.
     pub ids: IdView,
-    /// Directories show a link count of 1, whatever their file system says.
-    pub static_nlink: bool,
+    /// How many links directories show.
+    pub dir_links: DirLinks,
     /// Renaming a directory that has lower parts writes a redirect; else it fails with `EXDEV`.
     pub redirect_dir: bool,
     /// Redirects in the layers are followed.
@@ -83,7 +95,7 @@ impl Default for Options {
             records: Records::Own,
             known_ids: None,
             ids: IdView::default(),
-            static_nlink: false,
+            dir_links: DirLinks::Kernel,
             redirect_dir: true,
             follow_redirects: true,
             metacopy: false,

@@ -13,7 +13,7 @@ mod tests;
 pub use ignored::WITHOUT_EFFECT;
 
 use crate::name::printable;
-use crate::overlay::{IdRange, Records, WhiteoutNames};
+use crate::overlay::{DirLinks, IdRange, Records, WhiteoutNames};
 use grammar::{Item, directories, items, label, path, ranges};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -120,6 +120,8 @@ pub struct MountOptions {
     pub fs_name: Option<OsString>,
     /// What names that begin with `.wh.` are; set by how the program was called.
     pub whiteout_names: WhiteoutNames,
+    /// How many links directories show; set by how the program was called.
+    pub dir_links: DirLinks,
     /// Say everything on standard error.
     pub debug: bool,
 }

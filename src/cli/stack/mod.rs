@@ -8,7 +8,7 @@ pub(super) use store::{Found, Target, create, find, from_store, indexes, no_stor
 
 use super::mount_options::MountOptions;
 use super::{CliError, live};
-use crate::overlay::{IdMap, IdRange, IdView, KnownIds, Options, Overlay, Stack};
+use crate::overlay::{DirLinks, IdMap, IdRange, IdView, KnownIds, Options, Overlay, Stack};
 use crate::sys::{self, Dir};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ fn common(o: &MountOptions) -> Options {
     Options {
         records: o.records.unwrap_or_default(),
         ids: IdView { uids: map(&o.uids, o.squash_to_uid), gids: map(&o.gids, o.squash_to_gid) },
-        static_nlink: o.static_nlink,
+        dir_links: if o.static_nlink { DirLinks::One } else { o.dir_links },
         follow_redirects: o.follow_redirects.unwrap_or(defaults.follow_redirects),
         volatile: o.volatile,
         ..defaults
