@@ -72,14 +72,14 @@ fn one(
     cache: Option<&Dir>,
 ) -> Result<Index, IndexesError> {
     let beside = store.layer_dir(&layer.chain)?;
-    match Index::open(&beside, INDEX_NAME) {
+    match whole(&beside, INDEX_NAME) {
         Ok(index) => return Ok(index),
         Err(e) => log::debug!("layer {}: {e}", layer.chain),
     }
     // another directory under the same ChainID has another cache id
     let cached = format!("{}-{}.index", layer.chain.hex(), layer.cache);
     if let Some(dir) = cache
-        && let Ok(index) = Index::open(dir, cached.as_bytes())
+        && let Ok(index) = whole(dir, cached.as_bytes())
     {
         return Ok(index);
     }
@@ -93,6 +93,13 @@ fn one(
     }
     let dir = cache.ok_or(IndexesError::NoPlace(layer.chain))?;
     rebuild(store, layer, below, dir, cached.as_bytes()).map_err(failed)
+}
+
+/// Opens an index that is as it was written: a damaged one would show a tree that never was.
+fn whole(dir: &Dir, name: &[u8]) -> Result<Index, IndexError> {
+    let index = Index::open(dir, name)?;
+    index.check_body()?;
+    Ok(index)
 }
 
 fn rebuild(

@@ -10,8 +10,9 @@
 //!   and then does not find it.
 //! * Redirects in layers are followed: siblings and absolute paths, also through further
 //!   redirects (`engine::merge::redirects_lead_to_the_lower_directory`).
-//! * Metacopy files (data in a lower layer) are not followed yet: reading one fails with `EIO`
-//!   and the log names it. It never reads as zeros.
+//! * Metacopy files lead to their data, by name, sibling or absolute redirect, also in data-only
+//!   layers (`engine::metacopy`). Layers of the store are not believed such marks. A file whose
+//!   data is not found fails with `EIO`, and the log names it; it never reads as zeros.
 //!
 //! # Changes
 //! * A lower layer is opened read-only, whatever happens. `O_TRUNC` copies up, also with

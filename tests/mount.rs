@@ -234,6 +234,27 @@ fn times_before_1970_are_kept() {
 }
 
 #[test]
+fn a_request_that_fuser_cannot_decode_costs_no_more_than_itself() {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+    let Some(root) = mounters("bad request").into_iter().find(|u| u.uid == 0) else { return };
+    let c = Case::new(root);
+    let m = c.mount();
+    c.sh("touch m/f").ok();
+    let pid = c.daemon().unwrap();
+    let long_ago = Timespec { tv_sec: i64::MIN, tv_nsec: 5 };
+    let times = Timestamps { last_access: long_ago, last_modification: long_ago };
+    // more often than there are workers
+    for _ in 0..9 {
+        let done = utimensat(CWD, c.path("m/f"), &times, AtFlags::empty());
+        assert_eq!(done, Err(rustix::io::Errno::CONNABORTED));
+        c.sh("echo x >>m/f && test -s m/f").ok();
+    }
+    assert_eq!(c.daemon(), Some(pid));
+    m.unmount();
+    assert!(!lives(pid));
+}
+
+#[test]
 fn set_id_bits_are_cleared_where_the_kernel_leaves_it_to_us() {
     let Some(root) = mounters("set-id bits").into_iter().find(|u| u.uid == 0) else { return };
     let Ok(user) = ordinary() else { return skip("set-id bits", "no ordinary user") };

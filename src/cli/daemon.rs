@@ -121,6 +121,7 @@ fn record(session: &Session, facts: Facts, read_only: bool) -> Record {
         container: facts.container,
         lowers: facts.lowers,
         upper: facts.upper,
+        locked: facts.locked,
         read_only,
     }
 }

@@ -70,7 +70,7 @@ fn line(store: &Store, names: &Repositories, id: &ImageId) -> Result<Line, CliEr
     let size = match ChainId::of_stack(&config.diff_ids).pop() {
         Some(top) => {
             let chain = store.chain(&top).map_err(|e| stack::no_store(&e))?;
-            chain.iter().map(|l| l.size).sum()
+            chain.iter().fold(0, |n, l| l.size.saturating_add(n))
         }
         None => 0,
     };

@@ -74,14 +74,32 @@ pub fn run(args: &Args, ctx: &Context) -> Result<(), CliError> {
         created: source_date().unwrap_or_else(Time::now),
         ..SourceOptions::new(spool)
     };
-    let images = open_source(place.input, &options).map_err(|e| failed(&e))?;
+    let source = open_source(place.input, &options).map_err(|e| failed(&e))?;
+    let count = source.images.len() + source.broken.len();
 
     let progress = Progress::new(std::io::stderr().is_terminal() && !ctx.quiet);
     let options = ImportOptions { name: args.name.clone(), ..ImportOptions::new(&progress) };
-    let imported = import::import(&store, images, &options);
+    let done = import::import(&store, source.images, &options);
     progress.clear();
-    let imported = imported.map_err(|e| failed(&e))?;
-    if ctx.json { output::json(&imported) } else { output::print(&report(&imported)) }
+    let import::Report { imported, failed: late } = done.map_err(|e| failed(&e))?;
+    if ctx.json {
+        output::json(&imported)?;
+    } else {
+        output::print(&report(&imported))?;
+    }
+    let mut errors: Vec<CliError> = source.broken.iter().map(|e| failed(e)).collect();
+    errors.extend(late.iter().map(|e| failed(e)));
+    match errors.pop() {
+        None => Ok(()),
+        Some(only) if count == 1 => Err(only),
+        Some(last) => {
+            errors.push(last);
+            errors.iter().for_each(CliError::print);
+            let n = errors.len();
+            let what = format!("import {}: {n} of {count} images failed", place.what);
+            Err(CliError::message(what))
+        }
+    }
 }
 
 /// The lines that `docker load` prints.

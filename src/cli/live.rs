@@ -36,6 +36,9 @@ pub struct Record {
     /// Upper directory, of a mount of directories.
     #[serde(with = "optional_bytes", default)]
     pub upper: Option<PathBuf>,
+    /// The directories that it alone may write to while it lives: upper and work.
+    #[serde(with = "list_of_bytes", default)]
+    pub locked: Vec<PathBuf>,
     /// Nothing can be changed.
     pub read_only: bool,
 }
@@ -222,6 +225,7 @@ mod tests {
             container: None,
             lowers: vec![odd.clone(), "/plain".into()],
             upper: None,
+            locked: vec!["/w".into()],
             read_only: true,
         };
         let text = serde_json::to_string(&r).unwrap();

@@ -6,7 +6,7 @@ use super::{FS_TYPE, SUBTYPE};
 use crate::sys::{self, Errno};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -15,11 +15,39 @@ use std::process::{Command, Output, Stdio};
 
 const DEVICE: &str = "/dev/fuse";
 const FUSERMOUNT: &str = "fusermount3";
-/// Each worker gets a descriptor of its own (FUSE_DEV_IOC_CLONE).
-pub(super) const CLONE_FD: bool = true;
-
 pub(super) fn threads(wanted: usize) -> usize {
     wanted
+}
+
+/// Opens one more device on a connection, with a queue of its own.
+pub(super) fn clone_device(connection: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+    let device = File::options().read(true).write(true).open(DEVICE)?;
+    sys::join_fuse_connection(device.as_fd(), connection)?;
+    Ok(device.into())
+}
+
+/// Puts `device` in the place of an open descriptor.
+pub(super) fn replace_device(place: BorrowedFd<'_>, device: OwnedFd) -> std::io::Result<()> {
+    Ok(sys::replace_descriptor(place, device)?)
+}
+
+/// Returns two ends of a socket. The first gives a kernel's greeting (`FUSE_INIT`) to who reads
+/// it; the second is where the answer goes, and must live until then.
+pub(super) fn greeting() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    const INIT: u32 = 26;
+    let mut message = Vec::new();
+    // struct fuse_in_header: len, opcode, unique, nodeid, uid, gid, pid, padding
+    message.extend_from_slice(&104_u32.to_ne_bytes());
+    message.extend_from_slice(&INIT.to_ne_bytes());
+    message.resize(40, 0);
+    // struct fuse_init_in: major, minor, max_readahead, flags, flags2, unused
+    for word in [7_u32, 40, 1 << 17] {
+        message.extend_from_slice(&word.to_ne_bytes());
+    }
+    message.resize(104, 0);
+    let (ours, theirs) = std::os::unix::net::UnixDatagram::pair()?;
+    ours.send(&message)?;
+    Ok((theirs.into(), ours.into()))
 }
 
 /// Mounts at `target`, an absolute path without symlinks, and returns the connection.

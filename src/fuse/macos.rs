@@ -3,13 +3,26 @@
 use super::error::MountError;
 use super::options::MountSettings;
 use crate::sys::{self, Errno};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
-
-pub(super) const CLONE_FD: bool = false;
 
 pub(super) fn threads(_wanted: usize) -> usize {
     1
+}
+
+/// Refused: the macOS device has no second queue.
+pub(super) fn clone_device(_connection: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+    Err(Errno::NOSYS.into())
+}
+
+/// Never asked for without a second device.
+pub(super) fn replace_device(_place: BorrowedFd<'_>, _device: OwnedFd) -> std::io::Result<()> {
+    Err(Errno::NOSYS.into())
+}
+
+/// Never asked for without a second device.
+pub(super) fn greeting() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    Err(Errno::NOSYS.into())
 }
 
 pub(super) fn mount(_target: &Path, _settings: &MountSettings) -> Result<OwnedFd, MountError> {

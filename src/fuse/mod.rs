@@ -11,6 +11,7 @@ mod error;
 mod init;
 mod options;
 mod session;
+mod workers;
 
 #[cfg(target_os = "linux")]
 mod linux;

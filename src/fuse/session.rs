@@ -5,6 +5,7 @@ use super::counters::Counters;
 use super::error::MountError;
 use super::options::{Facts, MountSettings, Plan};
 use super::platform;
+use super::workers::Workers;
 use crate::overlay::Overlay;
 use crate::sys::{self, Dir, Errno, SignalSet};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A mounted view that is being served.
 #[derive(Debug)]
 pub struct Session {
-    background: fuser::BackgroundSession,
+    workers: Workers,
     overlay: Arc<Overlay>,
     counters: Arc<Counters>,
     mount_point: PathBuf,
@@ -75,10 +76,11 @@ impl Session {
 
         let connection = platform::mount(&target, &settings)?;
         // from here on, what fails must unmount
-        serve(adapter, connection, &settings)
-            .map(|background| {
+        let threads = platform::threads(settings.thread_count());
+        Workers::start(&adapter, connection, threads)
+            .map(|workers| {
                 let device = sys::mount_at(&target).map(|m| m.device);
-                Session { background, overlay, counters, mount_point: target.clone(), device }
+                Session { workers, overlay, counters, mount_point: target.clone(), device }
             })
             .map_err(|e| {
                 if let Err(e) = platform::unmount(&target, true) {
@@ -112,9 +114,9 @@ impl Session {
     /// # Errors
     /// What could not be made durable.
     pub fn run(self, signals: SignalSet) -> Result<Ended, crate::overlay::Error> {
-        let Session { background, overlay, counters, mount_point, device } = self;
+        let Session { workers, overlay, counters, mount_point, device } = self;
         let (events, incoming) = channel();
-        spawn("join", &events, move || Event::Ended(background.join()));
+        spawn("join", &events, move || Event::Ended(workers.join()));
         watch_signals(signals, events.clone());
         if let Some(device) = device.clone() {
             spawn("mounts", &events, move || wait_until_gone(&device));
@@ -140,24 +142,6 @@ fn resolve(mount_point: &Path) -> Result<PathBuf, MountError> {
     let target = std::fs::canonicalize(mount_point).map_err(|e| failed(e.into()))?;
     let found = std::fs::symlink_metadata(&target).map_err(|e| failed(e.into()))?;
     if found.is_dir() { Ok(target) } else { Err(failed(Errno::NOTDIR)) }
-}
-
-fn serve(
-    adapter: Adapter,
-    connection: std::os::fd::OwnedFd,
-    settings: &MountSettings,
-) -> std::io::Result<fuser::BackgroundSession> {
-    let threads = platform::threads(settings.thread_count());
-    let mut config = fuser::Config::default();
-    config.n_threads = Some(threads);
-    config.clone_fd = platform::CLONE_FD && threads > 1;
-    // who may enter is the kernel's to decide, which knows namespaces; fuser compares bare numbers
-    let acl = fuser::SessionACL::All;
-    let notifier = adapter.notifier();
-    let session = fuser::Session::from_fd(adapter, connection, acl, config)?;
-    // set once, before the first request
-    notifier.set(session.notifier()).unwrap_or_default();
-    session.spawn()
 }
 
 /// Runs `f` in a thread and sends the event that it returns.

@@ -2,6 +2,7 @@
 
 use super::{ImageError, blob::FileRange};
 use crate::sys::{Dir, File};
+use std::cell::Cell;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -50,7 +51,9 @@ pub(super) fn spool(
         }
     }
     let kind = Compression::of(&head[..have]);
+    let taken = Cell::new(0);
     let input = io::Cursor::new(head).take(have as u64).chain(input);
+    let input = Counted { inner: input, count: &taken };
     let mut stream: Box<dyn Read + '_> = match kind {
         Compression::None => Box::new(input),
         Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(input)),
@@ -58,7 +61,8 @@ pub(super) fn spool(
         Compression::Unsupported(name) => return Err(unsupported(what, name)),
     };
     let file = dir.tmpfile(0o600).map_err(ImageError::io("make a temporary file in the store"))?;
-    let len = copy(&mut stream, &file, limit, what)?;
+    let is_bomb = |len| kind != Compression::None && is_bomb(len, taken.get());
+    let len = copy(&mut stream, &file, limit, &is_bomb, what)?;
     Ok(FileRange { file: Arc::new(file), offset: 0, len })
 }
 
@@ -69,7 +73,35 @@ pub(super) fn unsupported(what: &str, name: &str) -> ImageError {
     }
 }
 
-fn copy(stream: &mut dyn Read, file: &File, limit: u64, what: &str) -> Result<u64, ImageError> {
+/// Uncompressed bytes for each compressed one, beyond the first `RATIO_FREE`: as for a layer.
+const RATIO: u64 = 200;
+const RATIO_FREE: u64 = 1 << 30;
+
+struct Counted<'c, R> {
+    inner: R,
+    count: &'c Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.count.set(self.count.get() + n as u64);
+        Ok(n)
+    }
+}
+
+/// Returns whether `len` bytes are more than anything honest becomes from `taken` compressed ones.
+fn is_bomb(len: u64, taken: u64) -> bool {
+    len > RATIO_FREE && len / RATIO > taken
+}
+
+fn copy(
+    stream: &mut dyn Read,
+    file: &File,
+    limit: u64,
+    is_bomb: &dyn Fn(u64) -> bool,
+    what: &str,
+) -> Result<u64, ImageError> {
     let mut buf = vec![0; 1 << 18];
     let mut len = 0;
     loop {
@@ -81,6 +113,11 @@ fn copy(stream: &mut dyn Read, file: &File, limit: u64, what: &str) -> Result<u6
         };
         if len + n as u64 > limit {
             return Err(ImageError::TooLarge { what: format!("{what}, unpacked,"), limit });
+        }
+        if is_bomb(len + n as u64) {
+            let why = "it becomes more than 200 times as large when decompressed; \
+                       decompress it yourself if you trust it";
+            return Err(ImageError::document(what, why));
         }
         let done = file.write_at(&buf[..n], len).map_err(ImageError::io(SPOOL))?;
         if done < n {
@@ -109,6 +146,13 @@ mod tests {
         let mut z = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         z.write_all(data).unwrap();
         z.finish().unwrap()
+    }
+
+    #[test]
+    fn bombs_are_known_by_their_ratio() {
+        let gib = 1 << 30;
+        assert!(!is_bomb(gib, 1) && is_bomb(gib + 1, 1));
+        assert!(is_bomb(4 * gib, gib / 100) && !is_bomb(4 * gib, gib / 10));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::archive::Archive;
 use super::blob::{self, Content, LayerBlob};
 use super::config::CONFIG_MAX;
 use super::manifest::{LAYERS_MAX, MANIFEST_MAX};
+use super::source::Found;
 use super::{ImageConfig, ImageError, Reference, SourceConfig, SourceImage};
 use crate::id::Digest;
 use crate::name::printable;
@@ -23,10 +24,13 @@ struct Entry {
     layers: Option<Vec<String>>,
 }
 
-/// Reads all images of the archive.
-pub(super) fn open(archive: &Archive) -> Result<Vec<SourceImage>, ImageError> {
+/// Reads all images of the archive; one that cannot be read does not stop the others.
+pub(super) fn open(archive: &Archive) -> Result<Vec<Found>, ImageError> {
     archive.check_count()?;
-    entries(archive)?.iter().map(|e| image(archive, e)).collect()
+    let entries = entries(archive)?;
+    let name = |e: &Entry| e.repo_tags.iter().flatten().next().unwrap_or(&e.config).clone();
+    let one = |e: &Entry| image(archive, e).map_err(|x| x.of_image(&name(e), entries.len()));
+    Ok(entries.iter().map(one).collect())
 }
 
 /// Returns, for each image, the digest under which its config lies and its names: for archives

@@ -91,6 +91,14 @@ pub enum ImageError {
         /// What the source has.
         offered: String,
     },
+    /// One image of several cannot be read.
+    #[error("image {image}: {source}")]
+    OneOfSeveral {
+        /// What tells it from the others, printable.
+        image: String,
+        /// What is wrong with it.
+        source: Box<ImageError>,
+    },
     /// A file of a directory tree cannot be put into a layer.
     #[error("{path:?}: {why}")]
     BadTree {
@@ -109,6 +117,17 @@ impl ImageError {
 
     pub(crate) fn path(verb: &str, path: &std::path::Path) -> impl FnOnce(Errno) -> ImageError {
         ImageError::io(format!("{verb} {}", printable_path(path)))
+    }
+
+    /// Says of which image the error is, where there are several.
+    pub(crate) fn of_image(self, image: &str, of: usize) -> ImageError {
+        match of {
+            0 | 1 => self,
+            _ => ImageError::OneOfSeveral {
+                image: printable(image.as_bytes()),
+                source: Box::new(self),
+            },
+        }
     }
 
     pub(crate) fn document(what: impl Into<String>, why: impl ToString) -> ImageError {

@@ -29,7 +29,7 @@ pub use manifest::{
 };
 pub use platform::{BadPlatform, Platform};
 pub use reference::{BadReference, Reference, is_tag};
-pub use source::{Form, Input, SourceOptions, open_source, split_lowerdir};
+pub use source::{Form, Input, Source, SourceOptions, open_source, split_lowerdir};
 
 use crate::id::Digest;
 

@@ -8,6 +8,7 @@ use super::config::CONFIG_MAX;
 use super::manifest::{
     Descriptor, Document, INDEX_DEPTH_MAX, Index, MANIFEST_MAX, Manifest, MediaType,
 };
+use super::source::Found;
 use super::{ImageConfig, ImageError, Platform, Reference, SourceConfig, SourceImage};
 use crate::id::Digest;
 use crate::name::printable;
@@ -44,10 +45,7 @@ pub(super) struct Wanted<'a> {
 
 /// Reads the images of the layout. If `index.json` lists one image for several platforms, only
 /// the best of them counts.
-pub(super) fn open(
-    layout: &Layout<'_>,
-    wanted: &Wanted<'_>,
-) -> Result<Vec<SourceImage>, ImageError> {
+pub(super) fn open(layout: &Layout<'_>, wanted: &Wanted<'_>) -> Result<Vec<Found>, ImageError> {
     layout.check_version()?;
     let bytes = layout
         .small(INDEX.as_bytes(), MANIFEST_MAX)?
@@ -55,20 +53,29 @@ pub(super) fn open(
     let Document::Index(index) = Document::parse(&bytes, INDEX, "")? else {
         return Err(ImageError::document(INDEX, "it is a manifest, not an index"));
     };
-    let mut out: Vec<SourceImage> = Vec::new();
+    let mut out: Vec<Found> = Vec::new();
     let mut unfit = None;
-    for descriptor in choose(&index, wanted.platform) {
+    let chosen = choose(&index, wanted.platform);
+    for descriptor in &chosen {
+        let broken = |e: ImageError| {
+            let digest = descriptor.digest.to_string();
+            e.of_image(raw_name(descriptor).unwrap_or(&digest), chosen.len())
+        };
         match layout.resolve(descriptor, wanted, 0) {
             Ok(Some((digest, manifest))) => {
                 let name = name_of(descriptor, wanted.stem);
-                match out.iter_mut().find(|i| i.manifest_digest.as_ref() == Some(&digest)) {
+                let mut whole = out.iter_mut().flatten();
+                match whole.find(|i| i.manifest_digest.as_ref() == Some(&digest)) {
                     Some(same) => same.references.extend(name),
-                    None => out.push(layout.image(digest, &manifest, descriptor, name, wanted)?),
+                    None => {
+                        let image = layout.image(digest, &manifest, descriptor, name, wanted);
+                        out.push(image.map_err(broken));
+                    }
                 }
             }
             Ok(None) => {}
             Err(e @ ImageError::NoPlatform { .. }) => unfit = Some(e),
-            Err(e) => return Err(e),
+            Err(e) => out.push(Err(broken(e))),
         }
     }
     match unfit {

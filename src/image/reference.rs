@@ -150,10 +150,20 @@ impl FromStr for Reference {
         if domain.len() + 1 + full.len() > NAME_MAX {
             return Err(bad("the name is longer than 255 characters"));
         }
-        if digest.is_none() && tag.is_none() && is_bare_id(name) {
+        let all = Reference {
+            domain: domain.to_owned(),
+            path: full,
+            tag: tag.map(str::to_owned),
+            digest,
+        };
+        let familiar = all.familiar_name();
+        if is_bare_id(&familiar) {
             return Err(bad("64 hex digits are an image id, not a name"));
         }
-        Ok(Reference { domain: domain.to_owned(), path: full, tag: tag.map(str::to_owned), digest })
+        if familiar == "sha256" {
+            return Err(bad("sha256 is no name, it begins a digest"));
+        }
+        Ok(all)
     }
 }
 
@@ -308,6 +318,10 @@ mod tests {
             "é",
             "[::1/x",
             &HEX[7..],
+            "sha256",
+            "sha256:1",
+            "docker.io/library/sha256:1",
+            &format!("{}:1", &HEX[7..]),
             &long,
         ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad:?}");

@@ -76,14 +76,27 @@ impl SourceOptions {
     }
 }
 
+/// One image of a source, or why it cannot be read.
+pub(super) type Found = Result<SourceImage, ImageError>;
+
+/// The images of a source.
+#[derive(Debug)]
+pub struct Source {
+    /// Those that can be read as far as their documents say.
+    pub images: Vec<SourceImage>,
+    /// Why others cannot be read.
+    pub broken: Vec<ImageError>,
+}
+
 /// Opens `input` and returns the images in it. Nothing but documents is read yet, unless the
 /// archive comes through a pipe or is compressed as a whole.
 ///
 /// # Errors
-/// The source cannot be read, is of no known form, or what it says is not consistent.
-pub fn open_source(input: Input, options: &SourceOptions) -> Result<Vec<SourceImage>, ImageError> {
-    let images = match input {
-        Input::LowerDirs(dirs) => vec![lower_dirs(&dirs, options)?],
+/// The source cannot be read or is of no known form, or it has no image but one, in which what it
+/// says is not consistent. Where there are several, such a one is in [`Source::broken`].
+pub fn open_source(input: Input, options: &SourceOptions) -> Result<Source, ImageError> {
+    let found = match input {
+        Input::LowerDirs(dirs) => vec![Ok(lower_dirs(&dirs, options)?)],
         Input::Stream(file) => open_file(File::from_std(file), None, options)?,
         Input::Path(path) => match Dir::open(&path) {
             Ok(dir) => open_dir(dir, &path, options)?,
@@ -95,17 +108,26 @@ pub fn open_source(input: Input, options: &SourceOptions) -> Result<Vec<SourceIm
             Err(e) => return Err(ImageError::path("open", &path)(e)),
         },
     };
-    match &options.reference {
-        Some(wanted) => pick(images, wanted),
-        None => Ok(images),
+    let mut found = match &options.reference {
+        Some(wanted) => vec![Ok(pick(found, wanted)?)],
+        None => found,
+    };
+    if found.len() == 1
+        && let Some(one) = found.pop()
+    {
+        return Ok(Source { images: vec![one?], broken: Vec::new() });
     }
+    let mut source = Source { images: Vec::with_capacity(found.len()), broken: Vec::new() };
+    for one in found {
+        match one {
+            Ok(image) => source.images.push(image),
+            Err(e) => source.broken.push(e),
+        }
+    }
+    Ok(source)
 }
 
-fn open_dir(
-    dir: Dir,
-    path: &Path,
-    options: &SourceOptions,
-) -> Result<Vec<SourceImage>, ImageError> {
+fn open_dir(dir: Dir, path: &Path, options: &SourceOptions) -> Result<Vec<Found>, ImageError> {
     let layout = oci::looks_like(|name| dir.stat(name).is_ok());
     match options.form {
         Form::DockerArchive => {
@@ -117,7 +139,7 @@ fn open_dir(
             let stack = Stack { roots: vec![dir], overlay: false };
             let skip = store_of(options)?;
             let content = Content::Tree(Arc::new(TreeLayer { stack, skip }));
-            Ok(vec![made(vec![(printable_path(path), content)], options)])
+            Ok(vec![Ok(made(vec![(printable_path(path), content)], options))])
         }
     }
 }
@@ -126,7 +148,7 @@ fn open_file(
     file: File,
     path: Option<PathBuf>,
     options: &SourceOptions,
-) -> Result<Vec<SourceImage>, ImageError> {
+) -> Result<Vec<Found>, ImageError> {
     let what = source_name(&path);
     let range = in_place(file, &what, options)?;
     let archive = Archive::index(range, &what)?;
@@ -146,7 +168,7 @@ fn open_file(
         }
         Form::Auto if is_docker => docker::open(&archive),
         Form::Auto | Form::Rootfs => {
-            Ok(vec![made(vec![(what, Content::Range(archive.whole()))], options)])
+            Ok(vec![Ok(made(vec![(what, Content::Range(archive.whole()))], options))])
         }
     }
 }
@@ -181,7 +203,7 @@ fn open_layout(
     layout: &Layout<'_>,
     path: Option<&Path>,
     options: &SourceOptions,
-) -> Result<Vec<SourceImage>, ImageError> {
+) -> Result<Vec<Found>, ImageError> {
     let host = Platform::host();
     let stem = path.and_then(stem);
     let wanted = Wanted {
@@ -194,13 +216,13 @@ fn open_layout(
 }
 
 /// Adds the names that an archive's `manifest.json` has and its `index.json` has not.
-fn add_docker_names(images: &mut [SourceImage], archive: &Archive) -> Result<(), ImageError> {
+fn add_docker_names(images: &mut [Found], archive: &Archive) -> Result<(), ImageError> {
     for (config, names) in docker::names(archive)? {
         let same = |i: &&mut SourceImage| match &i.config {
             SourceConfig::Received { bytes, .. } => config.matches(bytes),
             SourceConfig::New(_) => false,
         };
-        if let Some(image) = images.iter_mut().find(same) {
+        if let Some(image) = images.iter_mut().flatten().find(same) {
             // they are whole names, and what the index has may be a mere tag
             if !names.is_empty() {
                 image.references.retain(|r| names.contains(r) || r.domain() != "docker.io");
@@ -263,8 +285,11 @@ fn made(layers: Vec<(String, Content)>, options: &SourceOptions) -> SourceImage 
     }
 }
 
-fn pick(images: Vec<SourceImage>, wanted: &str) -> Result<Vec<SourceImage>, ImageError> {
+fn pick(mut images: Vec<Found>, wanted: &str) -> Found {
     let number = wanted.strip_prefix('@').and_then(|n| n.parse::<usize>().ok());
+    if let Some(i) = number.filter(|i| images.get(*i).is_some_and(Result::is_err)) {
+        return images.swap_remove(i);
+    }
     let reference = wanted.parse::<Reference>().ok().map(Reference::or_latest);
     let is_wanted = |(i, image): &(usize, SourceImage)| match number {
         Some(n) => n == *i,
@@ -279,12 +304,14 @@ fn pick(images: Vec<SourceImage>, wanted: &str) -> Result<Vec<SourceImage>, Imag
     };
     let offered: Vec<String> = images
         .iter()
+        .flatten()
         .map(|i| i.ref_name.clone().unwrap_or_else(|| i.display_name()))
         .map(|n| printable(n.as_bytes()))
         .collect();
     let mut found: Vec<SourceImage> = images
         .into_iter()
         .enumerate()
+        .filter_map(|(i, image)| Some((i, image.ok()?)))
         .filter(is_wanted)
         .map(|(_, mut image)| {
             if let (Some(r), None) = (&reference, number)
@@ -298,7 +325,7 @@ fn pick(images: Vec<SourceImage>, wanted: &str) -> Result<Vec<SourceImage>, Imag
         .collect();
     // an index may list one name twice; the last one counts, as with tags
     match found.pop() {
-        Some(image) => Ok(vec![image]),
+        Some(image) => Ok(image),
         None => {
             let offered = match offered.len() {
                 0 => "none".to_owned(),

@@ -1,13 +1,13 @@
 //! The layers of one image: unpacked side by side, finished in order.
 
 use super::{ImportError, ImportOptions, LayerError, Observer};
-use crate::id::DiffId;
+use crate::id::{DiffId, Digest};
 use crate::image::{ImageError, LayerBlob, SourceImage};
 use crate::index::{INDEX_NAME, Index};
 use crate::indexes;
 use crate::store::{ImportLock, Layer, LayerTxn, StagedLayer as Staged, Store};
-use crate::sys::Identity;
-use crate::unpack::{self, StagedLayer, Target, UnpackError};
+use crate::sys::{Dir, Identity};
+use crate::unpack::{self, LowerLayer, StagedLayer, Target, UnpackError};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -27,17 +27,29 @@ pub(super) fn import(
         return Ok(all);
     }
     let parent = shared.last().map(|l| l.chain);
-    let mut below: Vec<Arc<Index>> = match &parent {
-        Some(top) => indexes::load(store, top, None)?,
-        None => Vec::new(),
-    };
+    let mut below: Vec<Lower> = Vec::with_capacity(image.layers.len());
+    if let Some(top) = &parent {
+        for (index, layer) in indexes::load(store, top, None)?.into_iter().zip(shared) {
+            below.push((index, store.diff_dir(&layer.cache)?));
+        }
+    }
     let job =
         Job { store, lock, image, options, first: shared.len(), identity: Identity::current() };
     let staged = job.run(&mut below)?;
     options.observer.committing();
+    // before the commit, whose sync they share; a record too many says nothing wrong
+    for (blob, staged) in image.layers[shared.len()..].iter().zip(&staged) {
+        // an uncompressed blob needs no record: its digest is the DiffID
+        if let Some(digest) = blob.digest.as_ref().filter(|d| **d != Digest::from(staged.diff)) {
+            store.record_blob(lock, digest, &staged.diff)?;
+        }
+    }
     all.extend(store.commit_layers(parent.as_ref(), staged)?);
     Ok(all)
 }
+
+/// A finished layer: its index and its directory.
+type Lower = (Arc<Index>, Dir);
 
 struct Job<'a> {
     store: &'a Store,
@@ -107,8 +119,8 @@ impl Drop for StopOnDrop<'_> {
 }
 
 impl Job<'_> {
-    /// Unpacks and finishes the layers; `below` are the indexes of those under them, bottom first.
-    fn run(&self, below: &mut Vec<Arc<Index>>) -> Result<Vec<Staged>, ImportError> {
+    /// Unpacks and finishes the layers; `below` are those under them, bottom first.
+    fn run(&self, below: &mut Vec<Lower>) -> Result<Vec<Staged>, ImportError> {
         let end = self.image.layers.len();
         let threads = self.options.threads.clamp(1, end - self.first);
         let queue = Queue {
@@ -144,7 +156,7 @@ impl Job<'_> {
         &self,
         queue: &Queue,
         receive: &mpsc::Receiver<Outcome>,
-        below: &mut Vec<Arc<Index>>,
+        below: &mut Vec<Lower>,
     ) -> Result<Vec<Staged>, ImportError> {
         let mut waiting = BTreeMap::new();
         let mut done = Vec::with_capacity(queue.end - self.first);
@@ -199,17 +211,13 @@ impl Job<'_> {
         Target { diff: txn.diff(), meta: txn.meta(), identity: self.identity }
     }
 
-    fn finish(
-        &self,
-        unpacked: Unpacked,
-        below: &mut Vec<Arc<Index>>,
-    ) -> Result<Staged, LayerError> {
+    fn finish(&self, unpacked: Unpacked, below: &mut Vec<Lower>) -> Result<Staged, LayerError> {
         let Unpacked { txn, staged } = unpacked;
         let diff: DiffId = staged.diff_id;
-        let size = staged.size;
-        let top_first: Vec<&Index> = below.iter().rev().map(Arc::as_ref).collect();
-        staged.finish(&self.target(&txn), &top_first)?;
-        below.push(Arc::new(Index::open(txn.meta(), INDEX_NAME)?));
+        let top_first: Vec<LowerLayer<'_>> =
+            below.iter().rev().map(|(index, diff)| LowerLayer { index, diff }).collect();
+        let size = staged.finish(&self.target(&txn), &top_first)?.size;
+        below.push((Arc::new(Index::open(txn.meta(), INDEX_NAME)?), txn.diff().clone()));
         Ok(Staged { txn, diff, size })
     }
 }

@@ -60,6 +60,15 @@ pub struct Imported {
     pub replaced: Vec<Replaced>,
 }
 
+/// What became of the images of a source.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The images that are in the store.
+    pub imported: Vec<Imported>,
+    /// Why the others are not.
+    pub failed: Vec<ImportError>,
+}
+
 /// A name that was moved from another image.
 #[derive(Clone, Debug, Serialize)]
 pub struct Replaced {
@@ -69,15 +78,16 @@ pub struct Replaced {
     pub old: ImageId,
 }
 
-/// Imports all of `images`, one after the other. If one fails, those before it stay.
+/// Imports all of `images`, one after the other. If one fails, the others are imported all the
+/// same; its error, in the report, names image, layer and entry.
 ///
 /// # Errors
-/// The first error; it names image, layer and entry.
+/// None of the images could be tried.
 pub fn import(
     store: &Store,
     mut images: Vec<SourceImage>,
     options: &ImportOptions<'_>,
-) -> Result<Vec<Imported>, ImportError> {
+) -> Result<Report, ImportError> {
     if let Some(name) = &options.name {
         if name.digest().is_some() {
             return Err(ImportError::DigestAsName(name.clone()));
@@ -89,7 +99,14 @@ pub fn import(
         }
     }
     let lock = store.import_lock()?;
-    images.iter().map(|image| import_image(store, &lock, image, options)).collect()
+    let mut report = Report::default();
+    for image in &images {
+        match import_image(store, &lock, image, options) {
+            Ok(imported) => report.imported.push(imported),
+            Err(e) => report.failed.push(e),
+        }
+    }
+    Ok(report)
 }
 
 fn import_image(
@@ -99,7 +116,9 @@ fn import_image(
     options: &ImportOptions<'_>,
 ) -> Result<Imported, ImportError> {
     let shared = shared_layers(store, image)?;
-    let bytes = image.layers[shared.len()..].iter().map(|l| l.size).sum::<Option<u64>>();
+    // the sizes are what the manifest says, which may be anything
+    let bytes = image.layers[shared.len()..].iter().map(|l| l.size);
+    let bytes = bytes.reduce(|a, b| Some(a?.saturating_add(b?))).unwrap_or(Some(0));
     options.observer.image_begins(&image.display_name(), image.layers.len(), shared.len(), bytes);
     let layers = layers::import(store, lock, image, &shared, options)?;
     let diff_ids: Vec<DiffId> = layers.iter().map(|l| l.diff).collect();
@@ -107,12 +126,6 @@ fn import_image(
         SourceConfig::Received { bytes, .. } => store.put_image(lock, bytes)?,
         SourceConfig::New(new) => store.put_image(lock, &new.encode(&diff_ids))?,
     };
-    for (blob, diff) in image.layers.iter().zip(&diff_ids).skip(shared.len()) {
-        // an uncompressed blob needs no record: its digest is the DiffID
-        if let Some(digest) = blob.digest.as_ref().filter(|d| **d != Digest::from(*diff)) {
-            store.record_blob(lock, digest, diff)?;
-        }
-    }
     let mut replaced = Vec::new();
     for reference in &image.references {
         let Some(tag) = reference.tag() else { continue };

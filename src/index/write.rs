@@ -85,6 +85,14 @@ impl Builder {
         done
     }
 
+    /// Writes the index as the new file `name` into a directory that nobody reads yet. Not made
+    /// durable: the caller syncs the file system for all of such a directory at once.
+    pub fn stage(self, dir: &Dir, name: &[u8]) -> Result<(), IndexError> {
+        let fail = |e| IndexError::Write(name.to_vec(), e);
+        let file = dir.open_file(name, OpenFlags::CREATE_NEW, 0o644).map_err(fail)?;
+        self.write(&file, name)
+    }
+
     fn write(&self, file: &File, name: &[u8]) -> Result<(), IndexError> {
         let o = self.order();
         let n = o.entries.len();

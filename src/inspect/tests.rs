@@ -335,7 +335,7 @@ mod with_the_engine {
         let lowers = layers
             .numbered()
             .map(|(_, l)| Lower::Indexed { index: l.index.clone(), diff: diff.clone() });
-        let stack = Stack { lowers: lowers.collect(), upper: None };
+        let stack = Stack { lowers: lowers.collect(), data_only: Vec::new(), upper: None };
         Overlay::new(stack, Options::default()).unwrap()
     }
 

@@ -6,7 +6,7 @@ use super::lower::{At, Meta};
 use super::types::{Attr, Fh, Ino};
 use super::{Error, Overlay};
 use crate::marker::{OVERRIDE_XATTR, OverrideStat};
-use crate::sys::{Dir, FileType, Node, Stat};
+use crate::sys::{Dir, Errno, FileType, Node, Stat};
 use std::sync::Arc;
 
 impl Overlay {
@@ -59,20 +59,22 @@ impl Overlay {
     }
 
     pub(super) fn file_attr(&self, file: &FileInode) -> Result<Attr> {
-        // the state may change between reading it and asking the disk: then ask again
-        for _ in 0..8 {
-            let state = file.state.read().clone();
-            match self.file_attr_in(file, &state) {
-                Err(e) if e.errno() == crate::sys::Errno::NOENT && self.moved(file, &state) => {}
-                r => return r,
-            }
-        }
-        Err(Error::Stale)
+        self.settled(file, |state| self.file_attr_in(file, state))
     }
 
-    fn moved(&self, file: &FileInode, seen: &FileState) -> bool {
-        let now = file.state.read();
-        now.upper_names != seen.upper_names || now.orphan.is_some() != seen.orphan.is_some()
+    /// Runs `f` with a file's state until it finds the file where the state says: a rename by
+    /// another thread changes the disk first and the state then.
+    fn settled<T>(&self, file: &FileInode, f: impl Fn(&FileState) -> Result<T>) -> Result<T> {
+        let mut last = Error::Stale;
+        for attempt in 0..super::MOVING {
+            let state = file.state.read().clone();
+            match f(&state) {
+                Err(e) if e.errno() == Errno::NOENT || matches!(e, Error::Moved) => last = e,
+                r => return r,
+            }
+            super::wait_for_mover(attempt);
+        }
+        Err(last)
     }
 
     fn file_attr_in(&self, file: &FileInode, state: &FileState) -> Result<Attr> {
@@ -86,10 +88,7 @@ impl Overlay {
                 let stat = self.upper_stat(state)?;
                 let recorded = self.file_override(file, state, &stat)?;
                 let mut attr = self.shown(file.ino, &stat, recorded);
-                attr.nlink = match state.orphan {
-                    Some(_) => 0,
-                    None => attr.nlink + state.uncopied_names.max(state.lower_names.len() as u32),
-                };
+                attr.nlink += state.uncopied_names.max(state.lower_names.len() as u32);
                 Ok(attr)
             }
         }
@@ -102,18 +101,26 @@ impl Overlay {
         }
         let place = state.upper_names.first().ok_or(Error::Stale)?;
         let dir = self.upper_dir(&*self.dir(place.parent)?)?;
-        dir.stat(&place.name).upper("look at a file")
+        let stat = dir.stat(&place.name).upper("look at a file")?;
+        if stat.ino == state.real { Ok(stat) } else { Err(Error::Moved) }
     }
 
     /// Returns a handle on the upper's copy of a file.
     pub(super) fn upper_node(&self, file: &FileInode) -> Result<Arc<Node>> {
-        let state = file.state.read().clone();
-        if let Some(node) = state.orphan {
-            return Ok(node);
-        }
-        let place = state.upper_names.first().ok_or(Error::Stale)?;
-        let dir = self.upper_dir(&*self.dir(place.parent)?)?;
-        Ok(Arc::new(dir.node(&place.name).upper("open a file")?))
+        self.settled(file, |state| {
+            if let Some(node) = &state.orphan {
+                return Ok(node.clone());
+            }
+            let place = state.upper_names.first().ok_or(Error::Stale)?;
+            let dir = self.upper_dir(&*self.dir(place.parent)?)?;
+            let node = dir.node(&place.name).upper("open a file")?;
+            // never another file: the caller may be about to write
+            if node.stat().upper("look at a file")?.ino == state.real {
+                Ok(Arc::new(node))
+            } else {
+                Err(Error::Moved)
+            }
+        })
     }
 
     /// Returns what is recorded about a file of the upper that its file system cannot hold.

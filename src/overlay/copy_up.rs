@@ -6,7 +6,7 @@
 
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, DirInode, FileInode, Place};
-use super::listing::Found;
+use super::listing::{Below, Found, OwnEntry};
 use super::lower::{At, Meta};
 use super::make::Spec;
 use super::types::Ino;
@@ -24,6 +24,8 @@ pub(super) enum Data {
     All,
     /// None: the caller is about to cut the file to length zero.
     Nothing,
+    /// None: the caller changes attributes only. The data stays in the lower (metacopy).
+    StaysBelow,
 }
 
 /// What a copy-up will do, decided before anything is changed.
@@ -34,21 +36,53 @@ struct Plan {
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// How many bytes are copied.
     bytes: u64,
+    /// Whether the data stays in the lower.
+    metacopy: bool,
     /// The names that the copy gets, the first by the rename.
     names: Vec<Place>,
+}
+
+/// What a copy is in the upper.
+#[derive(Clone, Copy)]
+struct Copy {
+    /// Inode number in the upper's file system.
+    real: u64,
+    kind: FileType,
+    /// Whether the copy holds metadata only.
+    metacopy: bool,
 }
 
 impl Overlay {
     /// Brings a file into the upper, if it is not there yet.
     pub(super) fn copy_up(&self, file: &Arc<FileInode>, data: Data) -> Result<()> {
         self.writable()?;
-        if file.in_upper() {
+        if !file.state.read().is_incomplete() {
             return Ok(());
         }
         let _one_at_a_time = file.copy_up.lock();
-        let Some(at) = file.state.read().lower() else { return Ok(()) };
-        let plan = self.plan(file, at, data)?;
-        self.run(file, &plan)
+        let at = file.state.read().lower();
+        if let Some(at) = at {
+            let plan = self.plan(file, at, data)?;
+            self.run(file, &plan)?;
+        }
+        self.link_names_left(file)
+    }
+
+    /// Gives a copy the names that it has not got yet: because they were looked up while it was
+    /// made, or because of an error then. Without them, what is written would be lost to them.
+    fn link_names_left(&self, file: &FileInode) -> Result<()> {
+        let (left, real) = {
+            let state = file.state.read();
+            (state.lower_names.clone(), state.real)
+        };
+        if left.is_empty() {
+            return Ok(());
+        }
+        let copy = Copy { real, kind: self.file_attr(file)?.kind };
+        for place in &left {
+            self.commit_name(file, place, &mut None, copy)?;
+        }
+        Ok(())
     }
 
     fn plan(&self, file: &FileInode, at: At, data: Data) -> Result<Plan> {
@@ -60,10 +94,22 @@ impl Overlay {
             (FileType::File, Data::All) => meta.size,
             _ => 0,
         };
+        // a lower metacopy's data is further below, and may be at another name: then all is copied
+        let metacopy = data == Data::StaysBelow
+            && self.options.metacopy
+            && meta.kind == FileType::File
+            && meta.nlink == 1
+            && meta.size > 0
+            && !layer.is_metacopy(at.node)?;
+        let bytes = if data == Data::StaysBelow && !metacopy && meta.kind == FileType::File {
+            meta.size
+        } else {
+            bytes
+        };
         let known = file.state.read().lower_names.clone();
         let names =
             if ino::decode(file.ino).is_some() { self.names_of(file.ino, at)? } else { known };
-        Ok(Plan { at, meta, target, xattrs: layer.xattrs(at.node)?, bytes, names })
+        Ok(Plan { at, meta, target, xattrs: layer.xattrs(at.node)?, bytes, metacopy, names })
     }
 
     fn run(&self, file: &Arc<FileInode>, plan: &Plan) -> Result<()> {
@@ -80,9 +126,12 @@ impl Overlay {
         self.pass("copy-up:stage")?;
         let staged = upper.staged();
         let content = self.make_bare(&upper.stage, &staged.name, &spec)?;
+        if let Some(file) = content.as_ref().filter(|_| plan.metacopy) {
+            file.truncate(plan.meta.size).upper("give a metacopy its size")?;
+        }
         if let Some(to) = content.filter(|_| plan.bytes > 0) {
             self.pass("copy-up:data")?;
-            let from = self.lower(plan.at)?.open(plan.at.node)?;
+            let from = self.open_lower(plan.at)?;
             let how = copy_data(&from, &to, plan.bytes).upper("copy a file's data")?;
             log::trace!("copied up {} bytes: {how:?}", plan.bytes);
             // as the kernel's overlayfs: after a power loss the name must not lead to less data
@@ -94,8 +143,13 @@ impl Overlay {
         let node = upper.stage.node(&staged.name).upper("open a staged file")?;
         self.dress(&node, &spec)?;
         self.mark_origin(&node, file.ino, plan.at);
+        if plan.metacopy {
+            let mark = node.set_xattr(self.dialect.metacopy(), b"", false, false);
+            mark.upper("mark a file as metacopy")?;
+        }
         self.set_times(&node, plan.meta.atime, plan.meta.mtime)?;
         let real = node.stat().upper("look at a staged file")?.ino;
+        let copy = Copy { real, kind: plan.meta.kind, metacopy: plan.metacopy };
         self.pass("copy-up:commit")?;
         let mut staged = Some(staged);
         // should giving it the other names fail, they still are names of this file
@@ -105,7 +159,7 @@ impl Overlay {
             plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
         }
         for place in &plan.names {
-            if self.commit_name(file, place, &mut staged, real)? && staged.is_none() {
+            if self.commit_name(file, place, &mut staged, copy)? && staged.is_none() {
                 self.pass("copy-up:committed")?;
             }
         }
@@ -117,6 +171,7 @@ impl Overlay {
             state.orphan = Some(Arc::new(node));
             state.backing = Backing::Upper;
             state.real = real;
+            state.metacopy = Some(false);
         }
         Ok(())
     }
@@ -127,18 +182,27 @@ impl Overlay {
         file: &FileInode,
         place: &Place,
         staged: &mut Option<Staged<'_>>,
-        real: u64,
+        copy: Copy,
     ) -> Result<bool> {
-        let parent = self.dir(place.parent)?;
+        let Some(parent) = self.dir(place.parent).ok().filter(|d| !d.is_removed()) else {
+            file.state.write().lower_names.retain(|p| p != place);
+            return Ok(false);
+        };
         self.ensure_upper(&parent)?;
         let _tree = self.tree.read();
         let _names = parent.names.lock();
         let shown = self.listing(&parent)?.find(&self.lowers, &place.name);
+        let number = match file.below {
+            Some(at) => self.lower(at)?.ino(at.node),
+            None => file.ino,
+        };
         let same = match shown {
-            Some(Found::Base(e)) => self.lower(e.at)?.ino(e.at.node) == file.ino,
+            Some(Found::Base(e)) => self.lower(e.at)?.ino(e.at.node) == number,
             _ => false,
         };
         if !same {
+            // removed or replaced since the plan was made
+            file.state.write().lower_names.retain(|p| p != place);
             return Ok(false);
         }
         let dir = self.upper_dir(&parent)?;
@@ -152,11 +216,23 @@ impl Overlay {
                 node.link_to(&dir, &place.name).upper("link a copy's other name")
             }
         })?;
-        let mut state = file.state.write();
-        state.backing = Backing::Upper;
-        state.real = real;
-        state.uncopied_names = state.uncopied_names.saturating_sub(1);
-        state.add_upper_name(place.clone());
+        {
+            let mut state = file.state.write();
+            state.backing = Backing::Upper;
+            state.real = copy.real;
+            state.metacopy = Some(copy.metacopy);
+            state.uncopied_names = state.uncopied_names.saturating_sub(1);
+            state.add_upper_name(place.clone());
+        }
+        // the listing must say so too: the kernel may forget the file, and its object goes then
+        let entry = OwnEntry {
+            name: place.name.clone(),
+            ino: file.ino,
+            real: copy.real,
+            kind: copy.kind,
+            below: Below::Nothing,
+        };
+        self.listing_mut(&parent)?.copied_up(&self.lowers, entry);
         Ok(true)
     }
 
@@ -179,18 +255,18 @@ impl Overlay {
     }
 
     /// Returns the directory of the view that a lower directory is part of, if it is in sight.
-    fn dir_of_part(&self, part: At) -> Result<Option<Arc<DirInode>>> {
+    pub(super) fn dir_of_part(&self, part: At) -> Result<Option<Arc<DirInode>>> {
         if let Some(ino) = self.part_of.read().get(&part).copied() {
             return self.dir(ino).map(|d| Some(d).filter(|d| !d.is_removed()));
         }
         // never looked at: it is where its layer has it, unless something above hides it
         let mut dir = self.dir(Ino::ROOT)?;
         for name in self.lower(part)?.path(part.node) {
-            dir = match self.find(&dir, &name).and_then(super::inode::Object::dir) {
-                Ok(d) => d,
-                Err(Error::NotFound | Error::NotDirectory) => return Ok(None),
-                Err(e) => return Err(e),
-            };
+            // a file of that name is not made an object: that could ask for its names, and so for
+            // this very directory again
+            let found = self.listing(&dir)?.find(&self.lowers, &name);
+            let Some(found) = found.filter(|f| f.kind() == FileType::Dir) else { return Ok(None) };
+            dir = self.object_of(&dir, &name, found)?.dir()?;
         }
         Ok(Some(dir).filter(|d| d.lowers.contains(&part)))
     }
@@ -213,6 +289,7 @@ impl Overlay {
             let parent = self.dir(place.parent)?;
             self.ensure_upper(&parent)?;
             let staged = self.stage_dir(dir)?;
+            let real = upper.stage.stat(&staged.name).upper("look at a staged directory")?.ino;
             let _tree = self.tree.read();
             let _names = parent.names.lock();
             // moved or removed since: its place is another one now
@@ -226,6 +303,7 @@ impl Overlay {
                 staged.commit(&handle, &place.name, how).upper("put a copied directory in place")
             })?;
             upper.uncache(dir.ino);
+            dir.real.store(real, Ordering::Release);
             dir.in_upper.store(true, Ordering::Release);
             return self.pass("copy-up:committed");
         }

@@ -7,10 +7,11 @@ use super::inode::{DirInode, FileInode, Object, Place};
 use super::listing::{Below, OwnEntry};
 use super::make::Spec;
 use super::types::{Attr, Caller, Fh, Ino, OpenMode};
-use super::{Overlay, lower};
+use super::{Overlay, ino};
 use crate::name::Name;
 use crate::sys::{Dir, Errno, File, FileType, OpenFlags, RenameFlags};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What the caller asks for.
 struct Wanted<'a> {
@@ -182,22 +183,34 @@ impl Overlay {
     /// Returns the object of a file that was just made in the upper.
     fn new_object(&self, dir: &DirInode, entry: &OwnEntry) -> Result<Object> {
         let place = Place { parent: dir.ino, name: entry.name.clone() };
-        if entry.kind == FileType::Dir {
-            let parts: Vec<lower::At> = Vec::new();
-            let make = || DirInode::new(entry.ino, place, parts, true);
-            return self.inodes.dir_or_insert(entry.ino, make).map(Object::Dir).ok_or(Error::Stale);
-        }
-        // a stand-in keeps the number of the file that it replaced, whose real one is free again
-        let other = super::ino::hashed(&[entry.ino.0, entry.real].map(u64::to_le_bytes).concat());
-        for number in [entry.ino, other] {
-            let make = || FileInode::upper(number, entry.real);
-            if let Some(file) = self.inodes.file_or_insert(number, make) {
-                let mut state = file.state.write();
-                if state.real == entry.real {
-                    state.add_upper_name(place);
-                    drop(state);
-                    return Ok(Object::File(file));
+        // the file system may use a number again that still is another file's here: that of one
+        // whose stand-in has taken its place
+        for first in [true, false] {
+            let number = if first {
+                entry.ino
+            } else {
+                let unique = self.writable()?.stage_name();
+                ino::hashed(&[&entry.ino.0.to_le_bytes()[..], &unique].concat())
+            };
+            if entry.kind == FileType::Dir {
+                let make = || {
+                    let dir = DirInode::new(number, place.clone(), Vec::new(), true);
+                    dir.real.store(entry.real, Ordering::Release);
+                    dir
+                };
+                match self.inodes.dir_or_insert(number, make) {
+                    Some(made) if made.is_at(&place) => return Ok(Object::Dir(made)),
+                    _ => continue,
                 }
+            }
+            let make = || FileInode::upper(number, entry.real);
+            let Some(file) = self.inodes.file_or_insert(number, make) else { continue };
+            let mut state = file.state.write();
+            if state.lower().is_none() && state.real == entry.real {
+                state.metacopy = Some(false);
+                state.add_upper_name(place.clone());
+                drop(state);
+                return Ok(Object::File(file));
             }
         }
         Err(Error::Stale)

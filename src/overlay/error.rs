@@ -27,6 +27,9 @@ pub enum Error {
     /// The kernel named an inode that we do not know (any more).
     #[error("stale inode number")]
     Stale,
+    /// Another file is where this one should be: somebody changes the upper behind our back.
+    #[error("another file of the upper is in the place of this one")]
+    Moved,
     /// No file is open under that handle, or not in the mode that the call needs.
     #[error("bad file handle")]
     BadHandle,
@@ -84,7 +87,7 @@ impl Error {
             Error::IsDirectory => Errno::ISDIR,
             Error::NotEmpty => Errno::NOTEMPTY,
             Error::ReadOnly => Errno::ROFS,
-            Error::Stale => Errno::STALE,
+            Error::Stale | Error::Moved => Errno::STALE,
             Error::BadHandle => Errno::BADF,
             Error::NoData => Errno::NODATA,
             Error::NotPermitted => Errno::PERM,

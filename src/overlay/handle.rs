@@ -43,7 +43,7 @@ impl Handle {
 
     /// Returns whether this handle reads a lower file that was copied up since.
     pub(super) fn outdated(&self) -> bool {
-        self.lower.load(Ordering::Acquire) && self.inode.as_ref().is_some_and(|i| i.in_upper())
+        self.lower.load(Ordering::Acquire) && self.inode.as_ref().is_some_and(|i| i.data_in_upper())
     }
 
     /// Makes this handle read the copy in the upper.

@@ -31,6 +31,8 @@ pub(super) struct DirInode {
     pub(super) place: RwLock<Place>,
     /// Whether the upper holds this directory.
     pub(super) in_upper: AtomicBool,
+    /// Inode number in the upper's file system; 0 while unknown.
+    pub(super) real: AtomicU64,
     /// Whether the upper's directory is marked impure already.
     pub(super) impure: AtomicBool,
     /// Held by whoever changes the names in this directory, over the whole change. Two are taken
@@ -59,6 +61,7 @@ impl DirInode {
             lowers,
             place: RwLock::new(place),
             in_upper: AtomicBool::new(in_upper),
+            real: AtomicU64::new(0),
             impure: AtomicBool::new(false),
             names: Mutex::new(()),
             copy_up: Mutex::new(()),
@@ -71,6 +74,16 @@ impl DirInode {
 
     pub(super) fn in_upper(&self) -> bool {
         self.in_upper.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_at(&self, place: &Place) -> bool {
+        *self.place.read() == *place
+    }
+
+    /// Returns whether this may be the upper's directory of that inode number.
+    pub(super) fn may_be(&self, real: u64) -> bool {
+        let known = self.real.load(Ordering::Acquire);
+        known == 0 || known == real
     }
 
     pub(super) fn is_removed(&self) -> bool {
@@ -91,6 +104,8 @@ pub(super) enum Backing {
 #[derive(Debug)]
 pub(super) struct FileInode {
     pub(super) ino: Ino,
+    /// The lower file that this was when it became an object.
+    pub(super) below: Option<At>,
     pub(super) state: RwLock<FileState>,
     /// Held over a whole copy-up, data included.
     pub(super) copy_up: Mutex<()>,
@@ -112,10 +127,12 @@ pub(super) struct FileState {
     pub(super) uncopied_names: u32,
     /// Inode number in the upper's file system.
     pub(super) real: u64,
-    /// The upper's file, when its last name is gone.
+    /// The upper's file, when its last name that we know of is gone.
     pub(super) orphan: Option<Arc<Node>>,
     /// What the upper's override attribute says; `None`: not read yet.
     pub(super) overridden: Option<Option<OverrideStat>>,
+    /// Whether the upper holds metadata only, the data being in a lower; `None`: not looked at.
+    pub(super) metacopy: Option<bool>,
 }
 
 impl FileState {
@@ -127,6 +144,11 @@ impl FileState {
         }
     }
 
+    /// Returns whether the upper does not hold the file under all the names that we know of.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.lower().is_some() || !self.lower_names.is_empty()
+    }
+
     pub(super) fn add_lower_name(&mut self, place: Place) {
         if !self.lower_names.contains(&place) && !self.upper_names.contains(&place) {
             self.lower_names.push(place);
@@ -135,6 +157,8 @@ impl FileState {
 
     pub(super) fn add_upper_name(&mut self, place: Place) {
         self.lower_names.retain(|p| *p != place);
+        // a name that was not known when the last known one went, or a new link
+        self.orphan = None;
         if !self.upper_names.contains(&place) {
             self.upper_names.push(place);
         }
@@ -143,7 +167,7 @@ impl FileState {
 
 impl FileInode {
     pub(super) fn lower(ino: Ino, at: At) -> FileInode {
-        FileInode::new(ino, Backing::Lower(at), 0)
+        FileInode { below: Some(at), ..FileInode::new(ino, Backing::Lower(at), 0) }
     }
 
     pub(super) fn upper(ino: Ino, real: u64) -> FileInode {
@@ -153,6 +177,7 @@ impl FileInode {
     fn new(ino: Ino, backing: Backing, real: u64) -> FileInode {
         FileInode {
             ino,
+            below: None,
             state: RwLock::new(FileState {
                 backing,
                 upper_names: Vec::new(),
@@ -162,6 +187,7 @@ impl FileInode {
                 real,
                 orphan: None,
                 overridden: None,
+                metacopy: None,
             }),
             copy_up: Mutex::new(()),
             lookups: AtomicU64::new(0),
@@ -171,6 +197,18 @@ impl FileInode {
 
     pub(super) fn in_upper(&self) -> bool {
         self.state.read().backing == Backing::Upper
+    }
+
+    /// Returns whether the upper holds the data too, as far as is known.
+    pub(super) fn data_in_upper(&self) -> bool {
+        let state = self.state.read();
+        state.backing == Backing::Upper && state.metacopy != Some(true)
+    }
+
+    /// Returns whether this is an unchanged file of an indexed layer. Never waits.
+    fn is_pure(&self) -> bool {
+        super::ino::decode(self.ino).is_some()
+            && self.state.try_read().is_some_and(|s| s.lower().is_some() && s.removed_names == 0)
     }
 }
 
@@ -284,16 +322,23 @@ impl InodeTable {
                 d.lookups.fetch_add(1, Ordering::Relaxed);
             }
             Object::File(f) => {
-                {
-                    let shard = self.shard(ino).read();
-                    if matches!(shard.get(&ino), Some(Slot::File(known)) if Arc::ptr_eq(known, f)) {
-                        f.lookups.fetch_add(1, Ordering::Relaxed);
+                if let Some(Slot::File(known)) = self.shard(ino).read().get(&ino) {
+                    // perhaps not `f`: forgotten since the lookup, and looked up by another thread
+                    known.lookups.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                let mut shard = self.shard(ino).write();
+                let before = match shard.get(&ino) {
+                    Some(Slot::File(known)) => {
+                        known.lookups.fetch_add(1, Ordering::Relaxed);
                         return;
                     }
-                }
+                    Some(Slot::Counted(n)) => *n,
+                    Some(Slot::Dir(_)) | None => 0,
+                };
                 // forgotten between the lookup and now: it is known again
-                f.lookups.fetch_add(1, Ordering::Relaxed);
-                self.shard(ino).write().insert(ino, Slot::File(f.clone()));
+                f.lookups.store(before + 1, Ordering::Relaxed);
+                shard.insert(ino, Slot::File(f.clone()));
             }
             Object::Pure(..) if self.count_pure => {
                 let mut shard = self.shard(ino).write();
@@ -333,9 +378,9 @@ impl InodeTable {
         drop(dropped);
     }
 
-    /// Called when a file's last handle is closed: an unchanged file of an indexed layer needs no
-    /// object, and one that nobody knows any more goes.
-    pub(super) fn closed(&self, file: &Arc<FileInode>, pure: bool) {
+    /// Called when one of a file's handles is closed: an unchanged file of an indexed layer needs
+    /// no object, and one that nobody knows any more goes.
+    pub(super) fn closed(&self, file: &Arc<FileInode>) {
         let mut shard = self.shard(file.ino).write();
         if file.handles.load(Ordering::Acquire) != 0 {
             return;
@@ -347,7 +392,8 @@ impl InodeTable {
         }
         let dropped = if lookups == 0 {
             shard.remove(&file.ino)
-        } else if pure {
+        } else if Arc::strong_count(file) == 2 && file.is_pure() {
+            // held by the table and the caller alone: nobody is about to change it
             shard.insert(file.ino, Slot::Counted(lookups))
         } else {
             None

@@ -36,7 +36,7 @@ impl Overlay {
                 if self.lower_kind(at)? != FileType::File {
                     return Err(Error::Invalid);
                 }
-                let file = Arc::new(self.lower(at)?.open(at.node)?);
+                let file = Arc::new(self.open_lower(at)?);
                 let evicted = self.contents.lock().push(ino, file.clone());
                 drop(evicted);
                 file
@@ -88,7 +88,7 @@ impl Overlay {
     /// What the upper's file system says.
     pub fn fsync(&self, fh: Fh, data_only: bool) -> Result<()> {
         let handle = self.handles.get(fh).ok_or(Error::BadHandle)?;
-        let in_upper = handle.inode().is_some_and(|i| i.in_upper());
+        let in_upper = handle.inode().is_some_and(|i| i.data_in_upper());
         if !in_upper || self.options.volatile {
             return Ok(());
         }

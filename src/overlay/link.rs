@@ -24,6 +24,7 @@ impl Overlay {
         let dir = self.living_dir(parent)?;
         Overlay::refuse_taken(self.listing(&dir)?.find(&self.lowers, name.bytes()).is_some())?;
         self.copy_up(&file, Data::All)?;
+        self.complete(&file, Data::All)?;
         self.ensure_upper(&dir)?;
         let _tree = self.tree.read();
         let _names = dir.names.lock();
@@ -35,9 +36,6 @@ impl Overlay {
             Overlay::refuse_taken(listing.find(&self.lowers, name.bytes()).is_some())?;
             listing.has_whiteout(name.bytes())
         };
-        if file.state.read().orphan.is_some() {
-            return Err(Error::NotFound);
-        }
         let handle = self.upper_dir(&dir)?;
         let node = self.upper_node(&file)?;
         let has_origin = node.get_xattr(self.dialect.origin()).unwrap_or(None).is_some();
@@ -46,6 +44,7 @@ impl Overlay {
         }
         if whiteout {
             let staged = upper.staged();
+            // ENOENT if the last name has gone
             node.link_to(&upper.stage, &staged.name).upper("stage a link")?;
             staged
                 .commit(&handle, name.bytes(), RenameFlags::Replace)

@@ -165,6 +165,9 @@ pub(super) struct Listing {
     pub(super) base: Base,
     /// Positions of the base that the upper replaced or deleted.
     hidden: HashSet<u32>,
+    /// Positions of the base whose files were copied up since: the same files at the same place
+    /// of the listing, but the upper's now.
+    copied: HashMap<u32, OwnEntry>,
     /// Names at which the upper holds a whiteout.
     whiteouts: HashSet<Box<[u8]>>,
     by_name: HashMap<Arc<[u8]>, u64>,
@@ -195,6 +198,7 @@ impl Listing {
         Listing {
             base,
             hidden: HashSet::new(),
+            copied: HashMap::new(),
             whiteouts: HashSet::new(),
             by_name: HashMap::new(),
             own: BTreeMap::new(),
@@ -207,8 +211,29 @@ impl Listing {
         if let Some(e) = self.by_name.get(name).and_then(|c| self.own.get(c)) {
             return Some(Found::Own(e.clone()));
         }
-        let pos = self.base.find(layers, name)?;
-        if self.hidden.contains(&pos) { None } else { self.base.get(pos).map(Found::Base) }
+        self.at(self.base.find(layers, name)?)
+    }
+
+    /// Returns what is visible at a position of the base.
+    fn at(&self, pos: u32) -> Option<Found> {
+        if self.hidden.contains(&pos) {
+            return None;
+        }
+        match self.copied.get(&pos) {
+            Some(e) => Some(Found::Own(e.clone())),
+            None => self.base.get(pos).map(Found::Base),
+        }
+    }
+
+    /// Notes that the file which the lowers show under a name was copied up. It keeps its cookie:
+    /// whoever is listing the directory sees it once.
+    pub(super) fn copied_up(&mut self, layers: &[LowerLayer], entry: OwnEntry) {
+        match self.base.find(layers, &entry.name) {
+            Some(pos) if !self.hidden.contains(&pos) => {
+                self.copied.insert(pos, entry);
+            }
+            _ => self.put(layers, entry),
+        }
     }
 
     /// Returns whether the lowers show `name`: removing it takes a whiteout.
@@ -226,11 +251,14 @@ impl Listing {
         self.whiteouts.iter().cloned().collect()
     }
 
+    /// Notes that the upper's directory is empty and opaque now.
+    pub(super) fn cleared(&mut self) {
+        self.whiteouts.clear();
+    }
+
     /// Takes in an entry that the upper holds under a name.
     pub(super) fn put(&mut self, layers: &[LowerLayer], entry: OwnEntry) {
-        if let Some(pos) = self.base.find(layers, &entry.name) {
-            self.hidden.insert(pos);
-        }
+        self.hide(layers, &entry.name);
         self.whiteouts.remove(&entry.name[..]);
         if let Some(old) = self.by_name.remove(&entry.name) {
             self.own.remove(&old);
@@ -246,9 +274,7 @@ impl Listing {
         if let Some(cookie) = self.by_name.remove(name) {
             self.own.remove(&cookie);
         }
-        if let Some(pos) = self.base.find(layers, name) {
-            self.hidden.insert(pos);
-        }
+        self.hide(layers, name);
         if whiteout {
             self.whiteouts.insert(name.into());
         } else {
@@ -256,17 +282,27 @@ impl Listing {
         }
     }
 
+    fn hide(&mut self, layers: &[LowerLayer], name: &[u8]) {
+        if let Some(pos) = self.base.find(layers, name) {
+            self.hidden.insert(pos);
+            self.copied.remove(&pos);
+        }
+    }
+
     /// Notes that another inode of the upper's file system is under a name now.
-    pub(super) fn renumber(&mut self, name: &[u8], real: u64) {
-        if let Some(e) = self.by_name.get(name).and_then(|c| self.own.get_mut(c)) {
+    pub(super) fn renumber(&mut self, layers: &[LowerLayer], name: &[u8], real: u64) {
+        let entry = match self.by_name.get(name) {
+            Some(cookie) => self.own.get_mut(cookie),
+            None => self.base.find(layers, name).and_then(|pos| self.copied.get_mut(&pos)),
+        };
+        if let Some(e) = entry {
             e.real = real;
         }
     }
 
     /// Returns whether nothing is visible.
     pub(super) fn is_empty(&self) -> bool {
-        self.own.is_empty()
-            && (0..self.base.len()).all(|p| self.hidden.contains(&p) || self.base.get(p).is_none())
+        self.own.is_empty() && (0..self.base.len()).all(|p| self.at(p).is_none())
     }
 
     /// Returns the first visible entry at or after a cookie, with the cookie behind it.
@@ -274,10 +310,8 @@ impl Listing {
         if cookie < OWN {
             let first = u32::try_from(cookie.saturating_sub(BASE)).unwrap_or(u32::MAX);
             for pos in first..self.base.len() {
-                if let Some(e) = self.base.get(pos)
-                    && !self.hidden.contains(&pos)
-                {
-                    return Some((Found::Base(e), BASE + u64::from(pos) + 1));
+                if let Some(found) = self.at(pos) {
+                    return Some((found, BASE + u64::from(pos) + 1));
                 }
             }
         }

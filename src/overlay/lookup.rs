@@ -21,6 +21,18 @@ use std::sync::atomic::Ordering;
 /// How long a chain of redirects may be before it counts as a loop.
 const REDIRECTS: usize = 64;
 
+/// What one layer holds at a path.
+enum Walked {
+    Found {
+        at: At,
+        /// A directory on the way is opaque: the layers below are hidden.
+        ends: bool,
+    },
+    Absent,
+    /// Nothing, and the layers below are hidden.
+    Ended,
+}
+
 /// Where the layers below are asked next.
 enum Look {
     /// For a name in these directories, top first.
@@ -37,7 +49,8 @@ impl Overlay {
     pub fn lookup(&self, parent: Ino, name: Name<'_>) -> Result<Attr> {
         let dir = self.dir(parent)?;
         let object = self.find(&dir, name.bytes())?;
-        let attr = self.attr_of(&object)?;
+        // an object that nobody is told of must not stay: its number may come to another file
+        let attr = self.attr_of(&object).inspect_err(|_| self.forget(object.ino(), 0))?;
         self.inodes.count(&object);
         Ok(self.visible(attr))
     }
@@ -63,28 +76,45 @@ impl Overlay {
                     Below::SameName => self.gather(Look::Name(dir.lowers.clone(), name.into()))?,
                     Below::Redirected(r) => self.gather(look_at(&dir.lowers, r))?,
                 };
-                self.dir_object(place(), parts, Some(e.ino)).map(Object::Dir)
+                self.dir_object(place(), parts, Some((e.ino, e.real))).map(Object::Dir)
             }
             Found::Own(e) => self.upper_file(&e, place()).map(Object::File),
             Found::Base(e) if e.kind == FileType::Dir => {
                 let parts = self.gather(Look::Name(dir.lowers.clone(), name.into()))?;
                 self.dir_object(place(), parts, None).map(Object::Dir)
             }
-            Found::Base(e) => {
-                let ino = self.lower(e.at)?.ino(e.at.node);
-                let file = match self.inodes.get(ino) {
-                    Some(Object::File(f)) => f,
-                    Some(_) => return Err(Error::Stale),
-                    None if ino::decode(ino).is_some() => return Ok(Object::Pure(ino, e.at)),
-                    None => {
-                        let make = || FileInode::lower(ino, e.at);
-                        self.inodes.file_or_insert(ino, make).ok_or(Error::Stale)?
-                    }
-                };
-                file.state.write().add_lower_name(place());
-                Ok(Object::File(file))
-            }
+            Found::Base(e) => self.lower_file(e.at, place()),
         }
+    }
+
+    /// Returns the object of a file that a lower layer shows at `place`.
+    fn lower_file(&self, at: At, place: Place) -> Result<Object> {
+        let first = self.lower(at)?.ino(at.node);
+        if ino::decode(first).is_some() {
+            return match self.inodes.get(first) {
+                None => Ok(Object::Pure(first, at)),
+                Some(Object::File(file)) => {
+                    file.state.write().add_lower_name(place);
+                    Ok(Object::File(file))
+                }
+                Some(_) => Err(Error::Stale),
+            };
+        }
+        // a plain layer's hard links are not known before they are looked up: when the copy has
+        // lost its names meanwhile, this name cannot become one of it
+        let other = ino::hashed(&[&place.parent.0.to_le_bytes()[..], &place.name, b"/"].concat());
+        for number in [first, other] {
+            let make = || FileInode::lower(number, at);
+            let Some(file) = self.inodes.file_or_insert(number, make) else { continue };
+            let mut state = file.state.write();
+            if state.orphan.is_some() {
+                continue;
+            }
+            state.add_lower_name(place);
+            drop(state);
+            return Ok(Object::File(file));
+        }
+        Err(Error::Stale)
     }
 
     /// Returns the object of a file that the upper holds at `place`.
@@ -121,22 +151,27 @@ impl Overlay {
         self.names_of(number, at)
     }
 
-    /// Returns the directory at `place`, merged from `parts`; `upper`: its number in the upper.
+    /// Returns the directory at `place`, merged from `parts`; `upper`: its number, and that in the
+    /// upper's file system.
     fn dir_object(
         &self,
         place: Place,
         parts: Vec<At>,
-        upper: Option<Ino>,
+        upper: Option<(Ino, u64)>,
     ) -> Result<Arc<DirInode>> {
         let first = match (parts.first(), upper) {
             (Some(at), _) => self.lower(*at)?.ino(at.node),
-            (None, Some(ino)) => ino,
+            (None, Some((ino, _))) => ino,
             (None, None) => return Err(Error::NotFound),
         };
         // two directories may claim one number when redirects lead to the same place
         let other = ino::hashed(&[&place.parent.0.to_le_bytes()[..], &place.name].concat());
         for number in [first, other] {
-            let make = || DirInode::new(number, place.clone(), parts.clone(), upper.is_some());
+            let make = || {
+                let dir = DirInode::new(number, place.clone(), parts.clone(), upper.is_some());
+                dir.real.store(upper.map_or(0, |(_, real)| real), Ordering::Release);
+                dir
+            };
             if let Some(dir) = self.inodes.dir_or_insert(number, make)
                 && *dir.place.read() == place
             {
@@ -154,7 +189,7 @@ impl Overlay {
     pub(super) fn root_parts(&self) -> Result<Vec<At>> {
         let mut merge = Merge::default();
         let mut out = Vec::new();
-        for layer in (0..self.lowers.len() as u32).rev().map(LayerIndex) {
+        for layer in self.merged_layers() {
             let at = At { layer, node: NodeId::ROOT };
             // the root's opaque mark means nothing to the kernel's overlayfs
             let probe = Probe::Dir { opaque: false };
@@ -163,6 +198,11 @@ impl Overlay {
             }
         }
         Ok(out)
+    }
+
+    /// Returns the layers whose names are seen, top first.
+    fn merged_layers(&self) -> impl Iterator<Item = LayerIndex> {
+        (self.data_only..self.lowers.len() as u32).rev().map(LayerIndex)
     }
 
     /// Returns the lower directories that are merged under a name or path, top first.
@@ -212,34 +252,63 @@ impl Overlay {
                     }
                 }
             }
-            Look::Path(path) => {
-                for layer in (0..below).rev().map(LayerIndex) {
-                    if let Some(at) = self.walk(layer, path)? {
-                        return Ok(Some((at, layer.0)));
-                    }
+            Look::Path(path) => return self.walk_down(path, below, self.data_only),
+        }
+        Ok(None)
+    }
+
+    /// Returns the topmost layer under number `below` and not under `last` that holds a path from
+    /// its root, and the number under which the search goes on.
+    pub(super) fn walk_down(
+        &self,
+        path: &[Box<[u8]>],
+        below: u32,
+        last: u32,
+    ) -> Result<Option<(At, u32)>> {
+        for layer in (last..below).rev().map(LayerIndex) {
+            match self.walk(layer, path)? {
+                Walked::Found { at, ends } => {
+                    return Ok(Some((at, if ends { 0 } else { layer.0 })));
                 }
+                Walked::Absent => {}
+                Walked::Ended => return Ok(None),
             }
         }
         Ok(None)
     }
 
-    /// Returns what one layer holds at a path from its root.
-    fn walk(&self, layer: LayerIndex, path: &[Box<[u8]>]) -> Result<Option<At>> {
-        let mut node = NodeId::ROOT;
-        for part in path {
-            match self.lower(At { layer, node })?.child(node, part)? {
-                Some(next) => node = next,
-                None => return Ok(None),
+    /// Looks for a path in one layer. As in the kernel's `ovl_lookup_layer`, whatever ends a merge
+    /// on the way ends the search in the layers below too.
+    fn walk(&self, layer: LayerIndex, path: &[Box<[u8]>]) -> Result<Walked> {
+        let mut at = At { layer, node: NodeId::ROOT };
+        let mut ends = false;
+        for (i, part) in path.iter().enumerate() {
+            let lower = self.lower(at)?;
+            if i > 0 {
+                match lower.probe(at.node)? {
+                    Probe::Dir { opaque } => ends |= opaque,
+                    Probe::Absent | Probe::Whiteout | Probe::Leaf => return Ok(Walked::Ended),
+                }
+            }
+            match lower.child(at.node, part)? {
+                Some(node) => at.node = node,
+                None if ends => return Ok(Walked::Ended),
+                None => return Ok(Walked::Absent),
             }
         }
-        Ok(Some(At { layer, node }))
+        Ok(Walked::Found { at, ends })
     }
 
     /// Returns the directories that hold the last component of a path, one for each layer.
-    fn parents_of(&self, path: &[Box<[u8]>]) -> Vec<At> {
+    pub(super) fn parents_of(&self, path: &[Box<[u8]>]) -> Vec<At> {
         let dir = path.split_last().map_or(&[][..], |(_, d)| d);
-        let layers = (0..self.lowers.len() as u32).rev().map(LayerIndex);
-        layers.filter_map(|l| self.walk(l, dir).ok().flatten()).collect()
+        let mut out = Vec::new();
+        let mut below = self.lowers.len() as u32;
+        while let Ok(Some((at, rest))) = self.walk_down(dir, below, self.data_only) {
+            out.push(at);
+            below = rest;
+        }
+        out
     }
 
     /// Returns the directory's listing, reading it if that was not done yet.

@@ -241,6 +241,15 @@ impl LowerLayer {
         }
     }
 
+    /// Returns whether this is a regular file whose data is in a layer below. Layers of a store
+    /// are not believed such a mark: whoever made them could show files that a layer above hides.
+    pub(super) fn is_metacopy(&self, node: NodeId) -> Result<bool> {
+        match self {
+            LowerLayer::Plain(p) => p.is_metacopy(node),
+            LowerLayer::Indexed(_) => Ok(false),
+        }
+    }
+
     /// Returns a handle on the layer's root directory.
     pub(super) fn root(&self) -> &Dir {
         match self {

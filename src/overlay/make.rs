@@ -151,8 +151,14 @@ impl Overlay {
     ) -> Result<T> {
         let before = dir.stat_self().upper("look at a directory")?;
         let done = change()?;
-        let node = dir.as_node().upper("open a directory")?;
-        self.set_times(&node, before.atime, before.mtime)?;
+        // the change stands, whether or not the times can be set (the directory may be another's)
+        let kept = dir
+            .as_node()
+            .upper("open a directory")
+            .and_then(|node| self.set_times(&node, before.atime, before.mtime));
+        if let Err(e) = kept {
+            log::debug!("a directory shows the time of a copy-up: {e}");
+        }
         Ok(done)
     }
 

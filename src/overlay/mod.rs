@@ -19,6 +19,7 @@ mod acl;
 mod attr;
 mod copy_up;
 mod create;
+mod data;
 mod error;
 pub mod failpoint;
 mod handle;
@@ -49,7 +50,7 @@ pub use types::*;
 
 use crate::id::LayerIndex;
 use crate::marker::Dialect;
-use crate::sys::{Dir, File, Identity};
+use crate::sys::{Dir, Errno, File, Identity};
 use error::Doing as _;
 use handle::HandleTable;
 use ino::Devices;
@@ -64,11 +65,27 @@ use upper::UpperLayer;
 /// How many content files a read-only view keeps open for reads without a handle.
 const CONTENT_FILES: usize = 512;
 
+/// How often a file is looked for that is not at its place: a rename by another thread may be
+/// between the change on disk and the one in memory.
+const MOVING: u32 = 48;
+
+/// Lets the thread that is moving a file come to an end.
+fn wait_for_mover(attempt: u32) {
+    if attempt < 8 {
+        std::thread::yield_now();
+    } else {
+        // that thread may have to wait for a processor: half a second in all
+        std::thread::sleep(std::time::Duration::from_millis(1 << (attempt - 8).min(4)));
+    }
+}
+
 /// A merged view of layers. All methods may be called from many threads at once.
 #[derive(Debug)]
 pub struct Overlay {
     /// The lowers, bottom first: [`LayerIndex`] is the position.
     lowers: Vec<LowerLayer>,
+    /// How many of them, from the bottom, hold data only.
+    data_only: u32,
     upper: Option<UpperLayer>,
     options: Options,
     dialect: Dialect,
@@ -98,11 +115,16 @@ impl Overlay {
         let dialect = upper.as_ref().map(|u| u.dialect).or(options.dialect).unwrap_or(by_privilege);
         let devices = Arc::new(Devices::default());
         let mut lowers = Vec::with_capacity(stack.lowers.len());
-        for (i, lower) in stack.lowers.into_iter().rev().enumerate() {
+        let data_only = u32::try_from(stack.data_only.len()).map_err(|_| Error::Invalid)?;
+        let bottom_first = stack.data_only.into_iter().rev().chain(stack.lowers.into_iter().rev());
+        let bottom_first: Vec<Lower> = bottom_first.collect();
+        let plain = bottom_first.iter().filter(|l| matches!(l, Lower::Plain(_))).count();
+        for (i, lower) in bottom_first.into_iter().enumerate() {
             let layer = LayerIndex(u16::try_from(i).map_err(|_| Error::Invalid)?.into());
             lowers.push(match lower {
                 Lower::Plain(dir) => {
-                    LowerLayer::Plain(PlainLayer::new(layer, dir, dialect, devices.clone())?)
+                    let layer = PlainLayer::new(layer, dir, dialect, devices.clone(), plain)?;
+                    LowerLayer::Plain(layer)
                 }
                 Lower::Indexed { index, diff } => {
                     LowerLayer::Indexed(IndexedLayer::new(layer, index, diff))
@@ -114,6 +136,7 @@ impl Overlay {
         let overlay = Overlay {
             inodes: InodeTable::new(upper.is_some()),
             lowers,
+            data_only,
             upper,
             options,
             dialect,
@@ -235,17 +258,28 @@ impl Overlay {
         if let Some(d) = upper.cached(dir.ino) {
             return Ok(d);
         }
-        if let Some(removed) = dir.removed.read().as_ref() {
-            return removed.dir.clone().ok_or(Error::NotFound);
+        // a rename moves the directory first and tells its new place then: what is found meanwhile
+        // under the old name is nothing, or another directory
+        for attempt in 0..MOVING {
+            if let Some(removed) = dir.removed.read().as_ref() {
+                return removed.dir.clone().ok_or(Error::NotFound);
+            }
+            let place = dir.place.read().clone();
+            let parent = self.dir(place.parent)?;
+            match self.upper_dir(&parent)?.open_dir(&place.name) {
+                Ok(handle) => {
+                    let real = handle.stat_self().upper("look at a directory of the upper")?.ino;
+                    if dir.may_be(real) {
+                        upper.cache(dir.ino, handle.clone());
+                        return Ok(handle);
+                    }
+                }
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(e) => return Err(e).upper("open a directory of the upper"),
+            }
+            wait_for_mover(attempt);
         }
-        let place = dir.place.read().clone();
-        let parent = self.dir(place.parent)?;
-        let handle = self
-            .upper_dir(&parent)?
-            .open_dir(&place.name)
-            .upper("open a directory of the upper")?;
-        upper.cache(dir.ino, handle.clone());
-        Ok(handle)
+        Err(Error::NotFound)
     }
 
     /// Returns the object of a file that needs one: because it is open, or about to change.

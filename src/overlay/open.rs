@@ -6,7 +6,6 @@ use super::error::{Doing as _, Error, Result};
 use super::handle::Handle;
 use super::inode::{Backing, FileInode, Object};
 use super::types::{Fh, Ino, OpenMode};
-use crate::name::printable;
 use crate::sys::{File, FileType, OpenFlags};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,12 +23,14 @@ impl Overlay {
             return Err(Error::ReadOnly);
         }
         if let (Object::Pure(_, at), true) = (&object, self.read_only()) {
-            let file = self.lower(*at)?.open(at.node)?;
+            let file = self.open_lower(*at)?;
             return Ok(self.handles.insert(Handle::new(None, file, true, false)));
         }
         let inode = self.file(object)?;
         if writes {
-            self.copy_up(&inode, if mode.truncate { Data::Nothing } else { Data::All })?;
+            let data = if mode.truncate { Data::Nothing } else { Data::All };
+            self.copy_up(&inode, data)?;
+            self.complete(&inode, data)?;
         }
         let (file, lower) = self.open_backing(&inode, mode)?;
         if mode.truncate {
@@ -46,9 +47,12 @@ impl Overlay {
                 if self.lower_kind(at)? != FileType::File {
                     return Err(Error::Invalid);
                 }
-                Ok((self.lower(at)?.open(at.node)?, true))
+                Ok((self.open_lower(at)?, true))
             }
             Backing::Lower(_) => Err(Error::Stale),
+            Backing::Upper if !mode.write && !mode.truncate && self.is_metacopy(inode)? => {
+                Ok((self.open_data_below(inode)?, true))
+            }
             Backing::Upper => self.open_upper(inode, mode).map(|f| (f, false)),
         }
     }
@@ -68,15 +72,7 @@ impl Overlay {
         if stat.file_type() != FileType::File {
             return Err(Error::Invalid);
         }
-        let file = node.open(flags).upper("open a file")?;
-        // fewer blocks than bytes: sparse, or written by the kernel with its data elsewhere
-        if stat.blocks.saturating_mul(512) < stat.size
-            && file.get_xattr(self.dialect.metacopy()).upper("read the metacopy mark")?.is_some()
-        {
-            let name = inode.state.read().upper_names.first().map(|p| printable(&p.name));
-            return Err(Error::Metacopy { path: name.unwrap_or_default() });
-        }
-        Ok(file)
+        node.open(flags).upper("open a file")
     }
 
     /// Closes a handle.
@@ -84,12 +80,7 @@ impl Overlay {
         let Some(handle) = self.handles.remove(fh) else { return };
         if let Some(inode) = handle.inode() {
             inode.handles.fetch_sub(1, Ordering::AcqRel);
-            let state = inode.state.read();
-            let pure = state.lower().is_some()
-                && state.removed_names == 0
-                && super::ino::decode(inode.ino).is_some();
-            drop(state);
-            self.inodes.closed(inode, pure);
+            self.inodes.closed(inode);
         }
     }
 

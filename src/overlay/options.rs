@@ -12,6 +12,9 @@ use std::sync::Arc;
 pub struct Stack {
     /// The lower layers, top first.
     pub lowers: Vec<Lower>,
+    /// Layers below them, top first, whose names are not seen: they hold the data of metacopy files
+    /// that lead there by absolute redirects (`lowerdir=…::DATA`).
+    pub data_only: Vec<Lower>,
     /// The writable layer; without one the view is read-only.
     pub upper: Option<Upper>,
 }
@@ -54,6 +57,8 @@ pub struct Options {
     pub redirect_dir: bool,
     /// Redirects in the layers are followed.
     pub follow_redirects: bool,
+    /// A change of a lower file's attributes alone copies up no data.
+    pub metacopy: bool,
     /// Nothing is synced: a crash may lose the upper.
     pub volatile: bool,
     /// Steps that are to fail, for tests.
@@ -68,6 +73,7 @@ impl Default for Options {
             known_ids: None,
             redirect_dir: true,
             follow_redirects: true,
+            metacopy: false,
             volatile: false,
             failpoints: None,
         }

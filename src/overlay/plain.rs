@@ -3,6 +3,7 @@
 //! One getdents per directory gives its names, types and inode numbers; negative answers come
 //! from memory. Attributes, attributes' extensions and content are read when asked for.
 
+use super::data::data_is_here;
 use super::error::{Doing as _, Error, Result};
 use super::ino::Devices;
 use super::lower::Meta;
@@ -17,8 +18,12 @@ use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-/// How many directory handles of one layer are kept open.
-const HANDLES: usize = 256;
+/// How many directory handles all plain layers together keep open, about.
+const HANDLES: usize = 2048;
+/// How many one layer keeps at the most.
+const LAYER_HANDLES: usize = 256;
+/// How many one layer keeps at the least, in a stack of many.
+const FEW_HANDLES: usize = 4;
 /// fuse-overlayfs' own opaque mark.
 const FUSE_OVERLAYFS_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
 
@@ -54,11 +59,13 @@ pub(super) struct PlainLayer {
 }
 
 impl PlainLayer {
+    /// Reads nothing but the root. `layers`: how many plain layers share the open handles.
     pub(super) fn new(
         layer: LayerIndex,
         root: Dir,
         dialect: Dialect,
         devices: Arc<Devices>,
+        layers: usize,
     ) -> Result<PlainLayer> {
         let at = LayerRef::Lower(layer);
         let stat = root.stat_self().layer(at, "look at the layer's root")?;
@@ -69,8 +76,9 @@ impl PlainLayer {
             ino: devices.ino(stat.dev, stat.ino),
             children: None,
         };
+        let handles = (HANDLES / layers.max(1)).clamp(FEW_HANDLES, LAYER_HANDLES);
         let handles =
-            NonZeroUsize::new(HANDLES).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
+            NonZeroUsize::new(handles).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
         Ok(PlainLayer {
             layer,
             root,
@@ -196,11 +204,15 @@ impl PlainLayer {
         f: &mut dyn FnMut(&[u8], NodeId, Kind),
     ) -> Result<()> {
         let ids = self.children(dir)?;
-        let all = self.entries.read();
-        for id in ids.iter() {
-            if let Some(e) = all.get(id.0 as usize) {
-                f(&e.name, *id, e.kind);
-            }
+        // `f` may ask this layer for names, and a thread that waits to write would stand between
+        // two locks for reading: so it is called with none held
+        let entries: Vec<_> = {
+            let all = self.entries.read();
+            let entry = |id: &NodeId| all.get(id.0 as usize).map(|e| (e.name.clone(), *id, e.kind));
+            ids.iter().filter_map(entry).collect()
+        };
+        for (name, id, kind) in &entries {
+            f(name, *id, *kind);
         }
         Ok(())
     }
@@ -302,17 +314,23 @@ impl PlainLayer {
         // nonblock: the name may have become a fifo behind our back
         let flags = OpenFlags { nonblock: true, ..OpenFlags::READ };
         let file = dir.open_file(&name, flags, 0).layer(self.at(), "open a file")?;
-        let stat = file.stat().layer(self.at(), "look at a file")?;
-        if stat.file_type() != FileType::File {
+        if !file.is_regular().layer(self.at(), "look at a file")? {
             return Err(Error::Stale);
         }
-        // fewer blocks than bytes: sparse, or the data is elsewhere
-        if stat.blocks.saturating_mul(512) < stat.size {
-            let mark = file.get_xattr(self.dialect.metacopy());
-            if mark.layer(self.at(), "read the metacopy mark")?.is_some() {
-                return Err(Error::Metacopy { path: printable(&name) });
-            }
-        }
         Ok(file)
+    }
+
+    /// Returns whether the node is a regular file whose data is in a layer below.
+    pub(super) fn is_metacopy(&self, node: NodeId) -> Result<bool> {
+        if self.kind(node) != Kind::File {
+            return Ok(false);
+        }
+        let (dir, name) = self.place(node)?;
+        let stat = dir.stat(&name).layer(self.at(), "look at a file")?;
+        if data_is_here(&stat) {
+            return Ok(false);
+        }
+        let mark = dir.get_xattr(&name, self.dialect.metacopy());
+        Ok(mark.layer(self.at(), "read the metacopy mark")?.is_some())
     }
 }

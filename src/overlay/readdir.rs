@@ -63,8 +63,10 @@ impl Overlay {
             };
             let attr = match self.attr_of(&object) {
                 Ok(a) => self.visible(a),
-                Err(e) if e.errno() == crate::sys::Errno::NOENT => return Ok(true),
-                Err(e) => return Err(e),
+                Err(e) => {
+                    self.forget(object.ino(), 0);
+                    return if e.errno() == crate::sys::Errno::NOENT { Ok(true) } else { Err(e) };
+                }
             };
             let entry = ListEntry { ino: attr.ino, ..entry };
             self.inodes.count(&object);

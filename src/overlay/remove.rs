@@ -2,6 +2,7 @@
 //! in the same step in which the upper's file goes.
 
 use super::Overlay;
+use super::copy_up::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{DirInode, FileInode, Object, Place, Removed};
 use super::types::Ino;
@@ -22,6 +23,7 @@ impl Overlay {
             return Err(Error::IsDirectory);
         }
         self.ensure_upper(&dir)?;
+        self.keep_other_names(&self.find(&dir, name.bytes())?)?;
         let _tree = self.tree.read();
         let _names = dir.names.lock();
         match self.find(&dir, name.bytes())? {
@@ -76,6 +78,15 @@ impl Overlay {
         self.pass("remove:committed")
     }
 
+    /// Makes sure, before a copy may lose its last name in the upper, that it has those under
+    /// which only the lowers hold it.
+    pub(super) fn keep_other_names(&self, object: &Object) -> Result<()> {
+        match object {
+            Object::File(f) if f.in_upper() => self.copy_up(f, Data::All),
+            _ => Ok(()),
+        }
+    }
+
     fn visible_kind(&self, dir: &DirInode, name: Name<'_>) -> Result<FileType> {
         let found = self.listing(dir)?.find(&self.lowers, name.bytes());
         found.map(|f| f.kind()).ok_or(Error::NotFound)
@@ -88,7 +99,12 @@ impl Overlay {
         }
         *dir.removed.write() = Some(Removed { dir: handle });
         *dir.listing.write() = None;
-        self.part_of.write().retain(|_, ino| *ino != dir.ino);
+        let mut part_of = self.part_of.write();
+        for at in &dir.lowers {
+            if part_of.get(at) == Some(&dir.ino) {
+                part_of.remove(at);
+            }
+        }
     }
 
     fn unlink_locked(&self, dir: &DirInode, name: &[u8], object: &Object) -> Result<()> {
@@ -142,6 +158,8 @@ impl Overlay {
         let mut state = file.state.write();
         if state.lower().is_some() {
             state.removed_names += 1;
+            // a copy-up may be under way that has counted this name
+            state.uncopied_names = state.uncopied_names.saturating_sub(1);
         } else if !state.upper_names.contains(place) {
             state.uncopied_names = state.uncopied_names.saturating_sub(1);
         }

@@ -16,6 +16,7 @@ use crate::marker::Redirect;
 use crate::name::Name;
 use crate::sys::{Dir, FileType, Node, RenameFlags};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The longest absolute redirect that the kernel follows by default, in bytes.
 const REDIRECT_MAX: usize = 256;
@@ -72,6 +73,9 @@ impl Overlay {
             (Some(t), RenameMode::Exchange) => Some(self.bring_up(t)?),
             (t, _) => t,
         };
+        if let Some(t) = &target {
+            self.keep_other_names(t)?;
+        }
         // moving a directory elsewhere changes the way to everything below it
         let is_dir = |o: &Object| matches!(o, Object::Dir(_));
         let moves_dir = parent != new_parent
@@ -158,6 +162,8 @@ impl Overlay {
             other => {
                 let file = self.file(other)?;
                 self.copy_up(&file, Data::All)?;
+                // its data would be looked for under the new name
+                self.complete(&file, Data::All)?;
                 Ok(Object::File(file))
             }
         }
@@ -351,7 +357,13 @@ impl Overlay {
         node.set_xattr(self.dialect.opaque(), b"y", false, false)
             .upper("mark a directory opaque")?;
         let how = RenameFlags::Exchange;
-        staged.commit(&at.handle, at.name, how).upper("clear a directory")
+        let real = node.stat().upper("look at a staged directory")?.ino;
+        staged.commit(&at.handle, at.name, how).upper("clear a directory")?;
+        // should the rename fail, this is the directory that stays
+        upper.uncache(dir.ino);
+        dir.real.store(real, Ordering::Release);
+        self.listing_mut(dir)?.cleared();
+        Ok(())
     }
 
     /// Notes where an object is now.

@@ -27,8 +27,15 @@ impl Overlay {
             }
             other => {
                 let file = self.file(other)?;
-                let data = if set.size == Some(0) { Data::Nothing } else { Data::All };
+                let data = match set.size {
+                    Some(0) => Data::Nothing,
+                    Some(_) => Data::All,
+                    None => Data::StaysBelow,
+                };
                 self.copy_up(&file, data)?;
+                if set.size.is_some() {
+                    self.complete(&file, data)?;
+                }
                 Object::File(file)
             }
         };
@@ -178,7 +185,13 @@ impl Overlay {
                 link.commit(&dir, &place.name, RenameFlags::Replace)
                     .upper("put a stand-in in place")
             })?;
-            self.listing_mut(&parent)?.renumber(&place.name, real);
+            {
+                // from the first name on, so that an error at another one leaves this one usable
+                let mut state = file.state.write();
+                state.real = real;
+                state.overridden = None;
+            }
+            self.listing_mut(&parent)?.renumber(&self.lowers, &place.name, real);
         }
         let mut state = file.state.write();
         state.real = real;

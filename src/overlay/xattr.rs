@@ -179,7 +179,7 @@ impl Overlay {
             }
             other => {
                 let file = self.file(other)?;
-                self.copy_up(&file, Data::All)?;
+                self.copy_up(&file, Data::StaysBelow)?;
                 Object::File(file)
             }
         };

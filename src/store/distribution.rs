@@ -4,7 +4,8 @@ use super::{ImportLock, Store, StoreError, files, layout};
 use crate::id::{DiffId, Digest};
 
 impl Store {
-    /// Records that the blob `blob` holds the layer `diff`.
+    /// Records that the blob `blob` holds the layer `diff`. Made durable by the next
+    /// [`Store::commit_layers`].
     pub fn record_blob(
         &self,
         _lock: &ImportLock,
@@ -18,7 +19,7 @@ impl Store {
         if self.diff_of_blob(blob).is_ok_and(|known| known == Some(*diff)) {
             return Ok(());
         }
-        files::replace(&dir, &blob.hex(), diff.to_string().as_bytes(), layout::FILE_MODE)
+        files::replace_in_cache(&dir, &blob.hex(), diff.to_string().as_bytes(), layout::FILE_MODE)
             .map_err(at)
     }
 

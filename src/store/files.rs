@@ -44,11 +44,28 @@ pub(super) fn create(dir: &Dir, name: &str, data: &[u8], mode: u32) -> Result<()
 
 /// Writes a file in one step and durably: `.tmp-NAMErandom` beside it, fsynced, renamed.
 pub(super) fn replace(dir: &Dir, name: &str, data: &[u8], mode: u32) -> Result<()> {
+    let sync = |tmp: &str| dir.open_file(tmp.as_bytes(), OpenFlags::READ, 0)?.sync(false);
+    rename_over(dir, name, data, mode, sync)?;
+    dir.sync()
+}
+
+/// Writes a file in one step for everybody who runs now. After a crash it may be empty: only for
+/// what can be lost.
+pub(super) fn replace_in_cache(dir: &Dir, name: &str, data: &[u8], mode: u32) -> Result<()> {
+    rename_over(dir, name, data, mode, |_| Ok(()))
+}
+
+fn rename_over(
+    dir: &Dir,
+    name: &str,
+    data: &[u8],
+    mode: u32,
+    sync: impl FnOnce(&str) -> Result<()>,
+) -> Result<()> {
     let tmp = format!(".tmp-{name}{OURS}{:016x}", u64::from_ne_bytes(random_bytes()));
     let written = create(dir, &tmp, data, mode)
-        .and_then(|()| dir.open_file(tmp.as_bytes(), OpenFlags::READ, 0)?.sync(false))
-        .and_then(|()| dir.rename(tmp.as_bytes(), dir, name.as_bytes(), RenameFlags::Replace))
-        .and_then(|()| dir.sync());
+        .and_then(|()| sync(&tmp))
+        .and_then(|()| dir.rename(tmp.as_bytes(), dir, name.as_bytes(), RenameFlags::Replace));
     if written.is_err() {
         // the first error is the one to report; a file left here goes with the next sweep
         dir.unlink(tmp.as_bytes()).unwrap_or_default();

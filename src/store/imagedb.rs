@@ -4,7 +4,6 @@ use super::{ImportLock, MAX_CONFIG, Store, StoreError, clock, files, layout};
 use crate::id::{ChainId, DiffId, Hash, ImageId};
 use crate::sys::{Errno, Time};
 use serde::Deserialize;
-use serde_json::Value;
 
 impl Store {
     /// Returns the ids of all images, sorted. Their configs may still prove damaged.
@@ -103,10 +102,15 @@ impl Store {
 
 /// Returns the layers that a config names, bottom first.
 fn diff_ids(config: &[u8]) -> Result<Vec<DiffId>, String> {
-    let config: Value = serde_json::from_slice(config).map_err(|e| e.to_string())?;
-    let rootfs = config.get("rootfs").and_then(Value::as_object);
-    match rootfs.ok_or("it has no rootfs")?.get("diff_ids") {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(ids) => Vec::deserialize(ids).map_err(|e| e.to_string()),
+    // nothing else is looked at: what an importer has accepted must not fail here, behind its layers
+    #[derive(Deserialize)]
+    struct Config {
+        rootfs: Option<Rootfs>,
     }
+    #[derive(Deserialize)]
+    struct Rootfs {
+        diff_ids: Option<Vec<DiffId>>,
+    }
+    let config: Config = serde_json::from_slice(config).map_err(|e| e.to_string())?;
+    Ok(config.rootfs.ok_or("it has no rootfs")?.diff_ids.unwrap_or_default())
 }

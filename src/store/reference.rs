@@ -50,7 +50,13 @@ impl Reference {
 pub(super) fn familiar_name(name: &str) -> Result<String, &'static str> {
     let (host, path) = match name.split_once('/') {
         // the first part is a host if it can be nothing else
-        Some((h, p)) if h.contains(['.', ':']) || h == "localhost" => (Some(h), p),
+        Some((h, p))
+            if h.contains(['.', ':'])
+                || h == "localhost"
+                || h.bytes().any(|b| b.is_ascii_uppercase()) =>
+        {
+            (Some(h), p)
+        }
         _ => (None, name),
     };
     if let Some(h) = host
@@ -92,6 +98,12 @@ pub(super) fn check_tag(tag: &str) -> Result<(), &'static str> {
 }
 
 fn is_host(host: &str) -> bool {
+    if let Some((v6, port)) = host.strip_prefix('[').and_then(|h| h.split_once(']')) {
+        let digits = |p: &str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit());
+        return !v6.is_empty()
+            && v6.bytes().all(|b| b.is_ascii_hexdigit() || b == b':')
+            && (port.is_empty() || port.strip_prefix(':').is_some_and(digits));
+    }
     let (name, port) = host.split_once(':').map_or((host, None), |(n, p)| (n, Some(p)));
     let label = |l: &str| {
         !l.is_empty()
@@ -128,6 +140,8 @@ mod tests {
             ("localhost/x:Y_1.2-3", "localhost/x:Y_1.2-3"),
             ("quay.io/library/x", "quay.io/library/x:latest"),
             ("a__b/c--d.e", "a__b/c--d.e:latest"),
+            ("[::1]:80/x", "[::1]:80/x:latest"),
+            ("Upper/x", "Upper/x:latest"),
         ] {
             assert_eq!(Reference::parse(text).unwrap().key(), key, "{text}");
         }
@@ -167,6 +181,9 @@ mod tests {
             &long,
             "bad-.io/x",
             "h:port/x",
+            "[::1/x",
+            "[]/x",
+            "[::1]x/y",
         ] {
             assert!(Reference::parse(bad).is_err(), "{bad:?}");
         }

@@ -36,7 +36,7 @@ pub use lock::LockKind;
 pub use mapping::Mapping;
 pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounted_elsewhere, mounts};
 #[cfg(target_os = "linux")]
-pub use mounting::{mount_fuse, receive_fd};
+pub use mounting::{join_fuse_connection, mount_fuse, receive_fd, replace_descriptor};
 pub use node::Node;
 pub use platform::{Detached, Readiness, detach, effective_capability_sys_admin, unmount};
 pub use probe::{Capabilities, IdRanges, Identity, known_ids};

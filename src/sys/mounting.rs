@@ -1,12 +1,13 @@
 //! Mounting a FUSE file system: mount(2) for who may, and the socket by which fusermount3 hands
 //! over the connection to who may not.
+#![allow(unsafe_code)]
 
 use super::{Errno, MountAttributes, Result};
 use rustix::mount::MountFlags;
 use std::ffi::{CStr, OsStr};
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 /// Mounts a FUSE connection at `target`. `fs_type` is `fuse` or `fuse.NAME`, `data` holds the
@@ -48,6 +49,25 @@ pub fn receive_fd(socket: impl AsFd) -> Result<Option<OwnedFd>> {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     }))
+}
+
+/// Makes the freshly opened `/dev/fuse` `device` one more device of a live connection
+/// (FUSE_DEV_IOC_CLONE of linux/fuse.h).
+pub fn join_fuse_connection(device: BorrowedFd<'_>, connection: BorrowedFd<'_>) -> Result<()> {
+    use rustix::ioctl::{Setter, ioctl, opcode};
+    const CLONE: rustix::ioctl::Opcode = opcode::read::<u32>(229, 0);
+    let number = connection.as_raw_fd().cast_unsigned();
+    // SAFETY: this request reads one u32, a descriptor number, which is open during the call.
+    Ok(unsafe { ioctl(device, Setter::<CLONE, u32>::new(number)) }?)
+}
+
+/// Makes the open descriptor number `place` refer to what `new` refers to (dup3(2)). Whoever owns
+/// `place` goes on owning it.
+pub fn replace_descriptor(place: BorrowedFd<'_>, new: OwnedFd) -> Result<()> {
+    // SAFETY: the number is open, since it is borrowed; it is not closed here, since the owned
+    // handle is never dropped, and dup3 keeps it open throughout.
+    let mut place = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(place.as_raw_fd()) });
+    Ok(rustix::io::dup3(&new, &mut place, rustix::io::DupFlags::CLOEXEC)?)
 }
 
 #[cfg(test)]

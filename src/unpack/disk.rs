@@ -162,7 +162,7 @@ impl Disk {
 
     /// Returns the permissions that a file has on disk. Its owner is this process' user where
     /// that is an ordinary one, who must be able to read and replace it.
-    fn disk_mode(&self, m: &Meta) -> u32 {
+    pub(super) fn disk_mode(&self, m: &Meta) -> u32 {
         match (self.identity.privileged, m.kind) {
             (true, _) => m.mode & 0o7777,
             (false, Kind::Dir) => m.mode & 0o777 | 0o700,
@@ -309,6 +309,27 @@ impl Disk {
         let (stashed, stash) = self.stash_name()?;
         dir.link(name, &stash, &stashed).map_err(|e| at(b, parent, name, e))?;
         Ok(stashed)
+    }
+
+    /// Opens a file of the layer for writing.
+    pub(super) fn open_again(&mut self, b: &Builder, id: EntryId) -> Result<File, UnpackError> {
+        let flags = OpenFlags::READ_WRITE;
+        let dir = self.dir(b, b.parent(id))?;
+        dir.open_file(b.name(id), flags, 0).map_err(|e| at(b, b.parent(id), b.name(id), e))
+    }
+
+    /// Makes a name that is another file's one of `file`'s.
+    pub(super) fn relink(
+        &mut self,
+        b: &Builder,
+        file: EntryId,
+        name: EntryId,
+    ) -> Result<(), UnpackError> {
+        let from = self.dir(b, b.parent(file))?;
+        let to = self.dir(b, b.parent(name))?;
+        to.unlink(b.name(name))
+            .and_then(|()| from.link(b.name(file), &to, b.name(name)))
+            .map_err(|e| at(b, b.parent(name), b.name(name), e))
     }
 
     /// Makes a whiteout: the device, or an empty file with an attribute where that is refused.

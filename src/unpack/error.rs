@@ -4,6 +4,17 @@ use crate::index::IndexError;
 use crate::name::{BadName, printable};
 use crate::sys::Errno;
 
+/// Longest name in a message in bytes; a header may bring one of a megabyte.
+const SHOWN_MAX: usize = 512;
+
+/// Returns a name for people, its end only if it is very long.
+fn shown(name: &[u8]) -> String {
+    match name.len().checked_sub(SHOWN_MAX) {
+        None | Some(0) => printable(name),
+        Some(cut) => format!("({cut} bytes)…{}", printable(&name[cut..])),
+    }
+}
+
 /// Why a layer cannot be unpacked. Nothing of it is to be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
@@ -16,10 +27,10 @@ pub enum UnpackError {
     )]
     Compression(&'static str),
     /// The stream ends in the middle of something.
-    #[error("the layer ends in the middle of {}; it was cut short, fetch it again", printable(.0))]
+    #[error("the layer ends in the middle of {}; it was cut short, fetch it again", shown(.0))]
     Truncated(Vec<u8>),
     /// Something that is no tar header.
-    #[error("no valid tar header at byte {offset} of the uncompressed layer ({why}), after {}", printable(.after))]
+    #[error("no valid tar header at byte {offset} of the uncompressed layer ({why}), after {}", shown(.after))]
     BadHeader {
         /// Where, in the uncompressed stream.
         offset: u64,
@@ -29,7 +40,7 @@ pub enum UnpackError {
         after: Vec<u8>,
     },
     /// One entry is refused.
-    #[error("refused entry {}: {reason}", printable(.name))]
+    #[error("refused entry {}: {reason}", shown(.name))]
     Entry {
         /// The entry's name as the tar has it.
         name: Vec<u8>,
@@ -45,11 +56,24 @@ pub enum UnpackError {
         limit: u64,
     },
     /// A system call on the layer directory failed.
-    #[error("cannot write {}: {errno}", printable(.name))]
+    #[error("cannot write {}: {errno}", shown(.name))]
     Disk {
         /// The entry.
         name: Vec<u8>,
         /// What the system said.
+        errno: Errno,
+    },
+    /// A file of a layer below, to which there is a hard link, cannot be copied.
+    #[error(
+        "cannot copy {} of a layer below for the hard link {}: {errno}",
+        printable(.target), printable(.name)
+    )]
+    LowerFile {
+        /// The link's name.
+        name: Vec<u8>,
+        /// Its target.
+        target: Vec<u8>,
+        /// What the system said; EIO if the store's file is not what its index says.
         errno: Errno,
     },
     /// `tar-split.json.gz` cannot be read or written.
@@ -78,12 +102,15 @@ pub enum Refusal {
     /// The layer's root can only be a directory.
     #[error("the layer's root must be a directory")]
     Root,
-    /// A hard link to something that this layer does not hold.
-    #[error("a hard link to {}, which this layer does not hold (links to files of lower layers are not supported)", printable(.0))]
+    /// A hard link to something that is not there.
+    #[error("a hard link to {}, which neither this layer nor those below it hold", shown(.0))]
     LinkTarget(Vec<u8>),
     /// A hard link to a directory.
-    #[error("a hard link to the directory {}", printable(.0))]
+    #[error("a hard link to the directory {}", shown(.0))]
     LinkToDir(Vec<u8>),
+    /// A hard link to something of a lower layer that cannot be copied.
+    #[error("a hard link to {}, which in the layers below is no regular file", shown(.0))]
+    LinkToSpecial(Vec<u8>),
     /// A type that layers cannot hold.
     #[error("unknown entry type {}", printable(&[*.0]))]
     Type(u8),

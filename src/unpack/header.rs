@@ -11,6 +11,10 @@ use crate::index::Kind;
 use crate::sys::{Time, makedev};
 
 pub(super) const BLOCK: usize = 512;
+/// Largest parts of a device number that Linux knows (`include/linux/kdev_t.h`: 12 and 20 bits).
+/// mknod cuts off what is above, so that a larger one would make another device, or a whiteout.
+const MAJOR_MAX: u32 = 0xfff;
+const MINOR_MAX: u32 = 0xf_ffff;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +99,11 @@ impl<'l, F: Feed> Walker<'l, F> {
     }
 
     /// Reads `size` bytes and their padding; at most the limit for headers.
-    fn record(&mut self, size: u64) -> Result<Vec<u8>, UnpackError> {
+    fn record(&mut self, block: &[u8; BLOCK], size: u64) -> Result<Vec<u8>, UnpackError> {
         let limit = self.limits.header;
         if size > limit as u64 {
-            return Err(Refusal::TooLong("header record", limit).of(&self.after));
+            let name = tar::Header::from_byte_slice(block).path_bytes();
+            return Err(Refusal::TooLong("header record", limit).of(&name));
         }
         let mut out = Vec::new();
         while (out.len() as u64) < size {
@@ -119,6 +124,9 @@ impl<'l, F: Feed> Walker<'l, F> {
                 return Ok(None);
             };
             if block == [0; BLOCK] {
+                if pax.is_some() || long_name.is_some() || long_link.is_some() {
+                    return Err(self.bad("an extension header without an entry"));
+                }
                 return match self.block()? {
                     None => Ok(None),
                     Some(second) if second == [0; BLOCK] => Ok(None),
@@ -133,16 +141,16 @@ impl<'l, F: Feed> Walker<'l, F> {
             let size = size.ok_or_else(|| self.bad("its size is no number"))?;
             match h.as_old().linkflag[0] {
                 b'x' | b'X' => {
-                    let body = self.record(size)?;
+                    let body = self.record(&block, size)?;
                     let limits = self.limits;
                     pax = Some(Pax::parse(&body, limits).map_err(|r| r.of(&h.path_bytes()))?);
                 }
                 // says something of all entries to come, which layers do not use
                 b'g' => {
-                    self.record(size)?;
+                    self.record(&block, size)?;
                 }
-                b'L' => long_name = Some(until_nul(self.record(size)?)),
-                b'K' => long_link = Some(until_nul(self.record(size)?)),
+                b'L' => long_name = Some(until_nul(self.record(&block, size)?)),
+                b'K' => long_link = Some(until_nul(self.record(&block, size)?)),
                 _ => {
                     let pax = pax.unwrap_or_default();
                     let e = self.entry(&block, size, pax, long_name, long_link)?;
@@ -172,7 +180,9 @@ impl<'l, F: Feed> Walker<'l, F> {
         let refuse = |r: Refusal| r.of(&name);
         let id = |from_pax: Option<u64>, raw: &[u8], what| {
             let n = from_pax.or_else(|| field(raw).and_then(|n| u64::try_from(n).ok()));
-            n.and_then(|n| u32::try_from(n).ok()).ok_or_else(|| refuse(Refusal::Number(what)))
+            // the last one is no owner: to chown it means "leave as it is"
+            let n = n.and_then(|n| u32::try_from(n).ok()).filter(|n| *n != u32::MAX);
+            n.ok_or_else(|| refuse(Refusal::Number(what)))
         };
         let uid = id(pax.uid, &old.uid, "owner")?;
         let gid = id(pax.gid, &old.gid, "group")?;
@@ -201,7 +211,11 @@ impl<'l, F: Feed> Walker<'l, F> {
                 let n = field(&block[at..at + 8]).and_then(|n| u32::try_from(n).ok());
                 n.ok_or_else(|| refuse(Refusal::Number("device number")))
             };
-            makedev(part(329)?, part(337)?)
+            let (major, minor) = (part(329)?, part(337)?);
+            if major > MAJOR_MAX || minor > MINOR_MAX {
+                return Err(refuse(Refusal::Number("device number")));
+            }
+            makedev(major, minor)
         } else {
             0
         };
@@ -230,7 +244,6 @@ impl<'l, F: Feed> Walker<'l, F> {
         if flag == b'S' {
             let limits = self.limits;
             let mut blocks = 0u64;
-            let truncated = self.truncated();
             let map = gnu_map(block, &mut || {
                 blocks += 1;
                 if blocks * BLOCK as u64 > limits.header as u64 {
@@ -238,7 +251,7 @@ impl<'l, F: Feed> Walker<'l, F> {
                 }
                 self.block()
             })?;
-            let map = map.ok_or(truncated)?;
+            let map = map.ok_or_else(|| Refusal::Sparse.of(&e.name))?;
             e.sparse = Some(map.check(e.data).map_err(|r| r.of(&e.name))?);
         } else if let Some(sparse) = pax.sparse.filter(|_| has_data) {
             if let Some(name) = sparse.name {
@@ -247,13 +260,12 @@ impl<'l, F: Feed> Walker<'l, F> {
             let map = if sparse.map_in_data {
                 let limit = self.limits.header;
                 let mut left = e.data;
-                let truncated = self.truncated();
                 let map = map_in_data(sparse.real, limit, &mut || {
                     left = left.checked_sub(BLOCK as u64).unwrap_or(u64::MAX);
                     if left == u64::MAX { Ok(None) } else { self.block() }
                 });
                 e.data = left;
-                map?.ok_or(truncated)?
+                map?.ok_or_else(|| Refusal::Sparse.of(&e.name))?
             } else {
                 SparseMap { real: sparse.real, parts: sparse.parts }
             };

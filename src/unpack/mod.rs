@@ -4,7 +4,7 @@
 //! the tar alone; [`StagedLayer::finish`] needs the layers below and writes the markers, the
 //! directories' attributes and the index.
 //!
-//! Nothing but the index is made durable here: the caller syncs the file system (or removes both
+//! Nothing is made durable here: the caller syncs the file system (or removes both
 //! directories) before it commits the layer.
 //!
 //! The tar is hostile: every name is resolved beneath the layer directory, what an entry replaces
@@ -16,6 +16,7 @@ mod disk;
 mod error;
 mod feed;
 mod header;
+mod lower_link;
 mod pax;
 mod place;
 mod settle;
@@ -30,6 +31,7 @@ mod testing;
 mod tests;
 
 pub use error::{Limits, Refusal, UnpackError};
+pub use lower_link::LowerLayer;
 pub use split::{SPLIT_NAME, assemble};
 
 use crate::id::DiffId;
@@ -38,6 +40,7 @@ use crate::sys::{Dir, Identity};
 use disk::Disk;
 use feed::{BUFFERS, Channel, Feed};
 use header::Walker;
+use lower_link::LowerLink;
 use split::{Headers, SplitReader, SplitWriter};
 use std::collections::HashSet;
 use std::fmt;
@@ -60,19 +63,19 @@ pub struct Target<'a> {
 pub struct StagedLayer {
     /// Digest of the whole uncompressed stream. The caller compares it with the config's.
     pub diff_id: DiffId,
-    /// Docker's size of the layer: lengths of its files, each inode once, without directories.
-    pub size: u64,
     /// Length of the uncompressed stream in bytes.
     pub tar_size: u64,
     builder: Builder,
     ghosts: HashSet<EntryId>,
+    links: Vec<LowerLink>,
+    limits: Limits,
 }
 
 impl fmt::Debug for StagedLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StagedLayer")
             .field("diff_id", &self.diff_id)
-            .field("size", &self.size)
+            .field("tar_size", &self.tar_size)
             .finish_non_exhaustive()
     }
 }
@@ -82,6 +85,8 @@ impl fmt::Debug for StagedLayer {
 pub struct Summary {
     /// Names, the root and whiteouts included.
     pub entries: u64,
+    /// Docker's size of the layer: lengths of its files, each inode once, without directories.
+    pub size: u64,
     /// Whiteouts that hide something.
     pub whiteouts: u64,
     /// Opaque directories that hide something.
@@ -133,10 +138,10 @@ fn unpack_stream(
         }
         disk.end_stash()?;
     }
-    let size = layer_size(&tree.b);
     // the reading thread knows the digest
     let diff_id = DiffId::new(crate::id::Hash([0; 32]));
-    Ok(StagedLayer { diff_id, size, tar_size, builder: tree.b, ghosts: tree.ghosts })
+    let Tree { b: builder, ghosts, lower_links: links, .. } = tree;
+    Ok(StagedLayer { diff_id, tar_size, builder, ghosts, links, limits: *limits })
 }
 
 /// Sums st_size as Docker does (`daemon/internal/directory`).
@@ -158,20 +163,28 @@ fn layer_size(b: &Builder) -> u64 {
 }
 
 impl StagedLayer {
-    /// Makes the layer whole upon the layers below it, whose indexes are given top first: parents
-    /// without an entry look as they do below, markers with nothing to hide are left out. Writes
-    /// the index.
-    pub fn finish(self, target: &Target<'_>, below: &[&Index]) -> Result<Summary, UnpackError> {
-        let StagedLayer { mut builder, ghosts, .. } = self;
-        let to_make = settle::settle(&mut builder, &ghosts, below)?;
+    /// Makes the layer whole upon the layers below it, given top first: parents without an entry
+    /// look as they do below, markers with nothing to hide are left out, files below to which
+    /// there are hard links are copied. Writes the index.
+    pub fn finish(
+        self,
+        target: &Target<'_>,
+        below: &[LowerLayer<'_>],
+    ) -> Result<Summary, UnpackError> {
+        let StagedLayer { mut builder, ghosts, links, limits, tar_size, .. } = self;
+        let indexes: Vec<&Index> = below.iter().map(|l| l.index).collect();
+        let copies = lower_link::resolve(&mut builder, &links, &indexes, &limits)?;
+        let to_make = settle::settle(&mut builder, &ghosts, &indexes)?;
         let b = &builder;
         let mut disk = Disk::attach(target);
+        lower_link::copy(b, &mut disk, &copies, below, &limits, tar_size)?;
         for id in to_make {
             disk.mkdir(b, b.parent(id), b.name(id))?;
         }
         let entries = b.entries();
         let mut marked = HashSet::new();
-        let mut summary = Summary { entries: entries.len() as u64, ..Summary::default() };
+        let mut summary =
+            Summary { entries: entries.len() as u64, size: layer_size(b), ..Summary::default() };
         for id in &entries {
             if b.meta(*id).kind == Kind::Whiteout {
                 summary.whiteouts += 1;
@@ -188,7 +201,7 @@ impl StagedLayer {
                 disk.finish_dir(b, *id, &m, &b.xattrs(*id), marked.contains(id))?;
             }
         }
-        builder.finish(target.meta, INDEX_NAME)?;
+        builder.stage(target.meta, INDEX_NAME)?;
         Ok(summary)
     }
 }
@@ -208,6 +221,7 @@ pub fn rebuild_index(
     let mut tar = Walker::new(Headers::new(SplitReader::new(tar_split)), None, limits);
     tree.read(&mut tar)?;
     let mut builder = tree.b;
+    lower_link::resolve(&mut builder, &tree.lower_links, below, limits)?;
     settle::settle(&mut builder, &tree.ghosts, below)?;
     Ok(builder)
 }

@@ -6,6 +6,9 @@
 use super::error::{Limits, Refusal};
 use crate::sys::Time;
 
+/// Most bytes of attribute names on one file, as in the kernel's `limits.h`.
+const XATTR_LIST_MAX: usize = 64 << 10;
+
 /// What a pax header says of the entry that follows it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pax {
@@ -17,6 +20,8 @@ pub(super) struct Pax {
     pub(super) mtime: Option<Time>,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) sparse: Option<PaxSparse>,
+    /// Bytes of the attributes' names so far.
+    xattr_names: usize,
 }
 
 /// A sparse file as GNU tar writes it in pax.
@@ -104,6 +109,11 @@ impl Pax {
         }
         if name.contains(&0) {
             return Err(Refusal::Pax);
+        }
+        // the kernel cannot list more, and without a bound a header costs its length squared
+        self.xattr_names += name.len() + 1;
+        if self.xattr_names > XATTR_LIST_MAX {
+            return Err(Refusal::TooLong("list of xattr names", XATTR_LIST_MAX));
         }
         let had = self.xattrs.iter().position(|(n, _)| n == name);
         if !libarchive {

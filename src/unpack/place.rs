@@ -6,6 +6,8 @@ use crate::name::Name;
 
 /// What AUFS' bookkeeping names begin with.
 const AUFS_PREFIX: &[u8] = b".wh..wh.";
+/// Longest name of AUFS' bookkeeping in bytes: `.wh..wh.plnk/INODE.DEVICE` is far shorter.
+const HIDDEN_MAX: usize = 4096;
 
 /// What an entry's name leads to.
 pub(super) enum Place<'e> {
@@ -33,7 +35,12 @@ impl<'e> Place<'e> {
         let in_aufs = parts.iter().any(|p| p.starts_with(AUFS_PREFIX));
         if in_aufs || marker == Some(OciMarker::AufsMeta) {
             parts.push(last);
-            return Ok(Place::Hidden(parts.join(&b'/')));
+            let path = parts.join(&b'/');
+            // kept in memory as they are, unlike all other names
+            if path.len() > HIDDEN_MAX {
+                return Err(Refusal::TooLong("name", HIDDEN_MAX));
+            }
+            return Ok(Place::Hidden(path));
         }
         if parts.iter().any(|p| p.starts_with(WHITEOUT_PREFIX)) {
             return Err(Refusal::BelowMarker);

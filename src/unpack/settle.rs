@@ -12,13 +12,13 @@ use std::rc::Rc;
 type Lower = Rc<Vec<(usize, NodeId)>>;
 
 /// What the layers below show under a name.
-enum Below {
+pub(super) enum Below {
     Nothing,
-    Leaf,
+    Leaf(usize, NodeId),
     Dir(Vec<(usize, NodeId)>),
 }
 
-fn below(layers: &[&Index], dirs: &[(usize, NodeId)], name: &[u8]) -> Below {
+pub(super) fn below(layers: &[&Index], dirs: &[(usize, NodeId)], name: &[u8]) -> Below {
     let mut merge = Merge::default();
     let mut found = Vec::new();
     for (layer, dir) in dirs {
@@ -31,7 +31,7 @@ fn below(layers: &[&Index], dirs: &[(usize, NodeId)], name: &[u8]) -> Below {
         };
         let at = LayerRef::Lower(LayerIndex((layers.len() - 1 - layer) as u32));
         match (merge.feed(at, probe), probe) {
-            (Role::Provides, Probe::Leaf) => return Below::Leaf,
+            (Role::Provides, Probe::Leaf) => return Below::Leaf(*layer, node.id),
             (Role::Provides | Role::Merged, Probe::Dir { .. }) => found.push((*layer, node.id)),
             _ => {}
         }
@@ -94,7 +94,7 @@ pub(super) fn settle(
                 }
                 lower.insert(id, if m.opaque { empty.clone() } else { Rc::new(found) });
             }
-            (_, Below::Nothing | Below::Leaf) => {
+            (_, Below::Nothing | Below::Leaf(..)) => {
                 if ghosts.contains(&id) {
                     b.remove(id);
                 } else {

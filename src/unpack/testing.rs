@@ -155,9 +155,11 @@ pub(crate) fn unpack_blob(
     let (diff, meta) = (top.open_dir(b"diff").unwrap(), top.open_dir(b"meta").unwrap());
     let target = Target { diff: &diff, meta: &meta, identity };
     let staged = unpack_layer(&mut &blob[..], &target, limits)?;
-    let (diff_id, size) = (staged.diff_id, staged.size);
+    let diff_id = staged.diff_id;
+    let lower: Vec<LowerLayer<'_>> =
+        below.iter().map(|l| LowerLayer { index: &l.index, diff: &l.diff }).collect();
+    let summary = staged.finish(&target, &lower)?;
     let below: Vec<&Index> = below.iter().map(|l| &l.index).collect();
-    let summary = staged.finish(&target, &below)?;
     let index = Index::open(&meta, INDEX_NAME).unwrap();
     index.verify().unwrap();
     assert_eq!(summary.entries, index.len() as u64);
@@ -173,7 +175,7 @@ pub(crate) fn unpack_blob(
     rebuild_index(&mut &split[..], &below, limits).unwrap().finish(&meta, b"again").unwrap();
     assert!(read("again") == read("stratafs.index"), "another index from the tar alone");
     assert!(!diff.list().unwrap().iter().any(|e| e.name.starts_with(b".wh.")));
-    Ok(Layer { _tmp: tmp, diff, meta, index, size })
+    Ok(Layer { _tmp: tmp, diff, meta, index, size: summary.size })
 }
 
 /// Unpacks a plain tar of these entries as an ordinary user would.

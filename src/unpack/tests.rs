@@ -158,7 +158,6 @@ fn hard_links_stay_in_the_layer() {
     assert_eq!(l.index.links(l.node("a").id).len(), 2);
     assert_eq!((l.node("a").nlink, l.size), (2, 1 + 1));
     assert_eq!(l.index.symlink_target(l.node("t").id), b"a", "of the link, not of what it names");
-    assert!(refused(&[hard("h", "f")]).contains("h: a hard link to f"));
     assert!(refused(&[hard("h", "../../etc/passwd")]).contains("h: "));
     assert!(refused(&[symlink("s", "/etc"), hard("h", "s/passwd")]).contains("h: "));
     assert!(refused(&[dir("x"), hard("h", "x")]).contains("the directory x"));
@@ -490,5 +489,141 @@ proptest::proptest! {
         if tree.read(&mut walker).is_ok() {
             settle::settle(&mut tree.b, &tree.ghosts, &[]).unwrap();
         }
+    }
+}
+
+#[test]
+fn a_link_to_a_lower_file_is_a_copy_of_it() {
+    let b = layer(
+        &[
+            dir("d"),
+            file("d/a", "content").mode(0o4751).owner(7, 8).mtime(99).xattr("user.k", "v"),
+            hard("d/b", "d/a"),
+            symlink("s", "d"),
+        ],
+        &[],
+    )
+    .unwrap();
+    let middle = layer(&[marker("d/.wh.b"), dir("x")], &[&b]).unwrap();
+    // two names, a link to one of these, a target's other name, and one that is replaced
+    let entries = [
+        hard("one", "d/a").mode(0o600).owner(1, 1),
+        hard("two", "./one"),
+        file("three", "old"),
+        hard("three", "/d/a"),
+        hard("gone", "d/a"),
+        file("gone", "new"),
+        marker("d/.wh.a"),
+    ];
+    let l = layer(&entries, &[&middle, &b]).unwrap();
+    assert_eq!(l.paths(), ["d", "-d/a", "gone", "one", "three", "two"]);
+    for name in ["one", "two", "three"] {
+        let n = l.node(name);
+        assert_eq!((n.mode, n.uid, n.gid, n.mtime.sec, n.size), (0o4751, 7, 8, 99, 7), "{name}");
+        assert_eq!(l.index.canonical(n.id), l.index.canonical(l.node("one").id), "{name}");
+        assert_eq!(l.index.xattrs(n.id).collect::<Vec<_>>(), [(&b"user.k"[..], &b"v"[..])]);
+        assert_eq!(l.content(name), b"content", "{name}");
+        let stat = l.diff.stat(name.as_bytes()).unwrap();
+        assert_eq!((stat.nlink, stat.mtime.sec, stat.mode & 0o777), (3, 99, 0o751), "{name}");
+    }
+    assert_eq!(l.content("gone"), b"new");
+    assert_eq!(l.size, 7 + 3, "the copy once, and the file");
+    // two lower names of one file become one file again
+    let l = layer(&[hard("p", "d/a"), hard("q", "d/b")], &[&b]).unwrap();
+    assert_eq!(l.diff.stat(b"q").unwrap().ino, l.diff.stat(b"p").unwrap().ino);
+    assert_eq!((l.index.canonical(l.node("q").id), l.size), (l.node("p").id, 7));
+}
+
+#[test]
+fn a_link_to_nothing_of_the_lower_layers_is_refused() {
+    for (entries, why) in [
+        (&[hard("h", "none")][..], "refused entry h: a hard link to none, which neither"),
+        (&[hard("h", "l/a")], "refused entry h: a hard link to l/a, which neither"),
+        (&[hard("h", "d/sub")], "to the directory d/sub"),
+        (&[hard("h", "l")], "no regular file"),
+        (&[hard("h", "../f")], "refused entry h: "),
+        (&[hard("h", ".wh.f")], "refused entry h: "),
+        (&[hard("h", "none"), file("h", "")], "refused entry h: "),
+    ] {
+        assert!(refused(entries).contains(why), "{why}: {}", refused(entries));
+    }
+    let b = base();
+    let hides =
+        layer(&[marker(".wh.f"), marker("d/.wh..wh..opq"), file("d/n", "")], &[&b]).unwrap();
+    for target in ["f", "d/a"] {
+        assert!(layer(&[hard("h", target)], &[&hides, &b]).is_err(), "{target} is hidden");
+    }
+    assert!(layer(&[hard("h", "d/n")], &[&hides, &b]).is_ok());
+}
+
+#[test]
+fn copies_count_against_the_limit_of_bytes() {
+    let b = layer(&[file("big", [1; 9000])], &[]).unwrap();
+    let limits = Limits { bytes: 10_000, ..Limits::default() };
+    let plain = tar(&[hard("h", "big")]);
+    let done = unpack_blob(&plain, None, &[&b], ordinary(), &limits);
+    assert!(matches!(done, Err(UnpackError::Limit { limit: 10_000, .. })));
+}
+
+/// mknod keeps 12 and 20 bits: a larger number would make another device, or a whiteout.
+#[test]
+fn device_numbers_that_do_not_fit_are_refused() {
+    for dev in [(0x1000, 0), (0, 0x10_0000), (0x1000, 0x10_0000), (0x1001, 3), (0x1f_ffff, 0)] {
+        for flag in [b'3', b'4'] {
+            let pax = refused(&[other("dev", flag, dev)]);
+            assert!(pax.contains("dev") && pax.contains("device number"), "{dev:?} {pax}");
+        }
+    }
+    let l = layer(&[other("dev", b'4', (0xfff, 0xf_ffff))], &[]).unwrap();
+    assert_eq!(l.node("dev").rdev, makedev(0xfff, 0xf_ffff));
+}
+
+/// As an owner the last number means "leave it as it is" to the system.
+#[test]
+fn the_owner_that_is_none_is_refused() {
+    assert!(refused(&[file("f", "").pax("uid", "4294967295")]).contains("owner"));
+    assert!(refused(&[file("f", "").pax("gid", "4294967295")]).contains("group"));
+    let l = layer(&[file("f", "").pax("uid", "4294967294")], &[]).unwrap();
+    assert_eq!(l.node("f").uid, u32::MAX - 1);
+}
+
+#[test]
+fn the_names_of_attributes_are_bounded() {
+    let with =
+        |n: usize| (0..n).fold(file("f", ""), |f, i| f.xattr(&format!("user.{i:0>60}"), "v"));
+    assert!(refused(&[with(1000)]).contains("xattr names"));
+    assert!(layer(&[with(900)], &[]).is_ok());
+}
+
+#[test]
+fn a_broken_sparse_map_names_its_entry() {
+    let map = |text: &str| {
+        let mut data = text.as_bytes().to_vec();
+        data.resize(512, 0);
+        let f = file("holes", data).pax("GNU.sparse.major", "1").pax("GNU.sparse.minor", "0");
+        refused(&[file("before", ""), f.pax("GNU.sparse.realsize", "5")])
+    };
+    for text in ["99999999999999999\n", "x\n", "1\n5\n"] {
+        let e = map(text);
+        assert!(e.contains("holes") && e.contains("sparse map"), "{e}");
+    }
+}
+
+#[test]
+fn an_extension_header_must_have_an_entry() {
+    let mut t = tar(&[file("a", "").pax("path", "b")]);
+    // the entry itself becomes the end of the archive
+    let entry = t.len() - 1024 - 512;
+    t[entry..].fill(0);
+    let e = unpack_blob(&t, None, &[], ordinary(), &Limits::default()).err().unwrap();
+    assert!(e.to_string().contains("extension header"), "{e}");
+}
+
+#[test]
+fn long_names_are_neither_kept_nor_shown_whole() {
+    let long = "n".repeat(100_000);
+    for name in [long.clone(), format!(".wh..wh.plnk/{long}"), format!("../{long}")] {
+        let e = refused(&[file(&name, "")]);
+        assert!(e.len() < 1000 && e.contains("nnn"), "{e}");
     }
 }

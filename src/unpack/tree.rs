@@ -10,6 +10,7 @@ use super::disk::{Disk, write_all};
 use super::error::{Limits, Refusal, UnpackError};
 use super::feed::Feed;
 use super::header::{Entry, Keep, Type, Walker};
+use super::lower_link::LowerLink;
 use super::place::Place;
 use super::split::Replaced;
 use super::xattr;
@@ -28,6 +29,8 @@ pub(super) struct Tree<'l> {
     pub(super) ghosts: HashSet<EntryId>,
     /// AUFS' pseudo links: files that only hard links show.
     hidden: HashMap<Vec<u8>, (EntryId, Vec<u8>)>,
+    /// Files that hard links bring from the layers below; empty until those are known.
+    pub(super) lower_links: Vec<LowerLink>,
     /// What later entries of the same name replaced.
     pub(super) replaced: Vec<Replaced>,
     /// Whether a name came twice.
@@ -44,6 +47,7 @@ impl<'l> Tree<'l> {
             limits,
             ghosts: HashSet::new(),
             hidden: HashMap::new(),
+            lower_links: Vec::new(),
             replaced: Vec::new(),
             duplicates: false,
             position: 0,
@@ -253,7 +257,7 @@ impl<'l> Tree<'l> {
             Place::Marker(..) => None,
         };
         let target = target.filter(|t| self.b.meta(*t).kind != Kind::Whiteout);
-        let target = target.ok_or_else(|| refuse(Refusal::LinkTarget(e.link.clone())))?;
+        let Some(target) = target else { return self.link_below(parent, name, e) };
         if self.b.meta(target).kind == Kind::Dir {
             return Err(refuse(Refusal::LinkToDir(e.link.clone())));
         }
@@ -278,6 +282,19 @@ impl<'l> Tree<'l> {
             d.link(&self.b, (None, &held), parent, name)?;
         }
         self.add_link(parent, name, target, opaque)
+    }
+
+    /// Makes an empty file for a link whose target this layer does not hold: one below may.
+    fn link_below(&mut self, parent: EntryId, name: &[u8], e: &Entry) -> Result<(), UnpackError> {
+        let opaque = self.clear(parent, name)?;
+        let m = Meta { opaque, ..Meta::new(Kind::File) };
+        if let Some(disk) = &mut self.disk {
+            disk.create(&self.b, parent, name, &Meta { mode: 0o600, ..m })?;
+        }
+        let entry = self.b.add(parent, name, &m)?;
+        let (name, target) = (e.name.clone(), e.link.clone());
+        self.lower_links.push(LowerLink { entry, name, target });
+        Ok(())
     }
 
     fn add_link(

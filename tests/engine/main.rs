@@ -4,5 +4,7 @@
 mod changes;
 mod faults;
 mod merge;
+mod metacopy;
 mod model;
+mod objects;
 mod support;

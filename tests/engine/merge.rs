@@ -148,3 +148,18 @@ fn the_listing_says_the_numbers_that_stat_says() {
         }
     }
 }
+
+#[test]
+fn regression_a_redirect_through_what_is_no_directory_ends_there() {
+    for form in FORMS {
+        let l = Layers::new(&[
+            &["r x /a/b", "r y /c/b"],
+            &["d a", "d a/b", "f a/b/top t", "o c", "d c/b", "f c/b/mid m"],
+            &["l a nowhere", "d c", "d c/b", "f c/b/low l"],
+            &["d a", "d a/b", "f a/b/low l"],
+        ]);
+        let v = l.open(form);
+        assert_eq!(v.ls("x").unwrap(), ["top"]);
+        assert_eq!(v.ls("y").unwrap(), ["mid"]);
+    }
+}

@@ -85,7 +85,7 @@ impl Layers {
             .collect();
         let dir = |n| Dir::open(self.tmp.path().join(n)).unwrap();
         let upper = writable.then(|| Upper { dir: dir("u"), work: dir("w") });
-        View { fs: Overlay::new(Stack { lowers, upper }, options).unwrap() }
+        View { fs: Overlay::new(Stack { lowers, data_only: Vec::new(), upper }, options).unwrap() }
     }
 
     fn index(&self, layer: &Path) -> Index {
@@ -107,6 +107,12 @@ impl Layers {
 /// The namespace in which marks of the layers made here are written.
 pub fn opaque_key() -> &'static [u8] {
     if Identity::current().privileged { b"trusted.overlay.opaque" } else { b"user.overlay.opaque" }
+}
+
+/// Returns the on-disk name of one of the overlay's own attributes.
+pub fn dialect_key(which: &str) -> Vec<u8> {
+    let prefix = if Identity::current().privileged { "trusted" } else { "user" };
+    format!("{prefix}.overlay.{which}").into_bytes()
 }
 
 pub fn redirect_key() -> &'static [u8] {

@@ -148,3 +148,49 @@ fn a_layout_directory_is_not_left() {
     assert!(b.import(&dir).unwrap_err().contains("layer 2 of 3"));
     assert_same(&before, &b.snapshot(), "symlink");
 }
+
+/// Whatever only the last steps would refuse must be found before the layers are committed.
+#[test]
+fn nothing_is_left_when_the_config_or_the_name_is_refused() {
+    let layer = Tar::new().file("new", "new").end();
+    let with = |config: &str, name: &str| {
+        let manifest = json!([{"Config": "c.json", "Layers": ["l"], "RepoTags": [name]}]);
+        let tar = Tar::new().file("c.json", config).file("l", &layer);
+        tar.file("manifest.json", manifest.to_string()).end()
+    };
+    let rootfs = json!({"type": "layers", "diff_ids": [digest(&layer)]});
+    let plain = json!({ "rootfs": rootfs }).to_string();
+    refused("a name like a digest", &with(&plain, "sha256:1"), &["sha256"]);
+    refused("an id as a name", &with(&plain, &format!("{}:1", hex(&layer))), &["image id"]);
+    let deep =
+        format!(r#"{{"rootfs":{rootfs},"x":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    // an unknown member is none of ours, whatever it holds
+    for (config, name) in
+        [(deep.as_str(), "deep:1"), (&plain, "[::1]:80/x:1"), (&plain, "Upper/x:1")]
+    {
+        let b = Bench::new();
+        b.import(&b.write("a.tar", &with(config, name))).unwrap();
+    }
+}
+
+/// The sizes of absent blobs are what the manifest says; their sum is not to overflow.
+#[test]
+fn huge_sizes_that_add_up() {
+    let mut layout = Layout::default();
+    let blob = |c: &str| {
+        json!({
+            "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": format!("sha256:{}", c.repeat(64)),
+            "size": i64::MAX,
+        })
+    };
+    let ids: Vec<String> = ["a", "b", "c"].map(|c| format!("sha256:{}", c.repeat(64))).into();
+    let config = json!({"rootfs": {"type": "layers", "diff_ids": ids}}).to_string().into_bytes();
+    let config = layout.blob("application/vnd.oci.image.config.v1+json", config);
+    let layers = ["a", "b", "c"].map(blob);
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let d = layout.blob(kind, manifest.to_string().into_bytes());
+    layout.list(d, Some("huge"));
+    refused("huge sizes", &layout.tar(""), &["huge", "layer"]);
+}

@@ -24,8 +24,9 @@ fn import(root: &Path, archive: &Path) {
     use stratafs::import::{ImportOptions, Silent, import};
     let store = Store::open(root, true).unwrap();
     let options = SourceOptions::new(stratafs::sys::Dir::open(root).unwrap());
-    let images = open_source(Input::Path(archive.to_owned()), &options).unwrap();
-    import(&store, images, &ImportOptions::new(&Silent)).unwrap();
+    let source = open_source(Input::Path(archive.to_owned()), &options).unwrap();
+    let report = import(&store, source.images, &ImportOptions::new(&Silent)).unwrap();
+    assert!(report.failed.is_empty(), "{:?}", report.failed);
 }
 
 fn spawn(store: &Path, archive: &Path) -> Child {

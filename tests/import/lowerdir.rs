@@ -26,7 +26,7 @@ fn write(path: &Path, data: &str) {
 /// Reads the layers, bottom first, as lists of what their tars hold.
 fn tars(dirs: Vec<PathBuf>) -> Vec<Vec<String>> {
     let b = Bench::new();
-    let images = stratafs::image::open_source(Input::LowerDirs(dirs), &b.options()).unwrap();
+    let images = stratafs::image::open_source(Input::LowerDirs(dirs), &b.options()).unwrap().images;
     images[0].layers.iter().map(|l| list(l.open().unwrap())).collect()
 }
 
@@ -100,7 +100,7 @@ fn what_could_not_be_made_is_taken_from_its_record() {
     }
     let b = Bench::new();
     let input = Input::LowerDirs(vec![tmp.path().to_owned()]);
-    let images = stratafs::image::open_source(input, &b.options()).unwrap();
+    let images = stratafs::image::open_source(input, &b.options()).unwrap().images;
     let mut archive = tar::Archive::new(images[0].layers[0].open().unwrap());
     let found: Vec<_> = archive
         .entries()
@@ -203,7 +203,7 @@ fn a_stack_imports_under_its_name() {
     whiteout(&at("top/a"));
     let b = Bench::new();
     let input = Input::LowerDirs(vec![at("top"), at("low")]);
-    let images = stratafs::image::open_source(input, &b.options()).unwrap();
+    let images = stratafs::image::open_source(input, &b.options()).unwrap().images;
     let done = b.import_images(images, Some("stack")).unwrap();
     assert_eq!(done[0].references[0].to_string(), "stack:latest");
     assert_eq!(done[0].layers.len(), 2);

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stderr)]
 
 mod archive;
+mod damage;
 mod forms;
 mod hostile;
 mod kill;

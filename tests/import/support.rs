@@ -39,8 +39,11 @@ impl Bench {
         input: Input,
         options: &SourceOptions,
     ) -> Result<Vec<Imported>, String> {
-        let images = open_source(input, options).map_err(|e| e.to_string())?;
-        self.import_images(images, None)
+        let source = open_source(input, options).map_err(|e| e.to_string())?;
+        if let Some(e) = source.broken.first() {
+            return Err(e.to_string());
+        }
+        self.import_images(source.images, None)
     }
 
     pub(crate) fn import_images(
@@ -50,7 +53,11 @@ impl Bench {
     ) -> Result<Vec<Imported>, String> {
         let name = name.map(|n| n.parse().unwrap());
         let options = ImportOptions { name, ..ImportOptions::new(&Silent) };
-        import(&self.store, images, &options).map_err(|e| e.to_string())
+        let report = import(&self.store, images, &options).map_err(|e| e.to_string())?;
+        match report.failed.first() {
+            Some(e) => Err(e.to_string()),
+            None => Ok(report.imported),
+        }
     }
 
     pub(crate) fn import(&self, path: &Path) -> Result<Vec<Imported>, String> {

@@ -54,11 +54,14 @@ fn build(stage: &mut Stage) -> Result<(), CliError> {
     let mut file = tempfile::tempfile_in(&scratch).map_err(|e| io(&e))?;
     file.write_all(&bytes).and_then(|()| file.rewind()).map_err(|e| io(&e))?;
     let spool = Dir::open(&scratch).map_err(|e| io(&e))?;
-    let images =
+    let source =
         open_source(Input::Stream(file), &SourceOptions::new(spool)).map_err(|e| io(&e))?;
     let root = stage.root();
     let store = Store::open(&root, true).map_err(|e| io(&e))?;
-    import::import(&store, images, &ImportOptions::new(&Silent)).map_err(|e| io(&e))?;
+    let done = import::import(&store, source.images, &ImportOptions::new(&Silent));
+    if let Some(e) = done.map_err(|e| io(&e))?.failed.first() {
+        return Err(io(e));
+    }
     stage.variable("STRATAFS_ROOT", root)?;
     stage.also("stratafs images")?;
     stage.show(

@@ -1,6 +1,6 @@
 //! A stack of directories, named by `-o lowerdir=` and the like.
 
-use super::{Built, Facts, lock, view};
+use super::{Built, Facts, lock, resolved, view};
 use crate::cli::CliError;
 use crate::cli::mount_options::MountOptions;
 use crate::marker::Dialect;
@@ -33,8 +33,8 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
             if e == Errno::NOENT { error.hint(format!("mkdir {}", path.display())) } else { error }
         })
     };
-    let mut stack = Stack { lowers: Vec::new(), upper: None };
-    let mut locks = Vec::new();
+    let mut stack = Stack { lowers: Vec::new(), data_only: Vec::new(), upper: None };
+    let (mut locks, mut locked) = (Vec::new(), Vec::new());
     if let Some(upper) = &o.upper {
         let dir = open("upper directory", upper)?;
         match &o.work {
@@ -42,6 +42,7 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
                 let work_dir = open("work directory", work)?;
                 check_pair(upper, &dir, work, &work_dir)?;
                 locks = vec![lock(&dir, upper)?, lock(&work_dir, work)?];
+                locked = vec![resolved(upper), resolved(work)];
                 stack.upper = Some(Upper { dir, work: work_dir });
             }
             // nothing is written: one more layer to read
@@ -68,6 +69,7 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
         source: o.fs_name.clone().unwrap_or_else(|| "stratafs".into()),
         lowers: o.lowers.iter().map(absolute).collect(),
         upper: o.upper.as_ref().map(absolute),
+        locked,
         ..Facts::default()
     };
     Ok(Built { overlay: view(stack, options)?, facts, locks, exclusive: false })

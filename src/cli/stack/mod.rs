@@ -34,6 +34,8 @@ pub(super) struct Facts {
     pub(super) container: Option<String>,
     pub(super) lowers: Vec<PathBuf>,
     pub(super) upper: Option<PathBuf>,
+    /// What was locked, symlinks resolved.
+    pub(super) locked: Vec<PathBuf>,
 }
 
 fn view(stack: Stack, mut options: Options) -> Result<Arc<Overlay>, CliError> {
@@ -81,16 +83,19 @@ fn lock_within(dir: &Dir, path: &Path, patience: Duration) -> Result<Dir, CliErr
     }
 }
 
-/// Returns whether a live mount of ours has this upper, or one beside this work directory.
+/// A path as it stands in records.
+fn resolved(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// Returns whether a live mount of ours has locked this directory, rather than a daemon that is
+/// about to end.
 fn is_mounted(path: &Path) -> bool {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let path = resolved(path);
     live::list().iter().any(|l| {
-        let same = l.record.upper.as_ref().is_some_and(|u| {
-            *u == absolute
-                || u.file_name() == Some("diff".as_ref()) && u.parent() == absolute.parent()
-        });
-        same && sys::mount_at(&l.record.mount_point)
-            .is_some_and(|m| Some(&m.device) == l.record.device.as_ref())
+        l.record.locked.contains(&path)
+            && sys::mount_at(&l.record.mount_point)
+                .is_some_and(|m| Some(&m.device) == l.record.device.as_ref())
     })
 }
 

@@ -1,6 +1,6 @@
 //! The layers of an image or a container of the store.
 
-use super::{Built, Facts, lock, view};
+use super::{Built, Facts, lock, resolved, view};
 use crate::cli::CliError;
 use crate::cli::mount_options::MountOptions;
 use crate::cli::root;
@@ -156,7 +156,7 @@ fn of_image(
         image: Some(image.to_string()),
         ..Facts::default()
     };
-    let overlay = view(Stack { lowers, upper: None }, options(o))?;
+    let overlay = view(Stack { lowers, data_only: Vec::new(), upper: None }, options(o))?;
     Ok(Built { overlay, facts, locks: Vec::new(), exclusive: true })
 }
 
@@ -164,7 +164,7 @@ fn of_container(store: &Store, c: &Container, o: &MountOptions) -> Result<Built,
     let diff = |cache: &CacheId| store.diff_dir(cache).map_err(|e| no_store(&e));
     let upper = diff(&c.mount)?;
     let mut lowers = Vec::new();
-    let mut locks = Vec::new();
+    let (mut locks, mut locked) = (Vec::new(), Vec::new());
     let mut writable = None;
     if o.read_only == Some(true) {
         lowers.push(Lower::Plain(upper));
@@ -176,6 +176,7 @@ fn of_container(store: &Store, c: &Container, o: &MountOptions) -> Result<Built,
             .open_dir(b"work")
             .map_err(|e| CliError::message(format!("{}: {e}", path.display())))?;
         locks.push(lock(&work, &path).map_err(|_| in_use(c))?);
+        locked.push(resolved(&path));
         writable = Some(Upper { dir: upper, work });
     }
     if let Some(init) = &c.init {
@@ -187,12 +188,10 @@ fn of_container(store: &Store, c: &Container, o: &MountOptions) -> Result<Built,
         root: Some(store.root().to_owned()),
         image: c.image.map(|i| i.to_string()),
         container: Some(c.id.clone()),
-        upper: writable
-            .is_some()
-            .then(|| store.root().join("overlay2").join(c.mount.as_str()).join("diff")),
+        locked,
         ..Facts::default()
     };
-    let overlay = view(Stack { lowers, upper: writable }, options(o))?;
+    let overlay = view(Stack { lowers, data_only: Vec::new(), upper: writable }, options(o))?;
     Ok(Built { overlay, facts, locks, exclusive: true })
 }
 

@@ -20,7 +20,10 @@ use std::time::SystemTime;
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        init::negotiate(config, &mut self.plan);
+        if self.agreed.get().is_none() {
+            init::negotiate(config, &mut self.plan);
+            self.agreed.set(self.plan).unwrap_or_default();
+        }
         Ok(())
     }
 

@@ -25,12 +25,14 @@ thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The file system that fuser calls.
-#[derive(Debug)]
+/// The file system that fuser calls. Clones serve the same view.
+#[derive(Clone, Debug)]
 pub(super) struct Adapter {
     overlay: Arc<Overlay>,
     counters: Arc<Counters>,
     plan: Plan,
+    /// What the kernel has agreed to.
+    agreed: Arc<OnceLock<Plan>>,
     notifier: Arc<OnceLock<Notifier>>,
 }
 
@@ -48,12 +50,18 @@ fn caller(req: &Request) -> Caller {
 
 impl Adapter {
     pub(super) fn new(overlay: Arc<Overlay>, counters: Arc<Counters>, plan: Plan) -> Adapter {
-        Adapter { overlay, counters, plan, notifier: Arc::default() }
+        Adapter { overlay, counters, plan, agreed: Arc::default(), notifier: Arc::default() }
     }
 
-    /// Where to put what speaks to the kernel unasked, once the connection exists.
-    pub(super) fn notifier(&self) -> Arc<OnceLock<Notifier>> {
-        Arc::clone(&self.notifier)
+    /// The same for one more worker of a connection that has been agreed on.
+    pub(super) fn resumed(&self) -> Adapter {
+        Adapter { plan: self.agreed.get().copied().unwrap_or(self.plan), ..self.clone() }
+    }
+
+    /// Takes what speaks to the kernel unasked, once the connection exists.
+    pub(super) fn connected(&self, notifier: Notifier) {
+        // the first one serves all
+        self.notifier.set(notifier).unwrap_or_default();
     }
 
     /// Opens with `O_TRUNC`, which takes set-id bits away unless root does it. The kernel's wish

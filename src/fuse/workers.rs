@@ -1,0 +1,97 @@
+//! The threads that serve a connection.
+//!
+//! Each worker is a fuser session of one thread, with a device of its own on the same connection,
+//! rather than one session of several threads. The reason: fuser 0.18 panics on some requests
+//! that any user can send (a time of `i64::MIN` seconds), before our code is asked. Here such a
+//! panic costs one request, which the kernel ends with `ECONNABORTED` when the worker's device
+//! closes, and the worker is replaced. Within one session it would cost a thread for good, and
+//! with the last of them the mount.
+
+use super::adapter::Adapter;
+use super::platform;
+use fuser::SessionACL;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+type Session = fuser::Session<Adapter>;
+
+/// The running workers.
+#[derive(Debug)]
+pub(super) struct Workers {
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Workers {
+    /// Agrees with the kernel on how to speak and starts `count` workers.
+    pub(super) fn start(
+        adapter: &Adapter,
+        connection: OwnedFd,
+        count: usize,
+    ) -> io::Result<Workers> {
+        // never read from: only the origin of devices for workers to come
+        let origin = platform::clone_device(connection.as_fd()).map(Arc::new);
+        // who may enter is the kernel's to decide, which knows namespaces; fuser compares numbers
+        let first = Session::from_fd(adapter.clone(), connection, SessionACL::All, config())?;
+        let mut sessions = vec![first];
+        let origin = origin.ok();
+        if let Some(origin) = &origin {
+            for _ in 1..count {
+                sessions.push(join_connection(adapter, origin)?);
+            }
+            // on a device of its own: it would keep a worker's from closing
+            adapter.connected(join_connection(adapter, origin)?.notifier());
+        } else {
+            adapter.connected(sessions[0].notifier());
+        }
+        let start = |(i, session): (usize, Session)| {
+            let (adapter, origin) = (adapter.clone(), origin.clone());
+            Builder::new()
+                .name(format!("worker-{i}"))
+                .spawn(move || work(&adapter, session, origin.as_deref()))
+        };
+        let threads = sessions.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
+        Ok(Workers { threads })
+    }
+
+    /// Waits until the connection has ended, or one worker has failed for good.
+    pub(super) fn join(self) -> io::Result<()> {
+        self.threads.into_iter().try_for_each(|t| {
+            t.join().unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")))
+        })
+    }
+}
+
+fn config() -> fuser::Config {
+    let mut config = fuser::Config::default();
+    config.n_threads = Some(1);
+    config
+}
+
+fn work(adapter: &Adapter, mut session: Session, origin: Option<&OwnedFd>) -> io::Result<()> {
+    loop {
+        match (session.run(), origin) {
+            (Err(e), Some(origin)) if is_panic(&e) => {
+                log::error!("a request could not be decoded; its caller gets an error");
+                session = join_connection(adapter, origin)?;
+            }
+            (done, _) => return done,
+        }
+    }
+}
+
+/// fuser says so in words only.
+fn is_panic(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::Other && e.to_string().contains("panicked")
+}
+
+/// Makes one more session on a connection that exists already.
+fn join_connection(adapter: &Adapter, origin: &OwnedFd) -> io::Result<Session> {
+    let device = platform::clone_device(origin.as_fd())?;
+    // A session begins by reading the kernel's greeting, which came long ago: it gets one from us.
+    let (stand_in, _answer) = platform::greeting()?;
+    let session = Session::from_fd(adapter.resumed(), stand_in, SessionACL::All, config())?;
+    platform::replace_device(session.as_fd(), device)?;
+    Ok(session)
+}
