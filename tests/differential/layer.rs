@@ -62,7 +62,7 @@ pub fn set_old(path: &Path) {
     let times = Timestamps { last_access: OLD, last_modification: OLD };
     match rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW) {
         // a name may be as long as names are, and its entry left out
-        Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => {}
+        Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => {}
         Err(e) => panic!("{}: {e}", path.display()),
     }
 }
@@ -70,10 +70,15 @@ pub fn set_old(path: &Path) {
 fn one(root: &Path, e: &Entry, mode: Mode) -> bool {
     match try_one(root, e, mode) {
         Ok(()) => true,
-        // without a parent, taken, or not for this user (devices)
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::EXIST | Errno::PERM | Errno::NAMETOOLONG) => {
-            false
-        }
+        // without a parent (or through a link), taken, or not for this user (devices)
+        Err(
+            Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::EXIST
+            | Errno::PERM
+            | Errno::LOOP
+            | Errno::NAMETOOLONG,
+        ) => false,
         Err(err) => panic!("{e:?}: {err}"),
     }
 }

@@ -254,7 +254,8 @@ fn copy_node(from: &Path, to: &Path, links: &mut BTreeMap<u64, PathBuf>) {
     let n = rustix::fs::llistxattr(from, &mut names[..]).unwrap();
     for key in names[..n].split(|b| *b == 0).filter(|k| !k.is_empty()) {
         let mut value = vec![0; 8192];
-        let n = rustix::fs::lgetxattr(from, key, &mut value[..]).unwrap();
+        // the kernel lists capabilities of what is no file, and does not read them
+        let Ok(n) = rustix::fs::lgetxattr(from, key, &mut value[..]) else { continue };
         let none = rustix::fs::XattrFlags::empty();
         rustix::fs::lsetxattr(to, key, &value[..n], none).unwrap();
     }
