@@ -311,27 +311,6 @@ impl Disk {
         Ok(stashed)
     }
 
-    /// Opens a file of the layer for writing.
-    pub(super) fn open_again(&mut self, b: &Builder, id: EntryId) -> Result<File, UnpackError> {
-        let flags = OpenFlags::READ_WRITE;
-        let dir = self.dir(b, b.parent(id))?;
-        dir.open_file(b.name(id), flags, 0).map_err(|e| at(b, b.parent(id), b.name(id), e))
-    }
-
-    /// Makes a name that is another file's one of `file`'s.
-    pub(super) fn relink(
-        &mut self,
-        b: &Builder,
-        file: EntryId,
-        name: EntryId,
-    ) -> Result<(), UnpackError> {
-        let from = self.dir(b, b.parent(file))?;
-        let to = self.dir(b, b.parent(name))?;
-        to.unlink(b.name(name))
-            .and_then(|()| from.link(b.name(file), &to, b.name(name)))
-            .map_err(|e| at(b, b.parent(name), b.name(name), e))
-    }
-
     /// Makes a whiteout: the device, or an empty file with an attribute where that is refused.
     /// Returns whether the directory must be marked for the latter form.
     pub(super) fn whiteout(
@@ -392,7 +371,7 @@ fn tolerate(r: Result<(), Errno>) -> Result<(), Errno> {
     }
 }
 
-fn at(b: &Builder, parent: EntryId, name: &[u8], errno: Errno) -> UnpackError {
+pub(super) fn at(b: &Builder, parent: EntryId, name: &[u8], errno: Errno) -> UnpackError {
     let dir = b.path(parent);
     let name = if dir.is_empty() { name.to_vec() } else { [&dir[..], b"/", name].concat() };
     UnpackError::Disk { name, errno }

@@ -4,12 +4,12 @@
 //! While the tar goes by the file is empty. It is filled when the layers below are known: markers
 //! of this layer do not hide the target, since they say nothing about what was linked before.
 
-use super::disk::Disk;
+use super::disk::{Disk, at};
 use super::error::{Limits, Refusal, UnpackError};
 use super::place::Place;
 use super::settle::{Below, below};
 use crate::index::{Builder, EntryId, Index, Kind, Meta, NodeId};
-use crate::sys::{Dir, Errno, OpenFlags, copy_data};
+use crate::sys::{Dir, Errno, File, OpenFlags, copy_data};
 use std::collections::{HashMap, HashSet};
 
 /// One layer below: what it holds, and where.
@@ -165,4 +165,22 @@ pub(super) fn copy(
         }
     }
     Ok(())
+}
+
+impl Disk {
+    /// Opens a file of the layer for writing.
+    fn open_again(&mut self, b: &Builder, id: EntryId) -> Result<File, UnpackError> {
+        let flags = OpenFlags::READ_WRITE;
+        let dir = self.dir(b, b.parent(id))?;
+        dir.open_file(b.name(id), flags, 0).map_err(|e| at(b, b.parent(id), b.name(id), e))
+    }
+
+    /// Makes a name that is another file's one of `file`'s.
+    fn relink(&mut self, b: &Builder, file: EntryId, name: EntryId) -> Result<(), UnpackError> {
+        let from = self.dir(b, b.parent(file))?;
+        let to = self.dir(b, b.parent(name))?;
+        to.unlink(b.name(name))
+            .and_then(|()| from.link(b.name(file), &to, b.name(name)))
+            .map_err(|e| at(b, b.parent(name), b.name(name), e))
+    }
 }

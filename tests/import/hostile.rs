@@ -25,6 +25,44 @@ fn refused(what: &str, data: &[u8], words: &[&str]) {
     b.import(&b.write("good2.tar", &good().docker_skopeo())).unwrap();
 }
 
+/// Two good images and two bad ones in one layout: one whose config is broken and one with a bad
+/// layer.
+#[test]
+fn a_bad_image_does_not_stop_the_others() {
+    let evil = Image::new("evil", vec![Tar::new().file("../out", "x").end()]);
+    let mut layout = Layout::default();
+    let broken = {
+        let mut other = Layout::default();
+        Image::new("broken", vec![Tar::new().file("b", "x").end()]).put(&mut other, gzip)
+    };
+    // its manifest is in another layout
+    layout.list(broken, Some("broken:1"));
+    for image in [&good(), &evil, &other()] {
+        let descriptor = image.put(&mut layout, gzip);
+        layout.list(descriptor, Some(&format!("{}:1", image.name)));
+    }
+    let b = Bench::new();
+    let archive = b.write("a.tar", &layout.tar(""));
+    let run = |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_stratafs"));
+        let store = b.path("cli");
+        command.arg("--root").arg(store).args(["--quiet", "import"]).arg(&archive).args(more);
+        let out = command.output().unwrap();
+        let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
+        (out.status.code(), text(out.stdout), text(out.stderr))
+    };
+    let (code, out, err) = run(&[]);
+    assert_eq!(code, Some(1), "{err}");
+    assert_eq!(out, "Loaded image: good:1\nLoaded image: other:1\n", "{err}");
+    for words in ["image broken:1: ", "image evil:1: layer 1 of 1", "../out", "2 of 4 images"] {
+        assert!(err.contains(words), "{words:?} is not in {err}");
+    }
+    // one alone
+    let (code, out, err) = run(&["--ref", "evil:1"]);
+    assert_eq!((code, &out[..], err.lines().count()), (Some(1), "", 1), "{err}");
+    assert_eq!(run(&["--ref", "other:1"]).0, Some(0));
+}
+
 fn other() -> Image {
     let more = Tar::new().file("big", vec![b'b'; 300_000]).end();
     Image::new("other", vec![super::forms::layers().remove(1), more, Tar::new().end()])
