@@ -16,7 +16,24 @@ pub fn refused_by_overlays(step: Step, said: &str) -> bool {
     }
 }
 
-/// The reason why stratafs may answer `ours` where the kernel answers `kernel`.
-pub fn stated(_step: Step, _kernel: &str, _ours: &str) -> Option<&'static str> {
+/// The reason why stratafs may answer `ours` where the kernel answers `kernel`. `hidden`: a layer
+/// hides a name of a hard-linked file of a layer below.
+pub fn stated(kernel: &str, ours: &str, hidden: bool) -> Option<&'static str> {
+    if hidden && without_links(kernel) == without_links(ours) {
+        return Some("a plain layer's file counts all its names, as with the kernel's index=on");
+    }
     None
+}
+
+fn without_links(said: &str) -> String {
+    let mut words = said.split(' ');
+    let mut out = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "links" {
+            words.next();
+        } else {
+            out.push(word);
+        }
+    }
+    out.join(" ")
 }

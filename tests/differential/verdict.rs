@@ -24,6 +24,8 @@ pub struct Trees {
     pub native: Option<Place>,
     /// How much is compared with the plain directory.
     pub native_what: What,
+    /// How much is compared with the kernel's.
+    pub kernel_what: What,
     pub counts: Counts,
 }
 
@@ -49,7 +51,7 @@ impl Trees {
             (None, Some(n)) if n == ours => Ok(false),
             (k, n) => {
                 let (k, n) = (k.unwrap_or_else(|| "-".into()), n.unwrap_or_else(|| "-".into()));
-                match allow::stated(step, &k, &ours) {
+                match allow::stated(&k, &ours, self.native_what == What::NoLinks) {
                     Some(_) => Ok(true),
                     None => Err(format!("stratafs: {ours}\n  kernel:   {k}\n  native:   {n}")),
                 }
@@ -69,7 +71,7 @@ impl Trees {
             .map(|n| tree::differ(["stratafs", "native"], &ours, n, self.native_what));
         if let Some(k) = &self.kernel {
             let kernel = tree::look(&k.root);
-            match tree::differ(["stratafs", "kernel"], &ours, &kernel, What::All) {
+            match tree::differ(["stratafs", "kernel"], &ours, &kernel, self.kernel_what) {
                 None => {
                     if let Some(Some(_)) = parted {
                         self.counts.parted += 1;

@@ -32,10 +32,14 @@ pub fn run() {
     match words[0] {
         "probe" => probe(&mounts),
         "cases" => {
+            // a name space knows no other users to act as
+            let fits = |c: &Case| !mode.namespace() || c.steps.iter().all(|s| s.0 == 0);
             for (i, (name, case)) in
                 cases::all().into_iter().enumerate().skip(usize::try_from(number(2)).unwrap())
             {
-                one(i as u64, name, case, &mounts);
+                if fits(&case) {
+                    one(i as u64, name, case, &mounts);
+                }
             }
         }
         _ => {
