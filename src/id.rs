@@ -308,6 +308,12 @@ impl CacheId {
         }
     }
 
+    /// Returns a value that tells this layer directory from every other: the SHA-256 of its name.
+    #[must_use]
+    pub fn mark(&self) -> [u8; 32] {
+        self::Hash::of(self.0.as_bytes()).0
+    }
+
     /// Returns the id of this container layer's init layer.
     #[must_use]
     pub fn init(&self) -> CacheId {

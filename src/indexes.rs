@@ -72,14 +72,14 @@ fn one(
     cache: Option<&Dir>,
 ) -> Result<Index, IndexesError> {
     let beside = store.layer_dir(&layer.chain)?;
-    match whole(&beside, INDEX_NAME) {
+    match whole(&beside, INDEX_NAME, layer) {
         Ok(index) => return Ok(index),
         Err(e) => log::debug!("layer {}: {e}", layer.chain),
     }
     // another directory under the same ChainID has another cache id
     let cached = format!("{}-{}.index", layer.chain.hex(), layer.cache);
     if let Some(dir) = cache
-        && let Ok(index) = whole(dir, cached.as_bytes())
+        && let Ok(index) = whole(dir, cached.as_bytes(), layer)
     {
         return Ok(index);
     }
@@ -95,9 +95,13 @@ fn one(
     rebuild(store, layer, below, dir, cached.as_bytes()).map_err(failed)
 }
 
-/// Opens an index that is as it was written: a damaged one would show a tree that never was.
-fn whole(dir: &Dir, name: &[u8]) -> Result<Index, IndexError> {
+/// Opens an index that is as it was written, and of this layer: another one would show a tree that
+/// never was.
+fn whole(dir: &Dir, name: &[u8], layer: &Layer) -> Result<Index, IndexError> {
     let index = Index::open(dir, name)?;
+    if index.layer() != layer.cache.mark() {
+        return Err(IndexError::Damaged("it belongs to another layer"));
+    }
     index.check_body()?;
     Ok(index)
 }
@@ -117,7 +121,7 @@ fn rebuild(
         0 => Err(Errno::NOENT),
         _ => store.layer_dir(&layer.chain)?.open_file(SPLIT_NAME, OpenFlags::READ, 0),
     };
-    let builder = match split {
+    let mut builder = match split {
         Ok(file) => {
             let top_first: Vec<&Index> = below.iter().rev().map(Arc::as_ref).collect();
             let mut reader = std::io::BufReader::new(file.into_std());
@@ -126,6 +130,7 @@ fn rebuild(
         // layers come from images, and no image has a say in where names lead
         Err(_) => index::scan(&diff, ScanOptions { override_stat: owner != 0, redirects: false })?,
     };
+    builder.tie_to(layer.cache.mark());
     builder.finish(to, name)?;
     Ok(Index::open(to, name)?)
 }

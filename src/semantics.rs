@@ -20,10 +20,11 @@
 //! * Copy-up keeps content, holes, times, mode, owner and extended attributes of every type of
 //!   file, and its parent's times; a failure at any step leaves the old or the new state
 //!   (`engine::faults`). Data is synced before the copy gets its name, unless `volatile`.
-//! * All names of a hard-linked file of a store layer stay names of one file over copy-up: the
-//!   copy gets all of them (the kernel needs `index=on` for that, and docker's uppers do not have
-//!   it). In a plain directory only the names that were looked up are known; the others follow
-//!   as long as the mount lasts.
+//! * All names of a hard-linked file stay names of one file over copy-up and remount: the copy gets
+//!   all of them that are visible (`engine::changes::writing_copies_up_and_keeps_number_and_names`).
+//!   The kernel needs `index=on` for that, and docker's uppers do not have it. In a plain directory
+//!   the names are found by one walk; one of over a million entries is not searched, and there the
+//!   names that were not looked up stay with the lower file.
 //! * Removing a name writes a whiteout if, and only if, the lowers show it
 //!   (`engine::changes::no_whiteout_where_nothing_is_hidden`).
 //! * Renaming a directory with lower parts writes a redirect, as the kernel does with

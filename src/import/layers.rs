@@ -208,7 +208,12 @@ impl Job<'_> {
     }
 
     fn target<'t>(&self, txn: &'t LayerTxn) -> Target<'t> {
-        Target { diff: txn.diff(), meta: txn.meta(), identity: self.identity }
+        Target {
+            diff: txn.diff(),
+            meta: txn.meta(),
+            identity: self.identity,
+            layer: txn.cache().mark(),
+        }
     }
 
     fn finish(&self, unpacked: Unpacked, below: &mut Vec<Lower>) -> Result<Staged, LayerError> {

@@ -110,6 +110,7 @@ pub struct Builder {
     pool_ids: HashTable<u32>,
     by_name: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    pub(super) layer: [u8; 32],
 }
 
 impl Default for Builder {
@@ -129,9 +130,16 @@ impl Builder {
             pool_ids: HashTable::new(),
             by_name: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
+            layer: [0; 32],
         };
         b.slots.push(Builder::slot(0, 0, 0, 0, &Meta::implied()));
         b
+    }
+
+    /// Ties the index to one layer directory: [`Index::layer`](super::Index::layer) tells it from
+    /// that of another. Source of the mark: [`CacheId::mark`](crate::id::CacheId::mark).
+    pub fn tie_to(&mut self, layer: [u8; 32]) {
+        self.layer = layer;
     }
 
     fn slot(name_at: u32, name_len: u8, parent: u32, id: u32, m: &Meta) -> Slot {

@@ -13,7 +13,7 @@ use crc::{CRC_64_XZ, Crc, Table};
 /// First bytes of every index. The line end and the high bit show a file mangled by transfer.
 pub(super) const MAGIC: [u8; 8] = *b"\x8fSTRIDX\n";
 /// Version of the form; any change of meaning counts it up.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Length of the header.
 pub(super) const HEADER: usize = 112;
 /// Length of a node.
@@ -47,6 +47,8 @@ pub(super) struct Header {
     pub(super) opaque_dirs: u32,
     pub(super) xattr_nodes: u32,
     pub(super) body_crc: u64,
+    /// Of which layer directory this is the index.
+    pub(super) layer: [u8; 32],
 }
 
 impl Header {
@@ -69,6 +71,7 @@ impl Header {
         put(52, &self.opaque_dirs.to_le_bytes());
         put(56, &self.xattr_nodes.to_le_bytes());
         put(64, &self.body_crc.to_le_bytes());
+        put(72, &self.layer);
         let crc = CRC.checksum(&h[..HEADER - 8]);
         h[HEADER - 8..].copy_from_slice(&crc.to_le_bytes());
         h
@@ -97,6 +100,7 @@ impl Header {
             opaque_dirs: u32_at(h, 52),
             xattr_nodes: u32_at(h, 56),
             body_crc: u64_at(h, 64),
+            layer: h[72..104].try_into().map_err(|_| Damaged("cut short"))?,
         };
         let links_end = header.links_at() + u64::from(header.links) * 8;
         let ordered = links_end <= header.names_at

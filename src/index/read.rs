@@ -69,6 +69,12 @@ impl Index {
         Ok(Index { map, header })
     }
 
+    /// Returns the mark of the layer directory that this index was made for.
+    #[must_use]
+    pub fn layer(&self) -> [u8; 32] {
+        self.header.layer
+    }
+
     /// Compares the body with its checksum, at some gigabytes a second: what was damaged after it
     /// was written.
     pub fn check_body(&self) -> Result<(), IndexError> {

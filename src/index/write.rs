@@ -96,7 +96,7 @@ impl Builder {
     fn write(&self, file: &File, name: &[u8]) -> Result<(), IndexError> {
         let o = self.order();
         let n = o.entries.len();
-        let mut header = Header { nodes: n as u32, ..Header::default() };
+        let mut header = Header { nodes: n as u32, layer: self.layer, ..Header::default() };
         let links = self.link_groups(&o);
         header.links = links.len() as u32;
 

@@ -106,9 +106,14 @@ impl Overlay {
         } else {
             bytes
         };
-        let known = file.state.read().lower_names.clone();
-        let names =
-            if ino::decode(file.ino).is_some() { self.names_of(file.ino, at)? } else { known };
+        let mut names = file.state.read().lower_names.clone();
+        if meta.nlink > 1 || ino::decode(file.ino).is_some() {
+            for found in self.names_of(file.ino, at)? {
+                if !names.contains(&found) {
+                    names.push(found);
+                }
+            }
+        }
         Ok(Plan { at, meta, target, xattrs: layer.xattrs(at.node)?, bytes, metacopy, names })
     }
 
@@ -240,7 +245,7 @@ impl Overlay {
     pub(super) fn names_of(&self, number: Ino, at: At) -> Result<Vec<Place>> {
         let layer = self.lower(at)?;
         let mut out = Vec::new();
-        for node in layer.links(at.node) {
+        for node in layer.links(at.node)? {
             let part = At { layer: at.layer, node: layer.parent(node) };
             let name: Arc<[u8]> = layer.with_name(node, |n| Arc::from(n));
             let Some(dir) = self.dir_of_part(part)? else { continue };

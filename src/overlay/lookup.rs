@@ -145,7 +145,7 @@ impl Overlay {
     fn names_left_below(&self, number: Ino) -> Result<Vec<Place>> {
         let Some((layer, node)) = ino::decode(number) else { return Ok(Vec::new()) };
         let at = At { layer, node };
-        if self.lower(at)?.links(node).len() < 2 {
+        if self.lower(at)?.links(node)?.len() < 2 {
             return Ok(Vec::new());
         }
         self.names_of(number, at)

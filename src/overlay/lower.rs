@@ -167,11 +167,11 @@ impl LowerLayer {
         }
     }
 
-    /// Returns the nodes of all names of the node's file, as far as they are known.
-    pub(super) fn links(&self, node: NodeId) -> Vec<NodeId> {
+    /// Returns the nodes of all names of the node's file. In a plain layer that may walk all of it.
+    pub(super) fn links(&self, node: NodeId) -> Result<Vec<NodeId>> {
         match self {
-            LowerLayer::Plain(_) => vec![node],
-            LowerLayer::Indexed(i) => i.index.links(node),
+            LowerLayer::Plain(p) => p.links(node),
+            LowerLayer::Indexed(i) => Ok(i.index.links(node)),
         }
     }
 

@@ -28,6 +28,7 @@ mod ino;
 mod inode;
 mod io;
 mod link;
+mod links;
 mod listing;
 mod lookup;
 mod lower;

@@ -6,6 +6,7 @@
 use super::data::data_is_here;
 use super::error::{Doing as _, Error, Result};
 use super::ino::Devices;
+use super::links::LinkGroups;
 use super::lower::Meta;
 use super::types::Ino;
 use crate::id::LayerIndex;
@@ -56,6 +57,8 @@ pub(super) struct PlainLayer {
     dev: u64,
     entries: RwLock<Vec<Entry>>,
     handles: Mutex<lru::LruCache<NodeId, Dir>>,
+    /// Found when a hard-linked file is copied up for the first time.
+    groups: Mutex<Option<Arc<LinkGroups>>>,
 }
 
 impl PlainLayer {
@@ -87,6 +90,7 @@ impl PlainLayer {
             dev: stat.dev,
             entries: RwLock::new(vec![entry]),
             handles: Mutex::new(handles),
+            groups: Mutex::new(None),
         })
     }
 
@@ -215,6 +219,17 @@ impl PlainLayer {
             f(name, *id, *kind);
         }
         Ok(())
+    }
+
+    /// Returns the nodes of all names of a file that has more than one.
+    pub(super) fn links(&self, node: NodeId) -> Result<Vec<NodeId>> {
+        let mut known = self.groups.lock();
+        let groups = match &*known {
+            Some(g) => g.clone(),
+            None => known.insert(Arc::new(LinkGroups::walk(self)?)).clone(),
+        };
+        drop(known);
+        Ok(groups.of(self.ino(node), node))
     }
 
     pub(super) fn name(&self, node: NodeId) -> Box<[u8]> {

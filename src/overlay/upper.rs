@@ -7,7 +7,7 @@ use super::error::{Doing as _, Error, Result};
 use super::options::Upper;
 use super::types::Ino;
 use crate::marker::Dialect;
-use crate::sys::{Capabilities, Dir, Errno, RenameFlags};
+use crate::sys::{Capabilities, Dir, Errno, RenameFlags, TimeSet};
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,6 +60,9 @@ impl UpperLayer {
             stage.remove_tree(&left.name).upper("sweep the staging directory")?;
         }
         let caps = Capabilities::probe(&stage).upper("probe the file system")?;
+        // who only looks leaves no trace
+        let (atime, mtime) = (TimeSet::At(work.atime), TimeSet::At(work.mtime));
+        stage.set_times_self(atime, mtime).upper("set the staging directory's times")?;
         caps.check_upper().map_err(|why| refuse(why.to_owned(), Errno::INVAL))?;
         if !caps.whiteout_device {
             let why = "its file system cannot hold whiteouts (character devices 0:0)".to_owned();

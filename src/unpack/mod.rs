@@ -57,6 +57,8 @@ pub struct Target<'a> {
     /// Who unpacks. A privileged one sets true owners, devices and attributes and writes markers
     /// of the `trusted.` dialect; any other records them and writes those of the `user.` one.
     pub identity: Identity,
+    /// The mark of the layer directory, which its index carries.
+    pub layer: [u8; 32],
 }
 
 /// A layer whose files are in place, but which does not know the layers below yet.
@@ -201,6 +203,7 @@ impl StagedLayer {
                 disk.finish_dir(b, *id, &m, &b.xattrs(*id), marked.contains(id))?;
             }
         }
+        builder.tie_to(target.layer);
         builder.stage(target.meta, INDEX_NAME)?;
         Ok(summary)
     }

@@ -153,7 +153,7 @@ pub(crate) fn unpack_blob(
     top.mkdir(b"diff", 0o755).unwrap();
     top.mkdir(b"meta", 0o755).unwrap();
     let (diff, meta) = (top.open_dir(b"diff").unwrap(), top.open_dir(b"meta").unwrap());
-    let target = Target { diff: &diff, meta: &meta, identity };
+    let target = Target { diff: &diff, meta: &meta, identity, layer: [0; 32] };
     let staged = unpack_layer(&mut &blob[..], &target, limits)?;
     let diff_id = staged.diff_id;
     let lower: Vec<LowerLayer<'_>> =

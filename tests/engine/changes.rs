@@ -451,3 +451,20 @@ fn owners_that_a_namespace_does_not_know_are_shown_as_the_mounters() {
     let a = l.open_with(Form::Indexed, recorded, true).stat("f").unwrap();
     assert_eq!((a.uid, a.gid, a.mode), (33, 5, 0o600), "the record stays");
 }
+
+#[test]
+fn hard_links_that_nobody_looked_up_follow_the_copy_after_a_remount() {
+    for form in FORMS {
+        let l =
+            Layers::new(&[&["f f1 x", "d d", "h d/hl f1", "d e", "h e/gone f1"], &["f other o"]]);
+        let v = l.open(form);
+        v.unlink("e/gone").unwrap();
+        v.append("f1", b"+").unwrap();
+        drop(v);
+        let v = l.open(form);
+        assert_eq!(v.text("d/hl"), "x+");
+        assert_eq!(v.stat("d/hl").unwrap().ino, v.stat("f1").unwrap().ino);
+        assert_eq!(v.ls("e").unwrap(), Vec::<String>::new());
+        l.check_untouched();
+    }
+}

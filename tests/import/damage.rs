@@ -32,3 +32,24 @@ fn a_damaged_index_is_made_again() {
         assert_eq!(shown(), good, "byte {at}");
     }
 }
+
+/// An index that is whole, but another layer's, would show another tree.
+#[test]
+fn an_index_of_another_layer_is_made_again() {
+    let b = Bench::new();
+    let done = b.import(&b.write("a.tar", &Image::new("a", super::forms::layers()).docker_v1()));
+    let layers = done.unwrap()[0].layers.clone();
+    let (bottom, top) = (layers[0], *layers.last().unwrap());
+    assert_ne!(bottom, top);
+    let path = |chain: &stratafs::id::ChainId| {
+        let dir = b.store.root().join("image/overlay2/layerdb/sha256").join(chain.hex());
+        dir.join("stratafs.index")
+    };
+    let names = || {
+        let index = indexes::load(&b.store, &top, None).unwrap().pop().unwrap();
+        (0..index.len() as u32).map(|i| index.path(NodeId(i))).collect::<Vec<_>>()
+    };
+    let good = names();
+    std::fs::copy(path(&bottom), path(&top)).unwrap();
+    assert_eq!(names(), good);
+}
