@@ -115,6 +115,7 @@ impl Overlay {
     }
 
     /// Copies between two open files without the data leaving the kernel; returns the bytes.
+    /// `kill_suid` as for a write.
     ///
     /// # Errors
     /// `EXDEV` or `EOPNOTSUPP` where the file systems cannot: the caller reads and writes then.
@@ -125,11 +126,11 @@ impl Overlay {
         out: Fh,
         out_offset: u64,
         len: u64,
+        kill_suid: bool,
     ) -> Result<u64> {
         let (_, from) = self.readable(fh)?;
         let (handle, to) = self.writable_file(out)?;
-        if let Some(inode) = handle.inode() {
-            // as any write; the kernel has no flag for it in this request
+        if kill_suid && let Some(inode) = handle.inode() {
             self.clear_set_id(inode, &to)?;
         }
         from.copy_range(offset, &to, out_offset, len).layer(LayerRef::Upper, "copy between files")

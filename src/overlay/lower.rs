@@ -219,6 +219,15 @@ impl LowerLayer {
         }
     }
 
+    /// Returns the names of the extended attributes that users of the layer see. Reads no values:
+    /// a file system may list what it then refuses to read (a broken `security.capability`).
+    pub(super) fn xattr_names(&self, node: NodeId) -> Result<Vec<Vec<u8>>> {
+        match self {
+            LowerLayer::Plain(p) => p.xattr_names(node),
+            LowerLayer::Indexed(i) => Ok(i.index.xattrs(node).map(|(k, _)| k.to_vec()).collect()),
+        }
+    }
+
     /// Returns one extended attribute, by the name that users of the layer see.
     pub(super) fn xattr(&self, node: NodeId, key: &[u8]) -> Result<Option<Vec<u8>>> {
         match self {

@@ -401,6 +401,15 @@ impl PlainLayer {
         Ok(out)
     }
 
+    pub(super) fn xattr_names(&self, node: NodeId) -> Result<Vec<Vec<u8>>> {
+        let all = self.handle(node)?.list_xattr().layer(self.at(), "list extended attributes")?;
+        let visible = |key: &Vec<u8>| match self.dialect.from_disk(key) {
+            XattrName::Visible(name) => Some(name),
+            XattrName::Own => None,
+        };
+        Ok(all.iter().filter_map(visible).collect())
+    }
+
     pub(super) fn xattr(&self, node: NodeId, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let disk = disk_name(self.dialect, self.recorded.private(), key);
         self.handle(node)?.get_xattr(&disk).layer(self.at(), "read an extended attribute")

@@ -7,7 +7,7 @@ use super::copy_up::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, Object};
 use super::records::Records;
-use super::types::Ino;
+use super::types::{Caller, Ino};
 use crate::marker::{Dialect, OVERRIDE_XATTR, PRIVILEGED_OVERRIDE_XATTR, XattrName};
 use crate::sys::{Errno, Node};
 use std::sync::Arc;
@@ -101,11 +101,12 @@ impl Overlay {
         value.ok_or(Error::NoData)
     }
 
-    /// Returns the names of a file's extended attributes, each followed by a NUL.
+    /// Returns the names of a file's extended attributes that `caller` may see, each followed by a
+    /// NUL.
     ///
     /// # Errors
     /// What the layer's file system says.
-    pub fn list_xattr(&self, ino: Ino) -> Result<Vec<u8>> {
+    pub fn list_xattr(&self, caller: Caller, ino: Ino) -> Result<Vec<u8>> {
         let object = self.object(ino)?;
         let names = match self.upper_handle(&object)? {
             Some(node) => {
@@ -115,14 +116,13 @@ impl Overlay {
             }
             None => {
                 let at = self.lower_part(&object)?;
-                let all = self.lower(at)?.xattrs(at.node)?;
-                all.into_iter().map(|(k, _)| k).collect::<Vec<_>>()
+                self.lower(at)?.xattr_names(at.node)?
             }
         };
         let mut out = Vec::new();
         for n in names {
             // what only CAP_SYS_ADMIN may read is not listed to others either (xattr(7))
-            if self.identity.privileged || !n.starts_with(b"trusted.") {
+            if self.identity.privileged && caller.uid == 0 || !n.starts_with(b"trusted.") {
                 out.extend_from_slice(&n);
                 out.push(0);
             }

@@ -1,7 +1,7 @@
 //! Changes: copy-up, deletion for good, rename, handles that survive.
 
 use crate::support::{
-    Form, Layers, READ, View, WRITE, errno, mode_of, name, opaque_key, redirect_key,
+    Form, Layers, READ, View, WRITE, errno, me, mode_of, name, opaque_key, redirect_key,
 };
 use stratafs::overlay::{Ino, OpenMode, Options, RenameMode, SetAttr};
 use stratafs::sys::{Dir, Errno, FileType};
@@ -352,7 +352,7 @@ fn overlay_attributes_are_hidden_and_users_own_are_escaped() {
         let v = l.open(form);
         v.append("d/f", b"x").unwrap();
         for p in ["d", "d/f", "o"] {
-            assert_eq!(v.fs.list_xattr(v.ino(p).unwrap()).unwrap(), b"", "{p}");
+            assert_eq!(v.fs.list_xattr(me(), v.ino(p).unwrap()).unwrap(), b"", "{p}");
         }
         let f = v.ino("d/f").unwrap();
         assert_eq!(errno(v.fs.get_xattr(f, opaque_key())), Errno::NODATA);
@@ -408,7 +408,7 @@ fn recorded_owners_in_a_private_view() {
             assert_eq!(v.fs.readlink(a.ino).unwrap(), target);
         }
         assert_eq!(v.stat("new").unwrap().mtime, kept.mtime);
-        assert_eq!(v.fs.list_xattr(v.ino("f").unwrap()).unwrap(), b"");
+        assert_eq!(v.fs.list_xattr(me(), v.ino("f").unwrap()).unwrap(), b"");
     }
     // on disk nothing is closed to the daemon, and nothing is setuid
     assert_eq!(mode_of(&l.upper().join("f")), 0o600);

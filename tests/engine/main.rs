@@ -8,3 +8,4 @@ mod metacopy;
 mod model;
 mod objects;
 mod support;
+mod xattrs;

@@ -79,7 +79,12 @@ impl Filesystem for Adapter {
         let kill_suid = mode.is_none() && (owner || nothing || (size.is_some() && req.uid() != 0));
         let set =
             SetAttr { mode: mode.map(|m| m & 0o7777), uid, gid, size, atime, mtime, kill_suid };
-        let a = self.serve(Op::SetAttr, |o| Ok(o.setattr(ino(node), h.map(fh), &set)?));
+        let a = self.serve(Op::SetAttr, |o| {
+            if nothing && !self.clears_set_id(o, caller(req), ino(node))? {
+                return Ok(o.getattr(ino(node), None)?);
+            }
+            Ok(o.setattr(ino(node), h.map(fh), &set)?)
+        });
         self.attr(a, reply);
     }
 
@@ -438,11 +443,12 @@ impl Filesystem for Adapter {
         sized(v, size, reply);
     }
 
-    fn listxattr(&self, _req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
         if !self.plan.xattrs {
             return reply.error(self.refuse(Op::ListXattr));
         }
-        sized(self.serve(Op::ListXattr, |o| Ok(o.list_xattr(ino(node))?)), size, reply);
+        let names = self.serve(Op::ListXattr, |o| Ok(o.list_xattr(caller(req), ino(node))?));
+        sized(names, size, reply);
     }
 
     fn removexattr(&self, _req: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -450,6 +456,9 @@ impl Filesystem for Adapter {
             return reply.error(e);
         }
         let done = self.serve(Op::RemoveXattr, |o| Ok(o.remove_xattr(ino(node), name.as_bytes())?));
+        if name == "security.capability" && done.is_ok() {
+            self.uncapped.store(node.0, std::sync::atomic::Ordering::Relaxed);
+        }
         empty(done, reply);
     }
 
@@ -516,7 +525,7 @@ impl Filesystem for Adapter {
 
     fn copy_file_range(
         &self,
-        _req: &Request,
+        req: &Request,
         _in: INodeNo,
         h_in: FileHandle,
         offset_in: u64,
@@ -530,7 +539,9 @@ impl Filesystem for Adapter {
         // the answer has 32 bits; a short count makes the caller ask again
         let len = len.min(1 << 30);
         let n = self.serve(Op::CopyFileRange, |o| {
-            Ok(o.copy_file_range(fh(h_in), offset_in, fh(h_out), offset_out, len)?)
+            // as any write; the kernel has no flag for it in this request
+            let kill_suid = req.uid() != 0;
+            Ok(o.copy_file_range(fh(h_in), offset_in, fh(h_out), offset_out, len, kill_suid)?)
         });
         written(n, reply);
     }

@@ -5,7 +5,8 @@ mod filesystem;
 use super::convert::{self, Refusal};
 use super::counters::{Counters, Op};
 use super::options::Plan;
-use crate::overlay::{Attr, Caller, Fh, Ino, OpenMode, Overlay, SetAttr};
+use crate::overlay::{self, Attr, Caller, Fh, Ino, OpenMode, Overlay, SetAttr};
+use crate::sys::FileType;
 use fuser::{
     FileHandle, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEmpty, ReplyEntry,
     ReplyWrite, ReplyXattr, Request, SessionACL,
@@ -14,6 +15,7 @@ use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 type Served<T> = std::result::Result<T, Refusal>;
@@ -36,6 +38,8 @@ pub(super) struct Adapter {
     /// What the kernel has agreed to.
     agreed: Arc<OnceLock<Plan>>,
     notifier: Arc<OnceLock<Notifier>>,
+    /// The inode that lost its capabilities last, until the kernel has said what else is to go.
+    uncapped: Arc<AtomicU64>,
 }
 
 fn ino(n: INodeNo) -> Ino {
@@ -52,7 +56,8 @@ fn caller(req: &Request) -> Caller {
 
 impl Adapter {
     pub(super) fn new(overlay: Arc<Overlay>, counters: Arc<Counters>, plan: Plan) -> Adapter {
-        Adapter { overlay, counters, plan, agreed: Arc::default(), notifier: Arc::default() }
+        let (agreed, notifier, uncapped) = (Arc::default(), Arc::default(), Arc::default());
+        Adapter { overlay, counters, plan, agreed, notifier, uncapped }
     }
 
     /// The same for one more worker of a connection that has been agreed on.
@@ -103,6 +108,29 @@ impl Adapter {
                 .unwrap_or_else(|e| log::debug!("open: the kernel keeps old attributes: {e}"));
         }
         Ok(h)
+    }
+
+    /// Whether a request that sets nothing takes set-id bits away. It is what remains of chown(2)
+    /// to the same owner, and of what the kernel clears before fallocate(2), copy_file_range(2)
+    /// and writes to a file with capabilities; nothing in it says which.
+    ///
+    /// # Errors
+    /// `EPERM` for somebody who can have asked for none: he may not write the file, and does not
+    /// own it.
+    fn clears_set_id(&self, o: &Overlay, caller: Caller, node: Ino) -> Served<bool> {
+        if caller.uid == 0 {
+            // a write of root takes the capabilities alone, by a request of its own just before
+            return Ok(self.uncapped.swap(0, Ordering::Relaxed) != node.0);
+        }
+        let attr = o.getattr(node, None)?;
+        let set_id = attr.kind != FileType::Dir && attr.mode & 0o6000 != 0;
+        // whether an ACL or a group lets him write is not ours to know: such a file is cleared
+        let open = attr.mode & 0o022 != 0;
+        // with ACLs, and so with permissions, for the kernel to enforce
+        if self.plan.acl && set_id && attr.uid != caller.uid && !open {
+            return Err(overlay::Error::NotPermitted.into());
+        }
+        Ok(true)
     }
 
     /// Counts the request and serves it. A panic costs its request an `EIO`, not the daemon.

@@ -1,0 +1,39 @@
+//! Differences that are meant, each with its reason. Keep it short.
+
+use crate::op::{Op, Renaming, Special, Step};
+
+/// Whether stratafs and the kernel refuse what a plain file system does, so that the referee is
+/// not asked.
+pub fn refused_by_overlays(step: Step, said: &str) -> bool {
+    match (step.1, said) {
+        // a character device 0:0 is a whiteout
+        (Op::Mknod { what: Special::Zero, .. }, "EPERM") => true,
+        // RENAME_WHITEOUT would make one
+        (Op::Rename { how: Renaming::Whiteout, .. }, "EINVAL") => true,
+        // a directory with lower parts, without redirects
+        (Op::Rename { .. }, "EXDEV") => true,
+        _ => false,
+    }
+}
+
+/// The reason why stratafs may answer `ours` where the kernel answers `kernel`. `hidden`: a layer
+/// hides a name of a hard-linked file of a layer below.
+pub fn stated(kernel: &str, ours: &str, hidden: bool) -> Option<&'static str> {
+    if hidden && without_links(kernel) == without_links(ours) {
+        return Some("a plain layer's file counts all its names, as with the kernel's index=on");
+    }
+    None
+}
+
+fn without_links(said: &str) -> String {
+    let mut words = said.split(' ');
+    let mut out = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "links" {
+            words.next();
+        } else {
+            out.push(word);
+        }
+    }
+    out.join(" ")
+}

@@ -1,0 +1,154 @@
+//! A case from its layers to the last comparison.
+
+use crate::exec::Place;
+use crate::layer::{self, Entry};
+use crate::op::Step;
+use crate::tree::{self, Tree, What, differ};
+use crate::verdict::{Counts, Trees};
+use crate::world::{Mounts, Upper};
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Top first.
+    pub layers: Vec<Vec<Entry>>,
+    pub steps: Vec<Step>,
+}
+
+/// Trees are compared after so many steps at the latest.
+const INTERVAL: usize = 5;
+
+/// Runs a case in the directory of `mounts`, which is emptied.
+pub fn run(case: &Case, mounts: &Mounts) -> Result<Counts, String> {
+    mounts.clear();
+    empty(&mounts.dir);
+    let lowers: Vec<PathBuf> =
+        (0..case.layers.len()).map(|i| mounts.dir.join(format!("l{i}"))).collect();
+    for (path, entries) in lowers.iter().zip(&case.layers) {
+        layer::make(path, entries, mounts.mode);
+    }
+    let before: Vec<Tree> = lowers.iter().map(|l| tree::look_exactly(l)).collect();
+    let result = Run { case, mounts, lowers: lowers.clone() }.all();
+    mounts.clear();
+    for (path, was) in lowers.iter().zip(before) {
+        if let Some(text) = differ(["before", "after"], &was, &tree::look_exactly(path), What::All)
+        {
+            let also = result.err().unwrap_or_default();
+            return Err(format!("A LOWER LAYER WAS CHANGED: {}: {text}\n{also}", path.display()));
+        }
+    }
+    result
+}
+
+fn empty(dir: &Path) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        // the work directories of the kernel are closed even to root of a name space
+        let r = if path.is_dir() {
+            std::fs::remove_dir_all(&path)
+        } else {
+            std::fs::remove_file(&path)
+        };
+        r.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+}
+
+struct Run<'a> {
+    case: &'a Case,
+    mounts: &'a Mounts,
+    lowers: Vec<PathBuf>,
+}
+
+impl Run<'_> {
+    fn all(&self) -> Result<Counts, String> {
+        let (ours, kernel) = (self.mounts.upper("ours"), self.mounts.upper("kernel"));
+        let (counts, last) = self.steps(&ours, &kernel)?;
+        self.nothing_left(&ours)?;
+        let again = self.under_us(&self.lowers, Some(&ours))?;
+        // which names of a plain layer belong together is known only to those who looked
+        expect("after a remount", ["before", "after"], &last, &again)?;
+        self.nothing_left(&ours)?;
+        let with = self.mounts.with_work(&ours.upper, "ours-under-kernel");
+        let shown = self.under_kernel(&self.lowers, Some(&with))?;
+        expect("our upper under the kernel", ["stratafs", "kernel"], &again, &shown)?;
+        let with = self.mounts.with_work(&kernel.upper, "kernel-under-kernel");
+        let theirs = self.under_kernel(&self.lowers, Some(&with))?;
+        let with = self.mounts.with_work(&kernel.upper, "kernel-under-us");
+        let shown = self.under_us(&self.lowers, Some(&with))?;
+        let what = "the kernel's upper under us";
+        expect(what, ["stratafs", "kernel"], &shown, &theirs)?;
+        let mut stack = vec![ours.upper.clone()];
+        stack.extend(self.lowers.iter().cloned());
+        let shown = self.under_us(&stack, None)?;
+        expect("our upper as a layer", ["upper", "layer"], &again, &shown)?;
+        Ok(counts)
+    }
+
+    /// The steps; the tree at their end.
+    fn steps(&self, ours: &Upper, kernel: &Upper) -> Result<(Counts, Tree), String> {
+        let native = self.mounts.dir.join("native");
+        let kernel = Place::new(self.mounts.kernel(&self.lowers, Some(kernel), false)?);
+        let ours = Place::new(self.mounts.ours(&self.lowers, Some(ours))?);
+        tree::copy(&kernel.root, &native);
+        let mut trees = Trees {
+            ours,
+            kernel: Some(kernel),
+            native: Some(Place::new(native)),
+            native_what: What::All,
+            kernel_what: What::All,
+            counts: Counts::default(),
+        };
+        let first = tree::look(&trees.ours.root);
+        let copied = tree::look(&trees.native.as_ref().unwrap().root);
+        if differ(["", ""], &first, &copied, What::All).is_some() {
+            // files of which a layer above hides some names
+            trees.native_what = What::NoLinks;
+            if self.mounts.mode.namespace() {
+                // where the kernel has no index
+                trees.kernel_what = What::NoLinks;
+            }
+        }
+        trees.compare().map_err(|e| format!("before the first step: {e}"))?;
+        for (i, step) in self.case.steps.iter().enumerate() {
+            let differed = trees.step(*step).map_err(|e| format!("step {i}, {step:?}:\n  {e}"))?;
+            if differed || i % INTERVAL == INTERVAL - 1 {
+                trees.compare().map_err(|e| format!("after step {i}, {step:?}: {e}"))?;
+            }
+        }
+        let last = trees.compare().map_err(|e| format!("at the end: {e}"))?;
+        for place in [Some(&mut trees.ours), trees.kernel.as_mut(), trees.native.as_mut()] {
+            place.into_iter().for_each(Place::close_all);
+        }
+        let counts = trees.counts;
+        drop(trees);
+        self.mounts.unmount_ours()?;
+        self.mounts.unmount_kernel()?;
+        Ok((counts, last))
+    }
+
+    fn under_us(&self, lowers: &[PathBuf], upper: Option<&Upper>) -> Result<Tree, String> {
+        let tree = tree::look(&self.mounts.ours(lowers, upper)?);
+        self.mounts.unmount_ours()?;
+        Ok(tree)
+    }
+
+    fn under_kernel(&self, lowers: &[PathBuf], upper: Option<&Upper>) -> Result<Tree, String> {
+        let tree = tree::look(&self.mounts.kernel(lowers, upper, true)?);
+        self.mounts.unmount_kernel()?;
+        Ok(tree)
+    }
+
+    fn nothing_left(&self, upper: &Upper) -> Result<(), String> {
+        let work = upper.work.join("work");
+        let Ok(entries) = std::fs::read_dir(&work) else { return Ok(()) };
+        let left: Vec<_> = entries.map(|e| e.unwrap().file_name()).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("left in the work directory: {left:?}")) }
+    }
+}
+
+fn expect(what: &str, names: [&str; 2], a: &Tree, b: &Tree) -> Result<(), String> {
+    match differ(names, a, b, What::NoLinks) {
+        None => Ok(()),
+        Some(text) => Err(format!("{what}: {text}")),
+    }
+}

@@ -1,0 +1,78 @@
+//! Random layers and random operations on the kernel's overlayfs, on stratafs, and on a plain
+//! directory that holds the merged tree and referees.
+//!
+//! Everything follows from a seed. After each operation its result is compared, at intervals and
+//! at the end the whole tree; then the mounts are made anew, the uppers exchanged (ours under the
+//! kernel's overlayfs, the kernel's under us), our upper is used as a layer, and the lowers must
+//! be as they were, to the byte and the nanosecond. Where stratafs and the kernel differ, the
+//! plain directory decides: if it does as stratafs does, stratafs is nearer to POSIX and the case
+//! counts as "better". Anything else fails, unless `allow.rs` has the statement of
+//! `stratafs::semantics` that covers it. A failing case is shrunk and printed as Rust that goes
+//! into `cases.rs`.
+//!
+//! Each worker runs in name spaces of its own (`unshare`), with a limit of time per seed: what
+//! hangs is killed with its mounts, and fails with the number of its seed.
+//!
+//! Environment:
+//! * `STRATAFS_SEEDS=FROM..TO`: these seeds rather than the built-in few;
+//! * `STRATAFS_WORKERS=N`: in as many processes (default: 2, or 1 on a single processor);
+//! * `STRATAFS_SHRINK=N`: runs that may be spent on making a failure small (default 150);
+//! * `STRATAFS_KERNEL_OPTIONS=…`: instead of `redirect_dir=on,index=on,metacopy=off`;
+//! * `STRATAFS_DIFFERENTIAL_DIR`: where the layers are made (default `/var/tmp`).
+//!
+//! ```text
+//! STRATAFS_SEEDS=0..2000 cargo test --release --test differential as_root
+//! STRATAFS_SEEDS=0..1000 cargo test --release --test differential in_a_user_namespace
+//! ```
+#![cfg(target_os = "linux")]
+#![allow(missing_docs, unreachable_pub, missing_debug_implementations, clippy::print_stderr)]
+
+mod allow;
+mod case;
+mod cases;
+mod exec;
+mod generate;
+mod layer;
+mod op;
+mod random;
+mod shrink;
+mod supervise;
+#[path = "../support/mod.rs"]
+mod support;
+mod tree;
+mod verdict;
+mod worker;
+mod world;
+
+use supervise::{Work, supervise};
+use world::Mode;
+
+#[test]
+fn as_root() {
+    supervise(Mode::Root, Work::Seeds(0..60));
+}
+
+/// Mounted by root, used mostly by others: the kernel checks what they may do.
+#[test]
+fn as_others_in_a_mount_of_root() {
+    supervise(Mode::Others, Work::Seeds(0..60));
+}
+
+#[test]
+fn in_a_user_namespace() {
+    supervise(Mode::Namespace, Work::Seeds(0..60));
+}
+
+#[test]
+fn cases_that_once_failed() {
+    for mode in [Mode::Root, Mode::Namespace] {
+        supervise(mode, Work::Cases);
+    }
+}
+
+/// What the other tests start in a name space of its own.
+#[test]
+#[ignore = "started by the other tests"]
+fn worker() {
+    worker::run();
+}

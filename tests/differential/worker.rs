@@ -1,0 +1,102 @@
+//! The part that runs in name spaces of its own, and tells its supervisor line by line.
+
+use crate::case::{self, Case};
+use crate::world::{Mode, Mounts};
+use crate::{cases, generate, shrink};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// What a worker is told, in its environment.
+pub const JOB: &str = "STRATAFS_DIFFERENTIAL_JOB";
+pub const BINARY: &str = "STRATAFS_DIFFERENTIAL_BINARY";
+pub const PLACE: &str = "STRATAFS_DIFFERENTIAL_PLACE";
+
+fn tell(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).unwrap();
+}
+
+pub fn run() {
+    let Ok(job) = std::env::var(JOB) else { return };
+    let words: Vec<&str> = job.split(' ').collect();
+    let mode = Mode::ALL.into_iter().find(|m| m.name() == words[1]).unwrap();
+    let place = PathBuf::from(std::env::var_os(PLACE).unwrap());
+    let mounts = Mounts {
+        dir: place,
+        mode,
+        binary: std::env::var_os(BINARY).unwrap().into(),
+        kernel_options: std::env::var("STRATAFS_KERNEL_OPTIONS").ok(),
+    };
+    let number = |i: usize| words[i].parse::<u64>().unwrap();
+    match words[0] {
+        "probe" => probe(&mounts),
+        "cases" => {
+            // a name space knows no other users to act as
+            let fits = |c: &Case| !mode.namespace() || c.steps.iter().all(|s| s.0 == 0);
+            for (i, (name, case)) in
+                cases::all().into_iter().enumerate().skip(usize::try_from(number(2)).unwrap())
+            {
+                if fits(&case) {
+                    one(i as u64, name, case, &mounts);
+                }
+            }
+        }
+        _ => {
+            let (from, to, by, seconds) = (number(2), number(3), number(4), number(5));
+            let until = Instant::now() + Duration::from_secs(seconds);
+            for seed in (from..to).step_by(usize::try_from(by).unwrap()) {
+                if Instant::now() > until {
+                    break;
+                }
+                one(seed, "", generate::case(seed, mode), &mounts);
+            }
+        }
+    }
+    tell("@end");
+}
+
+/// Whether both can be mounted here.
+fn probe(mounts: &Mounts) {
+    let empty = Case { layers: vec![Vec::new()], steps: Vec::new() };
+    match case::run(&empty, mounts) {
+        Ok(_) => tell("@can"),
+        Err(why) => tell(&format!("@cannot {}", why.replace('\n', " "))),
+    }
+}
+
+fn one(number: u64, name: &str, case: Case, mounts: &Mounts) {
+    tell(&format!("@start {number} {name}"));
+    match case::run(&case, mounts) {
+        Ok(c) => tell(&format!("@ok {number} {} {} {}", c.steps, c.better, c.parted)),
+        Err(first) => {
+            // said at once: shrinking may hang
+            tell(&format!("@fail {number} {name}\n{first}"));
+            let budget = std::env::var("STRATAFS_SHRINK").ok().and_then(|n| n.parse().ok());
+            let small = shrink::shrink(case, budget.unwrap_or(150), |c| {
+                tell("@alive");
+                case::run(c, mounts).is_err()
+            });
+            let last = case::run(&small, mounts).err().unwrap_or_else(|| "(not again)".into());
+            tell(&format!("as small as it gets:\n{}\n{last}", source(&small)));
+            tell("@failed");
+        }
+    }
+}
+
+/// A case as Rust.
+fn source(case: &Case) -> String {
+    let mut out = String::from("Case { layers: vec![\n");
+    for layer in &case.layers {
+        out += "    vec![\n";
+        for entry in layer {
+            out += &format!("        {entry:?},\n");
+        }
+        out += "    ],\n";
+    }
+    out += "], steps: vec![\n";
+    for step in &case.steps {
+        out += &format!("    {step:?},\n");
+    }
+    out + "] }"
+}

@@ -1,0 +1,40 @@
+//! Extended attributes: found by the differential test.
+
+use crate::support::{Form, Layers, me};
+use stratafs::overlay::Caller;
+use stratafs::sys::{Dir, Identity};
+
+#[test]
+fn trusted_names_are_listed_to_root_alone() {
+    if !Identity::current().privileged {
+        return; // nobody else can set one
+    }
+    let l = Layers::new(&[&["f low low", "f up up"]]);
+    let lower = Dir::open(&l.lowers[0]).unwrap();
+    lower.node(b"low").unwrap().set_xattr(b"trusted.t", b"v", false, false).unwrap();
+    for form in [Form::Plain, Form::Indexed] {
+        let v = l.open(form);
+        v.fs.set_xattr(v.ino("up").unwrap(), b"trusted.t", b"v", false, false).unwrap();
+        for path in ["low", "up"] {
+            let listed = |who| v.fs.list_xattr(who, v.ino(path).unwrap()).unwrap();
+            assert_eq!(listed(me()), b"trusted.t\0", "{path}");
+            assert_eq!(listed(Caller { uid: 1000, gid: 1000 }), b"", "{path}");
+        }
+    }
+}
+
+#[test]
+fn what_is_listed_and_cannot_be_read_is_listed_all_the_same() {
+    if !Identity::current().privileged {
+        return;
+    }
+    let l = Layers::new(&[&["f f low"]]);
+    // no header: the kernel takes it, and answers EINVAL to those who read it
+    let lower = Dir::open(&l.lowers[0]).unwrap();
+    let node = lower.node(b"f").unwrap();
+    if node.set_xattr(b"security.capability", b"", false, false).is_ok() {
+        let v = l.open(Form::Plain);
+        let names = v.fs.list_xattr(me(), v.ino("f").unwrap()).unwrap();
+        assert_eq!(names, b"security.capability\0");
+    }
+}
