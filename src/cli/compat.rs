@@ -2,19 +2,52 @@
 //! and `stratafs SOURCE DIR -o …` as mount(8) calls it.
 
 use super::daemon::{self, Job, What};
-use super::mount_options::MountOptions;
+use super::mount_options::{BadOption, MountOptions};
 use super::stack::{self, Target};
 use super::{CliError, Context, Global, output, root};
+use crate::overlay::{DirLinks, WhiteoutNames};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Names of the program under which every command line is of this form.
-const NAMES: [&str; 4] = ["fuse-overlayfs", "mount.stratafs", "mount.fuse.stratafs", "mount.fuse"];
+/// As what the program was called. By all names but its own, every command line is of this form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Called {
+    /// By its own name.
+    Itself,
+    /// `fuse-overlayfs`, whose failures all end with status 1.
+    FuseOverlayfs,
+    /// `mount.stratafs` or the like: mount(8) has its own meaning of `-f` (do all but mount), `-s`
+    /// (leave out what is unknown) and `-N`, and ends with status 1 for wrong usage and 32 for a
+    /// mount that failed.
+    Helper,
+}
+
+impl Called {
+    fn by(name: &str) -> Called {
+        match name {
+            "fuse-overlayfs" => Called::FuseOverlayfs,
+            "mount.stratafs" | "mount.fuse.stratafs" | "mount.fuse" => Called::Helper,
+            _ => Called::Itself,
+        }
+    }
+
+    fn status_of(self, e: CliError) -> CliError {
+        match self {
+            Called::Itself => e,
+            Called::FuseOverlayfs => e.with_statuses(1, 1),
+            Called::Helper => e.with_statuses(32, 1),
+        }
+    }
+}
+
+/// Set to anything, it makes fuse-overlayfs write whiteouts as names rather than as devices.
+const NO_DEVICES: &str = "FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT";
 
 /// A command line of the drop-in form.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Form {
+    called: Called,
     args: Vec<OsString>,
 }
 
@@ -23,9 +56,10 @@ pub struct Form {
 #[must_use]
 pub fn recognize(args: &[OsString], commands: &[&str]) -> Option<Form> {
     let (program, rest) = args.split_first()?;
-    let form = || Some(Form { args: rest.to_vec() });
     let name = Path::new(program).file_name().and_then(OsStr::to_str).unwrap_or_default();
-    if NAMES.contains(&name) {
+    let called = Called::by(name);
+    let form = || Some(Form { called, args: rest.to_vec() });
+    if called != Called::Itself {
         return form();
     }
     let globals = Global::options();
@@ -56,6 +90,10 @@ struct Parsed {
     options: Vec<OsString>,
     places: Vec<OsString>,
     foreground: bool,
+    /// Do everything but mount.
+    fake: bool,
+    /// Unknown mount options are left out.
+    sloppy: bool,
     debug: bool,
     verbose: u8,
     root: Option<PathBuf>,
@@ -63,7 +101,8 @@ struct Parsed {
     version: bool,
 }
 
-fn parse(args: &[OsString]) -> Result<Parsed, CliError> {
+fn parse(called: Called, args: &[OsString]) -> Result<Parsed, CliError> {
+    let helper = called == Called::Helper;
     let mut p = Parsed::default();
     let mut words = args.iter();
     let mut only_places = false;
@@ -81,6 +120,11 @@ fn parse(args: &[OsString]) -> Result<Parsed, CliError> {
             b"-o" => p.options.push(value("-o")?),
             b"-t" => drop(value("-t")?),
             b"--root" => p.root = Some(value("--root")?.into()),
+            b"-f" if helper => p.fake = true,
+            b"-s" if helper => p.sloppy = true,
+            b"-N" if helper => {
+                return Err(CliError::usage("mounting in another namespace is not supported"));
+            }
             b"-f" | b"--foreground" => p.foreground = true,
             // as in libfuse: debugging stays in the foreground
             b"-d" | b"--debug" => (p.foreground, p.debug) = (true, true),
@@ -116,21 +160,39 @@ Stacks directories and mounts the result on DIR, as fuse-overlayfs does.
       --root DIR    the layer store, when SOURCE is an image or a container
   -V, --version     print the version
   -h, --help        print this
+
+Mount options:
+  lowerdir=A:B[::DATA], lowerdir+=A, datadir+=A, upperdir=A, workdir=A, ro
+  redirect_dir=on|off|follow|nofollow, metacopy=on|off, userxattr, volatile, fsync=0|1
+  uidmapping=STORED:SHOWN:COUNT[:..], gidmapping=.., squash_to_root, squash_to_uid=N, squash_to_gid=N
+  xattr_permissions=1|2, noxattrs, noacl, static_nlink, context=..
+  allow_other, allow_root, default_permissions, [no]suid, [no]dev, [no]exec, noatime, sync, dirsync
+  timeout=SECONDS, threads=N, max_write=BYTES, fsname=NAME, debug
+Accepted without effect: what mount(8) adds, and xino, index, nfs_export, threaded and the like.
 ";
 
 /// Mounts.
 ///
 /// # Errors
 /// What failed, with what may help.
-pub fn run(form: Form) -> Result<(), CliError> {
-    let p = parse(&form.args)?;
+pub fn run(form: &Form) -> Result<(), CliError> {
+    mount(form).map_err(|e| form.called.status_of(e))
+}
+
+fn mount(form: &Form) -> Result<(), CliError> {
+    let p = parse(form.called, &form.args)?;
     if p.version {
         return output::print(concat!("stratafs: version ", env!("CARGO_PKG_VERSION"), "\n"));
     }
     if p.help {
         return output::print(HELP);
     }
-    let options = MountOptions::parse(&p.options).map_err(|e| CliError::usage(e.to_string()))?;
+    let bad = |e: BadOption| CliError::usage(e.to_string());
+    let (options, left_out) = if p.sloppy {
+        MountOptions::parse_sloppily(&p.options).map_err(bad)?
+    } else {
+        (MountOptions::parse(&p.options).map_err(bad)?, Vec::new())
+    };
     let (source, mount_point) = match p.places.as_slice() {
         [] => return Err(CliError::usage("the mount point is missing")),
         [dir] => (None, dir),
@@ -139,6 +201,17 @@ pub fn run(form: Form) -> Result<(), CliError> {
             return Err(CliError::usage(format!("one word too many: {}", more.display())));
         }
     };
+    let mut options = options;
+    options.whiteout_names = if std::env::var_os(NO_DEVICES).is_some() {
+        WhiteoutNames::Written
+    } else if form.called == Called::FuseOverlayfs {
+        WhiteoutNames::Read
+    } else {
+        WhiteoutNames::Ordinary
+    };
+    if form.called == Called::FuseOverlayfs {
+        options.dir_links = DirLinks::Counted;
+    }
     let debug = p.debug || options.debug;
     let context = Context {
         root: root::choose(p.root.or_else(|| options.root.clone()))?,
@@ -146,10 +219,15 @@ pub fn run(form: Form) -> Result<(), CliError> {
         quiet: false,
         verbose: if debug { 3 } else { p.verbose },
     };
+    for name in left_out {
+        log::info!("unknown mount option '{name}' left out");
+    }
     let what = what(source, &options)?;
+    if p.fake {
+        return Ok(());
+    }
     let mount_point = mount_point.into();
     let foreground = p.foreground || options.debug;
-    let mut options = options;
     if let (Some(source), None, What::Directories) = (source, &options.fs_name, &what) {
         options.fs_name = Some(source.clone());
     }
@@ -198,6 +276,7 @@ mod tests {
 
     #[test]
     fn both_orders_of_arguments_are_understood() {
+        let parse = |args: &[OsString]| parse(Called::Itself, args);
         let a = parse(&args("-o ro,suid -f /m")).unwrap();
         let b = parse(&args("-f /m -oro,suid")).unwrap();
         assert_eq!(a, b);
@@ -206,5 +285,17 @@ mod tests {
         assert!(parse(&args("-o")).is_err());
         assert!(parse(&args("--bogus /m")).is_err());
         assert!(parse(&args("-d /m")).unwrap().foreground);
+    }
+
+    #[test]
+    fn mount_8_has_its_own_meaning_of_some_letters() {
+        let p = parse(Called::Helper, &args("img /m -sf -o rw")).err();
+        assert!(p.is_some(), "util-linux gives them one by one");
+        let p = parse(Called::Helper, &args("img /m -s -f -n -v -o rw -t fuse.stratafs")).unwrap();
+        assert!(p.sloppy && p.fake && !p.foreground);
+        assert_eq!(p.options, ["rw"]);
+        assert!(parse(Called::Helper, &args("img /m -N /proc/1/ns/mnt")).is_err());
+        let p = parse(Called::FuseOverlayfs, &args("-f -s /m")).unwrap();
+        assert!(p.foreground && !p.fake && !p.sloppy);
     }
 }

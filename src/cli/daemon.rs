@@ -139,6 +139,14 @@ fn settings(o: &MountOptions, facts: &Facts, me: Identity) -> MountSettings {
     } else {
         MountSettings::private(source)
     };
+    if o.allow_root && !o.allow_other {
+        // the kernel knows no such thing: it lets everybody in, and we turn the others away
+        s = MountSettings { allow_root: true, ..MountSettings::enforced(s.source) };
+    }
+    s.no_xattrs = o.noxattrs;
+    s.no_acl = o.noacl;
+    s.max_write = o.max_write;
+    s.labels.clone_from(&o.labels);
     s.default_permissions |= o.default_permissions;
     s.attributes.nosuid = !o.suid.unwrap_or(mounter);
     s.attributes.nodev = !o.dev.unwrap_or(mounter);
@@ -169,5 +177,10 @@ mod tests {
         assert!(open.allow_other && open.default_permissions);
         assert!(open.attributes.noexec && open.attributes.noatime);
         assert_eq!(open.source, "x");
+        let roots = of("lowerdir=/a,allow_root,noxattrs,noacl,max_write=8192");
+        assert!(roots.allow_other && roots.allow_root && roots.default_permissions);
+        assert!(roots.no_xattrs && roots.no_acl);
+        assert_eq!(roots.max_write, Some(8192));
+        assert!(!of("lowerdir=/a,allow_root,allow_other").allow_root);
     }
 }

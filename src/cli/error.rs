@@ -19,6 +19,7 @@ pub struct CliError {
     kind: Kind,
     message: String,
     hints: Vec<String>,
+    status: Option<u8>,
 }
 
 impl CliError {
@@ -29,7 +30,7 @@ impl CliError {
 
     /// Something failed, and the text says what and why.
     pub fn message(text: impl Into<String>) -> CliError {
-        CliError { kind: Kind::Failed, message: text.into(), hints: Vec::new() }
+        CliError { kind: Kind::Failed, message: text.into(), hints: Vec::new(), status: None }
     }
 
     /// The command line makes no sense.
@@ -53,13 +54,23 @@ impl CliError {
         }
     }
 
+    /// Gives it other exit statuses than usual: of a failure, and of wrong usage.
+    #[must_use]
+    pub fn with_statuses(mut self, failed: u8, usage: u8) -> CliError {
+        self.status = Some(match self.kind {
+            Kind::Failed => failed,
+            Kind::Usage => usage,
+        });
+        self
+    }
+
     /// Returns the exit status that belongs to it.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self.kind {
+        ExitCode::from(self.status.unwrap_or(match self.kind {
             Kind::Failed => 1,
             Kind::Usage => 2,
-        })
+        }))
     }
 
     /// Prints it to standard error.

@@ -126,7 +126,7 @@ fn try_run(args: Vec<OsString>) -> Result<ExitCode, CliError> {
     let command = Cli::command();
     let commands: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
     if let Some(form) = compat::recognize(&args, &commands) {
-        return compat::run(form).map(|()| ExitCode::SUCCESS);
+        return compat::run(&form).map(|()| ExitCode::SUCCESS);
     }
     let matches = match command.try_get_matches_from(args) {
         Ok(m) => m,

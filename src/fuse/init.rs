@@ -3,8 +3,6 @@
 use super::options::Plan;
 use fuser::{InitFlags, KernelConfig};
 
-/// The largest write in one request. More is cut by the kernel (`fs.fuse.max_pages_limit`).
-pub(super) const MAX_WRITE: u32 = 1 << 20;
 const MAX_BACKGROUND: u16 = 64;
 
 /// Returns the capabilities that `plan` wants. Never one whose duty we do not fulfil.
@@ -34,7 +32,7 @@ pub(super) fn negotiate(config: &mut KernelConfig, plan: &mut Plan) {
     if let Err(missing) = config.add_capabilities(wanted(plan) & offered) {
         log::warn!("the kernel took back the capabilities {missing:?}");
     }
-    if let Err(nearest) = config.set_max_write(MAX_WRITE) {
+    if let Err(nearest) = config.set_max_write(plan.max_write) {
         log::warn!("the kernel allows writes of {nearest} bytes only");
     }
     if let Err(nearest) = config.set_max_background(MAX_BACKGROUND) {

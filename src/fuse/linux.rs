@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 const DEVICE: &str = "/dev/fuse";
+const SELINUX: &str = "/sys/fs/selinux/enforce";
 const FUSERMOUNT: &str = "fusermount3";
 pub(super) fn threads(wanted: usize) -> usize {
     wanted
@@ -87,10 +88,28 @@ fn mount_directly(target: &Path, settings: &MountSettings) -> Result<OwnedFd, Mo
     if settings.allow_other {
         data.push_str(",allow_other");
     }
+    let mut data = data.into_bytes();
+    data.extend(labels(settings, Path::new(SELINUX).exists()));
     let data = CString::new(data).map_err(|_| MountError::Mount(Errno::INVAL))?;
     sys::mount_fuse(&settings.source, target, FS_TYPE, settings.attributes, &data)
         .map_err(MountError::Mount)?;
     Ok(device.into())
+}
+
+/// The options for the security module. Without it the kernel would refuse them, and there are no
+/// labels that they could set.
+fn labels(settings: &MountSettings, active: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (key, value) in &settings.labels {
+        if active {
+            out.extend_from_slice(format!(",{key}=\"").as_bytes());
+            out.extend_from_slice(value.as_bytes());
+            out.push(b'"');
+        } else {
+            log::debug!("{key}= has no effect: SELinux is not active");
+        }
+    }
+    out
 }
 
 /// The options as fusermount3 understands them. It adds nosuid and nodev for ordinary users.
@@ -123,6 +142,9 @@ fn fusermount_options(settings: &MountSettings) -> OsString {
 }
 
 fn mount_by_fusermount(target: &Path, settings: &MountSettings) -> Result<OwnedFd, MountError> {
+    for (key, _) in &settings.labels {
+        log::warn!("{key}= has no effect: only root may set it");
+    }
     // fusermount3 would say it in fewer words
     match open_device() {
         Err(MountError::Device(e)) if e != Errno::ACCESS => return Err(MountError::Device(e)),
@@ -210,6 +232,14 @@ fn contains(text: &[u8], word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_go_to_the_kernel_in_quotes_where_it_knows_them() {
+        let mut s = MountSettings::private("x");
+        s.labels.push(("context".to_owned(), "u:r:t:s0:c1,c2".into()));
+        assert_eq!(labels(&s, true), b",context=\"u:r:t:s0:c1,c2\"");
+        assert!(labels(&s, false).is_empty());
+    }
 
     #[test]
     fn commas_in_the_source_do_not_become_options() {

@@ -11,6 +11,8 @@ pub struct MountSettings {
     pub source: OsString,
     /// Other users may enter. Wants `default_permissions`, or they may do everything.
     pub allow_other: bool,
+    /// With `allow_other`: of the others only root may.
+    pub allow_root: bool,
     /// The kernel checks permissions by owner and mode before it asks.
     pub default_permissions: bool,
     /// Flags of the mount. `read_only` is set by itself when the view has no upper.
@@ -20,6 +22,15 @@ pub struct MountSettings {
     pub timeout: Option<Duration>,
     /// Nobody else changes the layers while they are mounted, even those without an index.
     pub exclusive: bool,
+    /// There are no extended attributes.
+    pub no_xattrs: bool,
+    /// There are no POSIX ACLs.
+    pub no_acl: bool,
+    /// The largest write in one request, in bytes; `None`: what is fastest.
+    pub max_write: Option<u32>,
+    /// Options for the kernel's security module (`context` and the like), each with its value.
+    /// They count only where that module is active, and for who may mount by himself.
+    pub labels: Vec<(String, OsString)>,
     /// Number of threads that serve requests; `None` decides by the number of processors.
     pub threads: Option<usize>,
 }
@@ -31,10 +42,15 @@ impl MountSettings {
         MountSettings {
             source: source.into(),
             allow_other: false,
+            allow_root: false,
             default_permissions: false,
             attributes: MountAttributes { nosuid: true, nodev: true, ..MountAttributes::default() },
             timeout: None,
             exclusive: false,
+            no_xattrs: false,
+            no_acl: false,
+            max_write: None,
+            labels: Vec::new(),
             threads: None,
         }
     }
@@ -55,6 +71,8 @@ impl MountSettings {
     }
 }
 
+/// The largest write in one request. More is cut by the kernel (`fs.fuse.max_pages_limit`).
+const MAX_WRITE: u32 = 1 << 20;
 /// Practically for ever (136 years), and small enough for every kernel's arithmetic.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -83,13 +101,19 @@ pub(super) struct Plan {
     pub(super) xattrs: bool,
     /// POSIX ACLs are the kernel's to enforce.
     pub(super) acl: bool,
+    /// ACLs are refused.
+    pub(super) no_acl: bool,
+    /// Only the mounter and root are served.
+    pub(super) owner_and_root: bool,
+    /// The largest write in one request, in bytes.
+    pub(super) max_write: u32,
     /// No upper.
     pub(super) read_only: bool,
 }
 
 impl Plan {
     pub(super) fn new(facts: Facts, settings: &MountSettings) -> Plan {
-        let xattrs = facts.xattrs || !facts.read_only;
+        let xattrs = (facts.xattrs || !facts.read_only) && !settings.no_xattrs;
         let ttl = match (settings.timeout, facts.immutable) {
             (Some(t), _) => t,
             (None, true) => FOREVER,
@@ -104,7 +128,10 @@ impl Plan {
             no_opendir: facts.immutable,
             xattrs,
             // implies default_permissions in the kernel, so never without it
-            acl: settings.default_permissions && xattrs,
+            acl: settings.default_permissions && xattrs && !settings.no_acl,
+            no_acl: settings.no_acl,
+            owner_and_root: settings.allow_root,
+            max_write: settings.max_write.map_or(MAX_WRITE, |n| n.clamp(4096, MAX_WRITE)),
             read_only: facts.read_only,
         }
     }
@@ -141,6 +168,26 @@ mod tests {
         assert_eq!(p.ttl, Duration::from_secs(1));
         s.timeout = Some(Duration::ZERO);
         assert_eq!(plan(true, false, true, &s).ttl, Duration::ZERO);
+    }
+
+    #[test]
+    fn attributes_and_acls_can_be_turned_off() {
+        let s = MountSettings { no_acl: true, ..MountSettings::enforced("x") };
+        let p = plan(false, true, true, &s);
+        assert!(!p.acl && p.no_acl && p.xattrs);
+        let s = MountSettings { no_xattrs: true, ..MountSettings::enforced("x") };
+        let p = plan(false, true, true, &s);
+        assert!(!p.acl && !p.xattrs);
+    }
+
+    #[test]
+    fn writes_are_as_large_as_is_sensible() {
+        let of = |n| {
+            let s = MountSettings { max_write: n, ..MountSettings::private("x") };
+            plan(false, true, true, &s).max_write
+        };
+        assert_eq!((of(None), of(Some(0)), of(Some(65536))), (1 << 20, 4096, 65536));
+        assert_eq!(of(Some(u32::MAX)), 1 << 20);
     }
 
     #[test]

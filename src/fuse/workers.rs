@@ -9,7 +9,6 @@
 
 use super::adapter::Adapter;
 use super::platform;
-use fuser::SessionACL;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -32,8 +31,8 @@ impl Workers {
     ) -> io::Result<Workers> {
         // never read from: only the origin of devices for workers to come
         let origin = platform::clone_device(connection.as_fd()).map(Arc::new);
-        // who may enter is the kernel's to decide, which knows namespaces; fuser compares numbers
-        let first = Session::from_fd(adapter.clone(), connection, SessionACL::All, config())?;
+        let first =
+            Session::from_fd(adapter.clone(), connection, adapter.who_is_served(), config())?;
         let mut sessions = vec![first];
         let origin = origin.ok();
         if let Some(origin) = &origin {
@@ -91,7 +90,7 @@ fn join_connection(adapter: &Adapter, origin: &OwnedFd) -> io::Result<Session> {
     let device = platform::clone_device(origin.as_fd())?;
     // A session begins by reading the kernel's greeting, which came long ago: it gets one from us.
     let (stand_in, _answer) = platform::greeting()?;
-    let session = Session::from_fd(adapter.resumed(), stand_in, SessionACL::All, config())?;
+    let session = Session::from_fd(adapter.resumed(), stand_in, adapter.who_is_served(), config())?;
     platform::replace_device(session.as_fd(), device)?;
     Ok(session)
 }

@@ -112,6 +112,8 @@ impl Level {
         let mut look = Look::Name(name.into());
         let mut renamed_in = None;
         let mut redirects = 0;
+        // what ended the search on the way to a redirect's target
+        let mut ended: Option<Hide> = None;
         let mut top = None;
         let mut held = Vec::with_capacity(layers.len());
         for (i, layer) in layers.iter().enumerate() {
@@ -120,7 +122,17 @@ impl Level {
             let by_name = |n: &[u8]| parent.and_then(|p| index.child(p.node, n));
             let hide = |by, why| Sight::Hidden(Hide { by, why, depth });
             let found = match &look {
-                Look::Path(path) => walk(index, path),
+                Look::Path(path) => {
+                    let (node, ends) = walk(index, path);
+                    if let Some(h) = ended {
+                        let this = |node| Held { node, sight: Sight::Hidden(h), redirected: true };
+                        held.push(node.map(this));
+                        continue;
+                    }
+                    ended = ends.map(|why| Hide { by: i, why, depth });
+                    node
+                }
+                Look::Name(_) if ended.is_some() => None,
                 Look::Name(n) => parent.filter(Held::seen).and_then(|p| index.child(p.node, n)),
             };
             let Some(node) = found else {
@@ -193,6 +205,24 @@ fn directory_redirect(index: &Index, node: NodeId) -> Option<Redirect> {
     if n.kind == Kind::Dir && n.has_redirect { index.redirect(node) } else { None }
 }
 
-fn walk(index: &Index, path: &[Box<[u8]>]) -> Option<NodeId> {
-    path.iter().try_fold(NodeId::ROOT, |at, part| index.child(at, part))
+/// Looks for a path in one layer; says also what on the way hides the layers below, as the mount's
+/// own search does (`overlay::lookup`).
+fn walk(index: &Index, path: &[Box<[u8]>]) -> (Option<NodeId>, Option<Why>) {
+    let mut at = NodeId::ROOT;
+    let mut ends = None;
+    for (i, part) in path.iter().enumerate() {
+        if i > 0 {
+            match probe(index, at) {
+                Probe::Dir { opaque: true } => ends = ends.or(Some(Why::Opaque)),
+                Probe::Dir { opaque: false } => {}
+                Probe::Leaf => return (None, Some(Why::NonDirectory)),
+                Probe::Whiteout | Probe::Absent => return (None, Some(Why::Whiteout)),
+            }
+        }
+        match index.child(at, part) {
+            Some(node) => at = node,
+            None => return (None, ends),
+        }
+    }
+    (Some(at), ends)
 }

@@ -10,5 +10,7 @@ mod redirect;
 
 pub use dialect::{Dialect, XattrName};
 pub use oci::{OPAQUE_NAME, OciMarker, WHITEOUT_PREFIX};
-pub use override_stat::{OVERRIDE_XATTR, OverrideStat};
+pub use override_stat::{
+    FUSE_OVERLAYFS_OVERRIDE_XATTR, OVERRIDE_XATTR, OverrideStat, PRIVILEGED_OVERRIDE_XATTR,
+};
 pub use redirect::Redirect;

@@ -5,6 +5,12 @@ use crate::sys::{FileType, major, makedev, minor};
 /// Where containers/storage keeps them, and so do we.
 pub const OVERRIDE_XATTR: &[u8] = b"user.containers.override_stat";
 
+/// Where fuse-overlayfs keeps them as root (`xattr_permissions=1`).
+pub const PRIVILEGED_OVERRIDE_XATTR: &[u8] = b"security.fuseoverlayfs.override_stat";
+
+/// Where older fuse-overlayfs kept them as an ordinary user.
+pub const FUSE_OVERLAYFS_OVERRIDE_XATTR: &[u8] = b"user.fuseoverlayfs.override_stat";
+
 /// The true attributes of a file: `UID:GID:MODE:TYPE` (containers/storage `pkg/idtools`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OverrideStat {

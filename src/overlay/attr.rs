@@ -2,10 +2,12 @@
 
 use super::error::{Doing as _, Result};
 use super::inode::{Backing, DirInode, FileInode, FileState, Object};
+use super::listing::BASE;
 use super::lower::{At, Meta};
+use super::options::DirLinks;
 use super::types::{Attr, Fh, Ino};
 use super::{Error, Overlay};
-use crate::marker::{OVERRIDE_XATTR, OverrideStat};
+use crate::marker::OverrideStat;
 use crate::sys::{Dir, Errno, FileType, Node, Stat};
 use std::sync::Arc;
 
@@ -27,6 +29,11 @@ impl Overlay {
     pub(super) fn visible(&self, mut attr: Attr) -> Attr {
         if let Some(known) = &self.options.known_ids {
             known.apply(&mut attr);
+        }
+        self.options.ids.show(&mut attr);
+        let one = self.options.dir_links == DirLinks::One;
+        if one && attr.kind == FileType::Dir && attr.nlink > 1 {
+            attr.nlink = 1;
         }
         attr
     }
@@ -53,9 +60,23 @@ impl Overlay {
             attr.nlink = 0;
         } else if dir.lowers.len() + usize::from(dir.in_upper()) > 1 {
             // as the kernel's overlayfs: the count of a merged directory is not known
-            attr.nlink = 1;
+            attr.nlink = match self.options.dir_links {
+                DirLinks::Counted => self.count_links(dir)?,
+                DirLinks::Kernel | DirLinks::One => 1,
+            };
         }
         Ok(attr)
+    }
+
+    /// Returns the links that a directory of the view would have on an ordinary file system.
+    fn count_links(&self, dir: &DirInode) -> Result<u32> {
+        let listing = self.listing(dir)?;
+        let (mut cookie, mut links) = (BASE, 2_u32);
+        while let Some((found, next)) = listing.next_from(cookie) {
+            cookie = next;
+            links = links.saturating_add((found.kind() == FileType::Dir).into());
+        }
+        Ok(links)
     }
 
     pub(super) fn file_attr(&self, file: &FileInode) -> Result<Attr> {
@@ -136,7 +157,7 @@ impl Overlay {
         if let Some(known) = state.overridden {
             return Ok(known);
         }
-        let value = self.upper_node(file)?.get_xattr(OVERRIDE_XATTR);
+        let value = self.upper_node(file)?.get_xattr(self.options.records.stat_key());
         let found =
             value.upper("read the recorded attributes")?.and_then(|v| OverrideStat::parse(&v));
         file.state.write().overridden = Some(found);
@@ -155,7 +176,9 @@ impl Overlay {
             return Ok(known);
         }
         let node = handle.as_node().upper("open a directory")?;
-        let value = node.get_xattr(OVERRIDE_XATTR).upper("read the recorded attributes")?;
+        let value = node
+            .get_xattr(self.options.records.stat_key())
+            .upper("read the recorded attributes")?;
         let found = value.and_then(|v| OverrideStat::parse(&v));
         *dir.overridden.write() = Some(found);
         Ok(found)

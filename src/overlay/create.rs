@@ -38,6 +38,7 @@ impl Overlay {
         umask: u32,
         open: OpenMode,
     ) -> Result<(Attr, Fh)> {
+        let caller = self.options.ids.caller(caller);
         let wanted = Wanted { caller, kind: FileType::File, mode, umask, rdev: 0, target: b"" };
         let (object, content) = self.make(parent, name, &wanted)?;
         let Object::File(inode) = &object else { return Err(Error::Stale) };
@@ -137,7 +138,8 @@ impl Overlay {
     }
 
     fn make_counted(&self, parent: Ino, name: Name<'_>, wanted: &Wanted<'_>) -> Result<Attr> {
-        let (object, _) = self.make(parent, name, wanted)?;
+        let caller = self.options.ids.caller(wanted.caller);
+        let (object, _) = self.make(parent, name, &Wanted { caller, ..*wanted })?;
         let attr = self.attr_of(&object)?;
         self.inodes.count(&object);
         Ok(self.visible(attr))
@@ -150,6 +152,7 @@ impl Overlay {
         wanted: &Wanted<'_>,
     ) -> Result<(Object, Option<File>)> {
         self.writable()?;
+        self.options.whiteout_names.check(name.bytes())?;
         let dir = self.living_dir(parent)?;
         Overlay::refuse_taken(self.listing(&dir)?.find(&self.lowers, name.bytes()).is_some())?;
         self.ensure_upper(&dir)?;
@@ -264,12 +267,16 @@ impl Overlay {
                 .upper("mark a directory opaque")?;
         }
         self.pass("create:commit")?;
-        let how = match (whiteout, wanted.kind) {
+        let in_the_way = whiteout && upper.whiteouts_take_names();
+        let how = match (in_the_way, wanted.kind) {
             (true, FileType::Dir) => RenameFlags::Exchange,
             (true, _) => RenameFlags::Replace,
             (false, _) => RenameFlags::NoReplace,
         };
         staged.commit(dir, name, how).upper("put a new file in place")?;
+        if whiteout && !in_the_way {
+            upper.drop_mark(dir, name)?;
+        }
         Ok(content)
     }
 

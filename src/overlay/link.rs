@@ -21,6 +21,7 @@ impl Overlay {
             Object::Dir(_) => return Err(Error::NotPermitted),
             other => self.file(other)?,
         };
+        self.options.whiteout_names.check(name.bytes())?;
         let dir = self.living_dir(parent)?;
         Overlay::refuse_taken(self.listing(&dir)?.find(&self.lowers, name.bytes()).is_some())?;
         self.copy_up(&file, Data::All)?;
@@ -42,7 +43,7 @@ impl Overlay {
         if has_origin {
             self.mark_impure(&dir, &handle)?;
         }
-        if whiteout {
+        if whiteout && upper.whiteouts_take_names() {
             let staged = upper.staged();
             // ENOENT if the last name has gone
             node.link_to(&upper.stage, &staged.name).upper("stage a link")?;
@@ -54,6 +55,9 @@ impl Overlay {
                 Err(Errno::NOENT) => return Err(Error::NotFound),
                 r => r.upper("make a link")?,
             }
+        }
+        if whiteout && !upper.whiteouts_take_names() {
+            upper.drop_mark(&handle, name.bytes())?;
         }
         let entry_name: Arc<[u8]> = Arc::from(name.bytes());
         let real = {

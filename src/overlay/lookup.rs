@@ -5,10 +5,11 @@ use super::inode::{Backing, DirInode, FileInode, Object, Place};
 use super::listing::{Base, Below, Found, Listing, OwnEntry};
 use super::lower::At;
 use super::types::{Attr, Ino};
+use super::wh_names::marks_opaque;
 use super::{Overlay, ino};
 use crate::id::LayerIndex;
 use crate::index::NodeId;
-use crate::marker::{OVERRIDE_XATTR, OverrideStat, Redirect};
+use crate::marker::{OverrideStat, Redirect};
 use crate::name::{Name, printable};
 use crate::resolve::{LayerRef, Merge, Probe, Role};
 use crate::sys::{Dir, DirEntry, Errno, FileType};
@@ -352,7 +353,12 @@ impl Overlay {
                 xattr_whiteouts: mark(self.dialect.opaque())?.as_deref() == Some(b"x"),
             };
             dir.impure.store(marks.impure, Ordering::Relaxed);
-            for e in handle.list().upper("list a directory of the upper")? {
+            let entries = handle.list().upper("list a directory of the upper")?;
+            for e in self.writable()?.settle_marks(&handle, entries)? {
+                if let Some(name) = self.options.whiteout_names.hidden(&e.name) {
+                    listing.remove(&self.lowers, name, true);
+                    continue;
+                }
                 match self.own_entry(dir, &handle, &e, &listing, marks)? {
                     Some(entry) => listing.put(&self.lowers, entry),
                     None => listing.remove(&self.lowers, &e.name, true),
@@ -387,7 +393,11 @@ impl Overlay {
         let mut below = Below::Nothing;
         let mut ino = None;
         if kind == FileType::Dir {
-            below = self.below(&xattr)?;
+            below = if self.options.whiteout_names.heeded() && self.is_marked(handle, &e.name)? {
+                Below::Nothing
+            } else {
+                self.below(&xattr)?
+            };
             let parts = match &below {
                 Below::Nothing => Vec::new(),
                 Below::SameName if !listing.in_lowers(&self.lowers, &e.name) => Vec::new(),
@@ -410,12 +420,19 @@ impl Overlay {
                 ino = self.decode_origin(&value);
             }
             if self.options.owner_view && kind == FileType::File {
-                let recorded = xattr(OVERRIDE_XATTR)?.and_then(|v| OverrideStat::parse(&v));
+                let key = self.options.records.stat_key();
+                let recorded = xattr(key)?.and_then(|v| OverrideStat::parse(&v));
                 kind = recorded.and_then(|o| o.kind).unwrap_or(kind);
             }
         }
         let ino = ino.unwrap_or_else(|| self.devices.ino(upper.dev, e.ino));
         Ok(Some(OwnEntry { name: Arc::from(&e.name[..]), ino, real: e.ino, kind, below }))
+    }
+
+    /// Returns whether a directory of the upper holds the name that makes it opaque.
+    fn is_marked(&self, parent: &Dir, name: &[u8]) -> Result<bool> {
+        let dir = parent.open_dir(name).upper("open a directory of the upper")?;
+        marks_opaque(&dir).upper("look for the opaque mark")
     }
 
     /// Returns which lower directories lie below an upper directory.

@@ -6,7 +6,7 @@ use super::plain::PlainLayer;
 use super::types::Ino;
 use crate::id::LayerIndex;
 use crate::index::{Index, Kind, NodeId};
-use crate::marker::Redirect;
+use crate::marker::{OverrideStat, Redirect};
 use crate::name::printable;
 use crate::resolve::{LayerRef, Probe};
 use crate::sys::{Dir, File, FileType, OpenFlags, Time};
@@ -34,6 +34,20 @@ pub(super) struct Meta {
     pub(super) atime: Time,
     pub(super) mtime: Time,
     pub(super) ctime: Time,
+}
+
+impl Meta {
+    /// Puts what is recorded in the place of what the disk says.
+    pub(super) fn apply(&mut self, o: &OverrideStat) {
+        (self.uid, self.gid, self.mode) = (o.uid, o.gid, o.mode);
+        if let Some(kind) = o.kind.filter(|_| self.kind == FileType::File) {
+            (self.kind, self.rdev) = (kind, o.rdev);
+            // a stand-in's content is the target, or nothing
+            if !matches!(kind, FileType::File | FileType::Symlink) {
+                (self.size, self.blocks) = (0, 0);
+            }
+        }
+    }
 }
 
 /// One lower layer of the stack.

@@ -1,8 +1,8 @@
 //! Making a file in the upper with everything that belongs to it, before it gets its name.
 
+use super::Overlay;
 use super::error::{Doing as _, Error, Result};
-use super::{Overlay, xattr};
-use crate::marker::{OVERRIDE_XATTR, OverrideStat};
+use crate::marker::OverrideStat;
 use crate::sys::{Dir, Errno, File, FileType, Node, OpenFlags, Time, TimeSet};
 
 /// What a new file of the upper is to be.
@@ -63,12 +63,13 @@ impl Overlay {
         } else {
             match node.chown(Some(spec.uid), Some(spec.gid)) {
                 // without privilege a file is its maker's: there is nowhere to write another owner
-                Err(Errno::PERM | Errno::INVAL) if !self.identity.privileged => {}
+                Err(Errno::PERM | Errno::INVAL)
+                    if !self.identity.privileged || self.options.ids.squashes() => {}
                 r => r.upper("set the owner")?,
             }
         }
         for (key, value) in &spec.xattrs {
-            let disk = xattr::disk_name(self.dialect, private, key);
+            let disk = self.disk_key(key);
             match node.set_xattr(&disk, value, false, false) {
                 Err(Errno::OPNOTSUPP | Errno::PERM) if !self.identity.privileged => {
                     log::debug!(
@@ -91,14 +92,15 @@ impl Overlay {
     /// Returns the mode to set on disk: in a private view the daemon must be able to use its own
     /// files whatever their recorded mode says, and another's set-id bits are only recorded.
     pub(super) fn disk_mode(&self, kind: FileType, mode: u32, owner: (u32, u32)) -> u32 {
+        let own = owner == (self.identity.uid, self.identity.gid);
+        let recorded_only = self.options.owner_view && !own;
         let needed = match kind {
-            _ if !self.options.owner_view => 0,
-            FileType::Dir => 0o700,
-            FileType::File => 0o600,
+            FileType::Dir | FileType::File if self.options.owner_view => {
+                let least = self.options.records.least_mode(kind == FileType::Dir);
+                if own { least } else { least | 0o600 }
+            }
             _ => 0,
         };
-        let recorded_only =
-            self.options.owner_view && owner != (self.identity.uid, self.identity.gid);
         let mode = if recorded_only { mode & 0o1777 } else { mode };
         mode | needed
     }
@@ -120,7 +122,29 @@ impl Overlay {
             kind: Some(spec.kind),
             rdev: spec.rdev,
         };
-        node.set_xattr(OVERRIDE_XATTR, &o.encode(), false, false).upper("record the attributes")
+        let key = self.options.records.stat_key();
+        node.set_xattr(key, &o.encode(), false, false).upper("record the attributes")
+    }
+
+    /// Runs `f` on a file of the upper. If its mode on disk is in the way, which in a private view
+    /// must not keep its user out, it is widened for that time.
+    pub(super) fn as_its_owner<T>(
+        &self,
+        node: &Node,
+        f: impl Fn() -> crate::sys::Result<T>,
+    ) -> crate::sys::Result<T> {
+        match f() {
+            Err(Errno::ACCESS) if self.options.owner_view => {}
+            done => return done,
+        }
+        let stat = node.stat()?;
+        if stat.uid != self.identity.uid || stat.file_type() != FileType::File {
+            return Err(Errno::ACCESS);
+        }
+        node.chmod(stat.permissions() | 0o600)?;
+        let done = f();
+        node.chmod(stat.permissions())?;
+        done
     }
 
     /// Returns whether a regular file has to stand in: what cannot carry a `user.*` attribute

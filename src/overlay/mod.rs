@@ -37,17 +37,21 @@ mod open;
 mod options;
 mod plain;
 mod readdir;
+mod records;
 mod remove;
 mod rename;
 mod setattr;
 mod types;
 mod upper;
+mod wh_names;
 mod xattr;
 
 pub use error::{Error, Result};
-pub use ids::KnownIds;
-pub use options::{Lower, Options, Stack, Upper};
+pub use ids::{IdMap, IdRange, IdView, KnownIds};
+pub use options::{DirLinks, Lower, Options, Stack, Upper};
+pub use records::Records;
 pub use types::*;
+pub use wh_names::WhiteoutNames;
 
 use crate::id::LayerIndex;
 use crate::marker::Dialect;
@@ -59,6 +63,7 @@ use inode::{DirInode, FileInode, InodeTable, Object, Place};
 use lower::{At, IndexedLayer, LowerLayer};
 use parking_lot::{Mutex, RwLock};
 use plain::PlainLayer;
+use records::Recorded;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use upper::UpperLayer;
@@ -108,10 +113,7 @@ impl Overlay {
     /// systems, or a layer cannot be read.
     pub fn new(stack: Stack, options: Options) -> Result<Overlay> {
         let identity = Identity::current();
-        let upper = stack
-            .upper
-            .map(|u| UpperLayer::open(u, options.dialect, options.volatile))
-            .transpose()?;
+        let upper = stack.upper.map(|u| UpperLayer::open(u, &options)).transpose()?;
         let by_privilege = if identity.privileged { Dialect::Trusted } else { Dialect::User };
         let dialect = upper.as_ref().map(|u| u.dialect).or(options.dialect).unwrap_or(by_privilege);
         let devices = Arc::new(Devices::default());
@@ -124,8 +126,13 @@ impl Overlay {
             let layer = LayerIndex(u16::try_from(i).map_err(|_| Error::Invalid)?.into());
             lowers.push(match lower {
                 Lower::Plain(dir) => {
-                    let layer = PlainLayer::new(layer, dir, dialect, devices.clone(), plain)?;
-                    LowerLayer::Plain(layer)
+                    let recorded = Recorded::find(&dir, &options, layer)?;
+                    let devices = devices.clone();
+                    LowerLayer::Plain(
+                        PlainLayer::new(layer, dir, dialect, devices, recorded)?
+                            .heeding(options.whiteout_names)
+                            .one_of(plain),
+                    )
                 }
                 Lower::Indexed { index, diff } => {
                     LowerLayer::Indexed(IndexedLayer::new(layer, index, diff))

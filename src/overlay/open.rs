@@ -72,7 +72,7 @@ impl Overlay {
         if stat.file_type() != FileType::File {
             return Err(Error::Invalid);
         }
-        node.open(flags).upper("open a file")
+        self.as_its_owner(&node, || node.open(flags)).upper("open a file")
     }
 
     /// Closes a handle.

@@ -1,7 +1,9 @@
 //! What a view is made of and how it behaves.
 
 use super::failpoint::Failpoints;
-use super::ids::KnownIds;
+use super::ids::{IdView, KnownIds};
+use super::records::Records;
+use super::wh_names::WhiteoutNames;
 use crate::index::Index;
 use crate::marker::Dialect;
 use crate::sys::Dir;
@@ -42,6 +44,18 @@ pub struct Upper {
     pub work: Dir,
 }
 
+/// How many links directories show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DirLinks {
+    /// Those of the file system; of merged directories 1, as in the kernel's overlayfs.
+    #[default]
+    Kernel,
+    /// Those of the file system; of merged directories two and one for each directory in them.
+    Counted,
+    /// 1.
+    One,
+}
+
 /// How a view behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -51,14 +65,22 @@ pub struct Options {
     /// The private view of an ordinary user: recorded owners, modes and devices are shown, and
     /// what he may not set on disk is recorded.
     pub owner_view: bool,
+    /// Where such a view records it.
+    pub records: Records,
     /// The ids that the mounter's user namespace knows; `None`: all.
     pub known_ids: Option<KnownIds>,
+    /// Owners that are shown otherwise than the layers hold them.
+    pub ids: IdView,
+    /// How many links directories show.
+    pub dir_links: DirLinks,
     /// Renaming a directory that has lower parts writes a redirect; else it fails with `EXDEV`.
     pub redirect_dir: bool,
     /// Redirects in the layers are followed.
     pub follow_redirects: bool,
     /// A change of a lower file's attributes alone copies up no data.
     pub metacopy: bool,
+    /// What names that begin with `.wh.` are.
+    pub whiteout_names: WhiteoutNames,
     /// Nothing is synced: a crash may lose the upper.
     pub volatile: bool,
     /// Steps that are to fail, for tests.
@@ -70,10 +92,14 @@ impl Default for Options {
         Options {
             dialect: None,
             owner_view: false,
+            records: Records::Own,
             known_ids: None,
+            ids: IdView::default(),
+            dir_links: DirLinks::Kernel,
             redirect_dir: true,
             follow_redirects: true,
             metacopy: false,
+            whiteout_names: WhiteoutNames::Ordinary,
             volatile: false,
             failpoints: None,
         }

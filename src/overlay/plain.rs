@@ -8,10 +8,13 @@ use super::error::{Doing as _, Error, Result};
 use super::ino::Devices;
 use super::links::LinkGroups;
 use super::lower::Meta;
+use super::records::Recorded;
 use super::types::Ino;
+use super::wh_names::{WhiteoutNames, hidden, marks_opaque};
+use super::xattr::{disk_name, shown_name};
 use crate::id::LayerIndex;
 use crate::index::{Kind, NodeId};
-use crate::marker::{Dialect, Redirect, XattrName};
+use crate::marker::{Dialect, Redirect, WHITEOUT_PREFIX};
 use crate::name::printable;
 use crate::resolve::LayerRef;
 use crate::sys::{Dir, Errno, File, FileType, Node, OpenFlags};
@@ -55,6 +58,8 @@ pub(super) struct PlainLayer {
     dialect: Dialect,
     devices: Arc<Devices>,
     dev: u64,
+    recorded: Recorded,
+    names: WhiteoutNames,
     entries: RwLock<Vec<Entry>>,
     handles: Mutex<lru::LruCache<NodeId, Dir>>,
     /// Found when a hard-linked file is copied up for the first time.
@@ -62,13 +67,13 @@ pub(super) struct PlainLayer {
 }
 
 impl PlainLayer {
-    /// Reads nothing but the root. `layers`: how many plain layers share the open handles.
+    /// Reads nothing but the root.
     pub(super) fn new(
         layer: LayerIndex,
         root: Dir,
         dialect: Dialect,
         devices: Arc<Devices>,
-        layers: usize,
+        recorded: Recorded,
     ) -> Result<PlainLayer> {
         let at = LayerRef::Lower(layer);
         let stat = root.stat_self().layer(at, "look at the layer's root")?;
@@ -79,19 +84,34 @@ impl PlainLayer {
             ino: devices.ino(stat.dev, stat.ino),
             children: None,
         };
-        let handles = (HANDLES / layers.max(1)).clamp(FEW_HANDLES, LAYER_HANDLES);
-        let handles =
-            NonZeroUsize::new(handles).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
+        let handles = NonZeroUsize::new(LAYER_HANDLES)
+            .map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
         Ok(PlainLayer {
             layer,
             root,
             dialect,
             devices,
             dev: stat.dev,
+            recorded,
+            names: WhiteoutNames::Ordinary,
             entries: RwLock::new(vec![entry]),
             handles: Mutex::new(handles),
             groups: Mutex::new(None),
         })
+    }
+
+    /// Keeps as few handles open as one of so many plain layers should.
+    pub(super) fn one_of(self, layers: usize) -> PlainLayer {
+        let share = (HANDLES / layers.max(1)).clamp(FEW_HANDLES, LAYER_HANDLES);
+        if let Some(share) = NonZeroUsize::new(share) {
+            self.handles.lock().resize(share);
+        }
+        self
+    }
+
+    /// Takes names for what they are said to be.
+    pub(super) fn heeding(self, names: WhiteoutNames) -> PlainLayer {
+        PlainLayer { names, ..self }
     }
 
     pub(super) fn root(&self) -> &Dir {
@@ -140,12 +160,29 @@ impl PlainLayer {
         }
         let handle = self.dir(dir)?;
         let mut found = handle.list().layer(self.at(), "list a directory")?;
+        let mut marks = Vec::new();
+        if self.names.heeded() {
+            marks.extend(found.iter().filter_map(|e| {
+                let name = Box::<[u8]>::from(hidden(&e.name)?);
+                Some((name, e.ino))
+            }));
+            found.retain(|e| !e.name.starts_with(WHITEOUT_PREFIX));
+        }
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let holds_xattr_whiteouts = self.opaque_mark(dir)? == Opaque::HoldsXattrWhiteouts;
         let mut fresh = Vec::with_capacity(found.len());
         for e in found {
             let (kind, ino) = self.classify(&handle, &e, holds_xattr_whiteouts)?;
             fresh.push(Entry { parent: dir, name: e.name, kind, ino, children: None });
+        }
+        // beside an entry of that name, the mark speaks of the layers below, which it hides too
+        marks.retain(|(name, _)| fresh.binary_search_by(|e| e.name.cmp(name)).is_err());
+        if !marks.is_empty() {
+            fresh.extend(marks.into_iter().map(|(name, real)| {
+                let ino = self.devices.ino(self.dev, real);
+                Entry { parent: dir, name, kind: Kind::Whiteout, ino, children: None }
+            }));
+            fresh.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         }
         let mut all = self.entries.write();
         // two threads may have read it at once: the first one's numbers stand
@@ -191,6 +228,11 @@ impl PlainLayer {
             if mark.layer(self.at(), "read a whiteout's mark")?.is_some() {
                 kind = Kind::Whiteout;
             }
+        }
+        if kind == Kind::File {
+            let record = self.recorded.read(|key| dir.get_xattr(&e.name, key));
+            let record = record.layer(self.at(), "read the recorded attributes")?;
+            kind = record.and_then(|o| o.kind).map_or(kind, Kind::of);
         }
         Ok((kind, self.devices.ino(dev, real)))
     }
@@ -249,6 +291,9 @@ impl PlainLayer {
     }
 
     fn opaque_mark(&self, dir: NodeId) -> Result<Opaque> {
+        if self.names.heeded() && self.is_marked_opaque(dir)? {
+            return Ok(Opaque::Yes);
+        }
         let node = self.handle(dir)?;
         let read = |key| node.get_xattr(key).layer(self.at(), "read the opaque mark");
         let value = read(self.dialect.opaque())?;
@@ -258,6 +303,24 @@ impl PlainLayer {
             _ if read(FUSE_OVERLAYFS_OPAQUE)?.as_deref() == Some(b"y") => Opaque::Yes,
             _ => Opaque::No,
         })
+    }
+
+    /// Returns whether a name inside or beside the directory hides what lies below it.
+    fn is_marked_opaque(&self, dir: NodeId) -> Result<bool> {
+        let marks = |d: &Dir| marks_opaque(d).layer(self.at(), "look for the opaque mark");
+        if marks(&self.dir(dir)?)? {
+            return Ok(true);
+        }
+        if dir == NodeId::ROOT {
+            return Ok(false);
+        }
+        let (parent, name) = self.place(dir)?;
+        let beside = parent.stat(&[WHITEOUT_PREFIX, &name].concat());
+        match beside {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(false),
+            Err(e) => Err(e).layer(self.at(), "look for a whiteout"),
+        }
     }
 
     pub(super) fn opaque(&self, node: NodeId) -> Result<bool> {
@@ -284,7 +347,7 @@ impl PlainLayer {
             dir.stat(&name)
         };
         let s = stat.layer(self.at(), "look at a file")?;
-        Ok(Meta {
+        let mut meta = Meta {
             kind: s.file_type(),
             mode: s.permissions(),
             nlink: s.nlink,
@@ -297,19 +360,38 @@ impl PlainLayer {
             atime: s.atime,
             mtime: s.mtime,
             ctime: s.ctime,
-        })
+        };
+        if self.recorded.any() && matches!(meta.kind, FileType::File | FileType::Dir) {
+            let handle = self.handle(node)?;
+            let record = self.recorded.read(|key| handle.get_xattr(key));
+            if let Some(o) = record.layer(self.at(), "read the recorded attributes")? {
+                meta.apply(&o);
+            }
+        }
+        Ok(meta)
     }
 
     pub(super) fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
         let (dir, name) = self.place(node)?;
-        dir.readlink(&name).layer(self.at(), "read a symlink")
+        match dir.readlink(&name) {
+            // a regular file that stands in for a symlink
+            Err(Errno::INVAL) if self.recorded.any() => {
+                let flags = OpenFlags { nonblock: true, ..OpenFlags::READ };
+                let file = dir.open_file(&name, flags, 0).layer(self.at(), "open a stand-in")?;
+                let mut target = vec![0; 4096];
+                let n = file.read_at(&mut target, 0).layer(self.at(), "read a stand-in")?;
+                target.truncate(n);
+                Ok(target)
+            }
+            r => r.layer(self.at(), "read a symlink"),
+        }
     }
 
     pub(super) fn xattrs(&self, node: NodeId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let handle = self.handle(node)?;
         let mut out = Vec::new();
         for key in handle.list_xattr().layer(self.at(), "list extended attributes")? {
-            if let XattrName::Visible(name) = self.dialect.from_disk(&key)
+            if let Some(name) = shown_name(self.dialect, self.recorded.private(), &key)
                 && let Some(value) =
                     handle.get_xattr(&key).layer(self.at(), "read an extended attribute")?
             {
@@ -329,7 +411,7 @@ impl PlainLayer {
     }
 
     pub(super) fn xattr(&self, node: NodeId, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let disk = self.dialect.to_disk(key);
+        let disk = disk_name(self.dialect, self.recorded.private(), key);
         self.handle(node)?.get_xattr(&disk).layer(self.at(), "read an extended attribute")
     }
 

@@ -65,6 +65,10 @@ impl Overlay {
         match (&kept, whiteout) {
             (None, _) => upper.put_whiteout(&handle, name.bytes())?,
             // with the whiteout in its place the old directory goes, and its whiteouts with it
+            (Some(_), true) if !upper.whiteouts_take_names() => {
+                upper.put_mark(&handle, name.bytes())?;
+                upper.discard_dir(&handle, name.bytes())?;
+            }
             (Some(_), true) => {
                 let staged = upper.staged();
                 upper.link_whiteout(&upper.stage, &staged.name)?;

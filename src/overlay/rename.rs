@@ -170,6 +170,7 @@ impl Overlay {
     }
 
     fn end<'a>(&self, dir: &Arc<DirInode>, name: Name<'a>) -> Result<End<'a>> {
+        self.options.whiteout_names.check(name.bytes())?;
         let listing = self.listing(dir)?;
         Ok(End {
             handle: self.upper_dir(dir)?,
@@ -218,11 +219,13 @@ impl Overlay {
             None => {}
         }
         // a whiteout under a directory's new name cannot be replaced by it, only swapped with it
-        let swap = is_dir && b.whiteout;
+        let swap = is_dir && b.whiteout && upper.whiteouts_take_names();
         self.pass("rename:commit")?;
         let how = match (swap, a.in_lowers) {
             (true, _) => RenameFlags::Exchange,
-            (false, true) if upper.caps.rename_whiteout => RenameFlags::Whiteout,
+            (false, true) if upper.caps.rename_whiteout && upper.whiteouts_take_names() => {
+                RenameFlags::Whiteout
+            }
             (false, _) => RenameFlags::Replace,
         };
         a.handle.rename(a.name, &b.handle, b.name, how).upper("rename")?;
@@ -231,6 +234,9 @@ impl Overlay {
             a.handle.unlink(a.name).upper("remove a swapped whiteout")?;
         } else if how == RenameFlags::Replace && a.in_lowers {
             upper.link_whiteout(&a.handle, a.name)?;
+        }
+        if b.whiteout && !upper.whiteouts_take_names() {
+            upper.drop_mark(&b.handle, b.name)?;
         }
         match target {
             Some(Object::Dir(t)) => self.dir_gone(t, kept_dir),

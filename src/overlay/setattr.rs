@@ -6,7 +6,7 @@ use super::error::{Doing as _, Error, Result};
 use super::inode::{FileInode, Object};
 use super::make::Spec;
 use super::types::{Attr, Fh, Ino, SetAttr};
-use crate::marker::{OVERRIDE_XATTR, OverrideStat};
+use crate::marker::OverrideStat;
 use crate::sys::{Errno, FileType, Node, OpenFlags, RenameFlags, TimeSet};
 use std::sync::Arc;
 
@@ -17,6 +17,12 @@ impl Overlay {
     /// `EROFS`, `EISDIR` for the size of a directory, or what the upper's file system says.
     pub fn setattr(&self, ino: Ino, fh: Option<Fh>, set: &SetAttr) -> Result<Attr> {
         self.writable()?;
+        let ids = &self.options.ids;
+        let set = &SetAttr {
+            uid: set.uid.map(|id| ids.uids.stored(id)),
+            gid: set.gid.map(|id| ids.gids.stored(id)),
+            ..*set
+        };
         let object = match self.object(ino)? {
             Object::Dir(_) if set.size.is_some() => return Err(Error::IsDirectory),
             Object::Dir(d) => {
@@ -59,7 +65,7 @@ impl Overlay {
             None => {
                 let flags =
                     OpenFlags { read: false, write: true, nonblock: true, ..OpenFlags::default() };
-                node.open(flags).and_then(|f| f.truncate(size))
+                self.as_its_owner(node, || node.open(flags)).and_then(|f| f.truncate(size))
             }
         };
         done.upper("cut a file")
@@ -91,7 +97,11 @@ impl Overlay {
             return Ok(());
         }
         if chown {
-            node.chown(set.uid, set.gid).upper("set the owner")?;
+            match node.chown(set.uid, set.gid) {
+                // nobody would see it
+                Err(Errno::PERM | Errno::INVAL) if self.options.ids.squashes() => {}
+                r => r.upper("set the owner")?,
+            }
         }
         if let Some(mode) = mode {
             node.chmod(mode).upper("set the mode")?;
@@ -134,7 +144,9 @@ impl Overlay {
             kind: Some(before.kind),
             rdev: before.rdev,
         };
-        node.set_xattr(OVERRIDE_XATTR, &o.encode(), false, false).upper("record the attributes")?;
+        let key = self.options.records.stat_key();
+        self.as_its_owner(node, || node.set_xattr(key, &o.encode(), false, false))
+            .upper("record the attributes")?;
         node.chmod(self.disk_mode(on_disk, mode, owner)).upper("set the mode")?;
         match object {
             Object::Dir(d) => *d.overridden.write() = Some(Some(o)),

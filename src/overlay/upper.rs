@@ -4,10 +4,11 @@
 //! moved into place by one rename. What a crash leaves there is swept at the next mount.
 
 use super::error::{Doing as _, Error, Result};
-use super::options::Upper;
+use super::options::{Options, Upper};
 use super::types::Ino;
+use super::wh_names::WhiteoutNames;
 use crate::marker::Dialect;
-use crate::sys::{Capabilities, Dir, Errno, RenameFlags, TimeSet};
+use crate::sys::{Capabilities, Dir, Errno, OpenFlags, RenameFlags, TimeSet};
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const HANDLES: usize = 512;
 /// The directory below the work directory in which things are staged, as the kernel names it.
 const STAGE: &[u8] = b"work";
+
+/// Below it: what other overlays must understand before they may mount this upper.
+const INCOMPAT: &[u8] = b"incompat";
 
 /// The upper and its work directory.
 #[derive(Debug)]
@@ -26,6 +30,7 @@ pub(super) struct UpperLayer {
     pub(super) caps: Capabilities,
     pub(super) dev: u64,
     pub(super) volatile: bool,
+    pub(super) names: WhiteoutNames,
     counter: AtomicU64,
     handles: Mutex<lru::LruCache<Ino, Dir>>,
     /// Name in `stage` of the whiteout that others are hard links to.
@@ -33,11 +38,9 @@ pub(super) struct UpperLayer {
 }
 
 impl UpperLayer {
-    pub(super) fn open(
-        upper: Upper,
-        dialect: Option<Dialect>,
-        volatile: bool,
-    ) -> Result<UpperLayer> {
+    pub(super) fn open(upper: Upper, options: &Options) -> Result<UpperLayer> {
+        let (dialect, volatile) = (options.dialect, options.volatile);
+        let names = options.whiteout_names;
         let refuse = |why: String, errno| Error::Upper { why, errno };
         upper.work.mkdir_if_missing(STAGE, 0o700).upper("make the staging directory")?;
         let stage = upper.work.open_dir(STAGE).upper("open the staging directory")?;
@@ -64,7 +67,7 @@ impl UpperLayer {
         let (atime, mtime) = (TimeSet::At(work.atime), TimeSet::At(work.mtime));
         stage.set_times_self(atime, mtime).upper("set the staging directory's times")?;
         caps.check_upper().map_err(|why| refuse(why.to_owned(), Errno::INVAL))?;
-        if !caps.whiteout_device {
+        if !caps.whiteout_device && names != WhiteoutNames::Written {
             let why = "its file system cannot hold whiteouts (character devices 0:0)".to_owned();
             return Err(refuse(why, Errno::INVAL));
         }
@@ -81,6 +84,9 @@ impl UpperLayer {
                 Errno::OPNOTSUPP,
             ));
         }
+        if volatile {
+            mark_volatile(&stage).upper("mark the upper as volatile")?;
+        }
         let handles =
             NonZeroUsize::new(HANDLES).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
         Ok(UpperLayer {
@@ -90,6 +96,7 @@ impl UpperLayer {
             caps,
             dev: stat.dev,
             volatile,
+            names,
             counter: AtomicU64::new(0),
             handles: Mutex::new(handles),
             whiteout: Mutex::new(None),
@@ -121,6 +128,14 @@ impl UpperLayer {
 
     /// Puts a whiteout at `name`, replacing whatever non-directory is there, in one step.
     pub(super) fn put_whiteout(&self, dir: &Dir, name: &[u8]) -> Result<()> {
+        if self.names == WhiteoutNames::Written {
+            // in this order: at no time is the name there again
+            self.put_mark(dir, name)?;
+            return match dir.unlink(name) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(e) => Err(e).upper("remove a file"),
+            };
+        }
         match self.link_whiteout(dir, name) {
             Err(Error::Layer { errno: Errno::EXIST, .. }) => {
                 let staged = self.staged();
@@ -133,6 +148,9 @@ impl UpperLayer {
 
     /// Makes a whiteout at the unused name `name`: a hard link to one that exists already.
     pub(super) fn link_whiteout(&self, dir: &Dir, name: &[u8]) -> Result<()> {
+        if self.names == WhiteoutNames::Written {
+            return self.put_mark(dir, name);
+        }
         for _ in 0..2 {
             let known = self.whiteout.lock().clone();
             let source = match known {
@@ -164,6 +182,11 @@ impl UpperLayer {
         dir.mknod_whiteout(name).upper("make a whiteout")
     }
 
+    /// Returns whether a whiteout lies under the name that it hides.
+    pub(super) fn whiteouts_take_names(&self) -> bool {
+        self.names != WhiteoutNames::Written
+    }
+
     /// Moves the directory `name` away and removes it. It holds whiteouts at most; what cannot be
     /// removed stays in the staging directory, where the next mount sweeps it.
     pub(super) fn discard_dir(&self, dir: &Dir, name: &[u8]) -> Result<()> {
@@ -186,8 +209,27 @@ impl UpperLayer {
         if let Some(name) = self.whiteout.lock().take() {
             self.discard(&name);
         }
-        if self.volatile { Ok(()) } else { self.root.sync_file_system().upper("sync the upper") }
+        self.root.sync_file_system().upper("sync the upper")?;
+        if self.volatile {
+            // all of it is on disk now, so that it may be trusted again
+            self.stage.remove_tree(INCOMPAT).upper("take the volatile mark away")?;
+        }
+        Ok(())
     }
+}
+
+/// Marks the upper so that no overlay takes it for whole after a crash. The kernel's overlayfs
+/// leaves the same mark: a directory that is not empty, two levels below its staging directory.
+fn mark_volatile(stage: &Dir) -> crate::sys::Result<()> {
+    stage.mkdir(INCOMPAT, 0o700)?;
+    let incompat = stage.open_dir(INCOMPAT)?;
+    incompat.mkdir(b"volatile", 0o700)?;
+    let volatile = incompat.open_dir(b"volatile")?;
+    volatile.open_file(b"dirty", OpenFlags::CREATE_NEW, 0o600)?;
+    // the mark alone must survive, or it would be of no use
+    volatile.sync()?;
+    incompat.sync()?;
+    stage.sync()
 }
 
 impl Upper {

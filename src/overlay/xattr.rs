@@ -6,30 +6,60 @@ use super::acl;
 use super::copy_up::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, Object};
+use super::records::Records;
 use super::types::{Caller, Ino};
-use crate::marker::{Dialect, OVERRIDE_XATTR, XattrName};
+use crate::marker::{Dialect, OVERRIDE_XATTR, PRIVILEGED_OVERRIDE_XATTR, XattrName};
 use crate::sys::{Errno, Node};
 use std::sync::Arc;
 
 /// Behind the dialect's prefix: attributes of a private view that the user may not set on disk.
 const KEPT: &[u8] = b"stratafs.xattr.";
 
+/// As fuse-overlayfs keeps them.
+const KEPT_BY_CONTAINERS: &[u8] = b"user.containers.override_";
+/// Marks of fuse-overlayfs, which it hides too.
+const HIDDEN: &[u8] = b"user.fuseoverlayfs.";
+
+/// Returns the prefix of the names under which a private view keeps such attributes.
+fn kept(dialect: Dialect, records: Records) -> Option<Vec<u8>> {
+    match records {
+        Records::Own => Some([dialect.prefix(), KEPT].concat()),
+        Records::Containers => Some(KEPT_BY_CONTAINERS.to_vec()),
+        Records::Privileged => None,
+    }
+}
+
 /// Returns the on-disk name of the attribute that users call `key`.
-pub(super) fn disk_name(dialect: Dialect, private: bool, key: &[u8]) -> Vec<u8> {
-    if private && (key.starts_with(b"security.") || key.starts_with(b"trusted.")) {
-        return [dialect.prefix(), KEPT, key].concat();
+pub(super) fn disk_name(dialect: Dialect, private: Option<Records>, key: &[u8]) -> Vec<u8> {
+    if (key.starts_with(b"security.") || key.starts_with(b"trusted."))
+        && let Some(prefix) = private.and_then(|r| kept(dialect, r))
+    {
+        return [&prefix[..], key].concat();
     }
     dialect.to_disk(key)
 }
 
 /// Returns the name by which users see an on-disk attribute, unless it is the overlay's own.
-fn shown_name(dialect: Dialect, private: bool, disk: &[u8]) -> Option<Vec<u8>> {
-    if private {
-        if disk == OVERRIDE_XATTR {
+pub(super) fn shown_name(
+    dialect: Dialect,
+    private: Option<Records>,
+    disk: &[u8],
+) -> Option<Vec<u8>> {
+    if disk.starts_with(HIDDEN) {
+        return None;
+    }
+    if let Some(records) = private {
+        if disk == OVERRIDE_XATTR || disk == PRIVILEGED_OVERRIDE_XATTR {
             return None;
         }
-        if let Some(key) = disk.strip_prefix(&[dialect.prefix(), KEPT].concat()[..]) {
-            return Some(key.to_vec());
+        if let Some(prefix) = kept(dialect, records) {
+            if let Some(key) = disk.strip_prefix(&prefix[..]) {
+                return Some(key.to_vec());
+            }
+            // what lies there under its own name was not put there through this view
+            if records == Records::Containers && disk.starts_with(b"security.") {
+                return None;
+            }
         }
     }
     match dialect.from_disk(disk) {
@@ -39,6 +69,15 @@ fn shown_name(dialect: Dialect, private: bool, disk: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl Overlay {
+    fn private(&self) -> Option<Records> {
+        self.options.owner_view.then_some(self.options.records)
+    }
+
+    /// Returns the on-disk name of the attribute that users call `key`.
+    pub(super) fn disk_key(&self, key: &[u8]) -> Vec<u8> {
+        disk_name(self.dialect, self.private(), key)
+    }
+
     /// Returns the value of an extended attribute.
     ///
     /// # Errors
@@ -47,7 +86,7 @@ impl Overlay {
         let object = self.object(ino)?;
         let value = match self.upper_handle(&object)? {
             Some(node) => {
-                let disk = disk_name(self.dialect, self.options.owner_view, key);
+                let disk = self.disk_key(key);
                 match node.get_xattr(&disk) {
                     // an attribute in a namespace that this user may not read is not there
                     Err(Errno::PERM | Errno::ACCESS) => None,
@@ -72,7 +111,7 @@ impl Overlay {
         let names = match self.upper_handle(&object)? {
             Some(node) => {
                 let all = node.list_xattr().upper("list extended attributes")?;
-                let private = self.options.owner_view;
+                let private = self.private();
                 all.iter().filter_map(|n| shown_name(self.dialect, private, n)).collect()
             }
             None => {
@@ -104,8 +143,9 @@ impl Overlay {
         replace: bool,
     ) -> Result<()> {
         let (object, node) = self.changeable(ino)?;
-        let disk = disk_name(self.dialect, self.options.owner_view, key);
-        node.set_xattr(&disk, value, create, replace).upper("set an extended attribute")?;
+        let disk = self.disk_key(key);
+        self.as_its_owner(&node, || node.set_xattr(&disk, value, create, replace))
+            .upper("set an extended attribute")?;
         self.after_acl_change(&object, key);
         Ok(())
     }
@@ -121,8 +161,9 @@ impl Overlay {
             self.get_xattr(ino, key)?;
         }
         let (object, node) = self.changeable(ino)?;
-        let disk = disk_name(self.dialect, self.options.owner_view, key);
-        node.remove_xattr(&disk).upper("remove an extended attribute")?;
+        let disk = self.disk_key(key);
+        self.as_its_owner(&node, || node.remove_xattr(&disk))
+            .upper("remove an extended attribute")?;
         self.after_acl_change(&object, key);
         Ok(())
     }
@@ -194,7 +235,7 @@ mod tests {
 
     #[test]
     fn names_survive_the_way_to_disk_and_back() {
-        for private in [false, true] {
+        for private in [None, Some(Records::Own), Some(Records::Containers)] {
             for key in
                 [&b"user.a"[..], b"user.overlay.opaque", b"security.capability", b"trusted.x"]
             {
@@ -202,11 +243,18 @@ mod tests {
                 assert_eq!(shown_name(Dialect::User, private, &disk).as_deref(), Some(key));
             }
         }
-        assert_eq!(shown_name(Dialect::User, false, b"user.overlay.opaque"), None);
-        assert_eq!(shown_name(Dialect::User, true, OVERRIDE_XATTR), None);
+        assert_eq!(shown_name(Dialect::User, None, b"user.overlay.opaque"), None);
+        assert_eq!(shown_name(Dialect::User, Some(Records::Own), OVERRIDE_XATTR), None);
         assert_eq!(
-            disk_name(Dialect::User, true, b"trusted.x"),
+            disk_name(Dialect::User, Some(Records::Own), b"trusted.x"),
             b"user.overlay.stratafs.xattr.trusted.x"
         );
+        assert_eq!(
+            disk_name(Dialect::User, Some(Records::Containers), b"security.capability"),
+            b"user.containers.override_security.capability"
+        );
+        let disk = b"security.capability";
+        assert_eq!(disk_name(Dialect::User, Some(Records::Privileged), disk), disk);
+        assert_eq!(shown_name(Dialect::User, None, b"user.fuseoverlayfs.origin"), None);
     }
 }

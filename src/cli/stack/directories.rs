@@ -1,10 +1,10 @@
 //! A stack of directories, named by `-o lowerdir=` and the like.
 
-use super::{Built, Facts, lock, resolved, view};
+use super::{Built, Facts, common, lock, resolved, view};
 use crate::cli::CliError;
 use crate::cli::mount_options::MountOptions;
 use crate::marker::Dialect;
-use crate::overlay::{Lower, Options, Stack, Upper};
+use crate::overlay::{Lower, Options, Stack, Upper, WhiteoutNames};
 use crate::sys::{Dir, Errno, Identity};
 use std::path::{Path, PathBuf};
 
@@ -52,17 +52,26 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
     for lower in &o.lowers {
         stack.lowers.push(Lower::Plain(open("lower directory", lower)?));
     }
+    for lower in &o.data_only {
+        stack.data_only.push(Lower::Plain(open("data-only directory", lower)?));
+    }
     let dialect = o.userxattr.then_some(Dialect::User);
     let options = Options {
         dialect,
         // in a user namespace the kernel keeps owners that can be set; without one they cannot
-        owner_view: !me.privileged && !crate::sys::effective_capability_sys_admin(),
+        owner_view: o.records.is_some()
+            || !me.privileged && !crate::sys::effective_capability_sys_admin(),
+        // what other tools read: whole files, unless asked for
+        metacopy: o.metacopy.unwrap_or(false),
         redirect_dir: o.redirect_dir.unwrap_or_else(|| {
             // the kernel follows redirects by default only where it trusts who wrote them
             me.privileged && !o.userxattr && !o.upper.as_deref().is_some_and(belongs_to_a_store)
         }),
-        volatile: o.volatile,
-        ..Options::default()
+        whiteout_names: match o.whiteout_names {
+            WhiteoutNames::Ordinary if of_a_store(o) => WhiteoutNames::Read,
+            told => told,
+        },
+        ..common(o)
     };
     let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
     let facts = Facts {
@@ -73,6 +82,13 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
         ..Facts::default()
     };
     Ok(Built { overlay: view(stack, options)?, facts, locks, exclusive: false })
+}
+
+/// Returns whether any layer is one of containers/storage, which leaves whiteouts in the form of
+/// layer archives for its mount program to understand.
+fn of_a_store(o: &MountOptions) -> bool {
+    let real = |p: &PathBuf| p.canonicalize().is_ok_and(|p| belongs_to_a_store(&p));
+    o.lowers.iter().chain(&o.upper).any(real)
 }
 
 /// Returns whether the upper is a layer of containers/storage or Docker (`ID/diff` with `ID/link`

@@ -6,8 +6,9 @@ mod store;
 pub(super) use directories::{check_directories, directories};
 pub(super) use store::{Found, Target, create, find, from_store, indexes, no_store, short};
 
+use super::mount_options::MountOptions;
 use super::{CliError, live};
-use crate::overlay::{KnownIds, Options, Overlay, Stack};
+use crate::overlay::{DirLinks, IdMap, IdRange, IdView, KnownIds, Options, Overlay, Stack};
 use crate::sys::{self, Dir};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,24 @@ pub(super) struct Facts {
     pub(super) locked: Vec<PathBuf>,
 }
 
+/// What the options say of every view, whatever it is made of.
+fn common(o: &MountOptions) -> Options {
+    let map = |ranges: &[IdRange], squash: Option<u32>| IdMap {
+        ranges: ranges.to_vec(),
+        squash: squash.or(o.squash_to_root.then_some(0)),
+        overflow: OVERFLOW_ID,
+    };
+    let defaults = Options::default();
+    Options {
+        records: o.records.unwrap_or_default(),
+        ids: IdView { uids: map(&o.uids, o.squash_to_uid), gids: map(&o.gids, o.squash_to_gid) },
+        dir_links: if o.static_nlink { DirLinks::One } else { o.dir_links },
+        follow_redirects: o.follow_redirects.unwrap_or(defaults.follow_redirects),
+        volatile: o.volatile,
+        ..defaults
+    }
+}
+
 fn view(stack: Stack, mut options: Options) -> Result<Arc<Overlay>, CliError> {
     let me = sys::Identity::current();
     if me.user_namespace {
@@ -48,6 +67,9 @@ fn view(stack: Stack, mut options: Options) -> Result<Arc<Overlay>, CliError> {
         .map(Arc::new)
         .map_err(|e| CliError::failed("the layers cannot be stacked", &e))
 }
+
+/// Who has what nobody has: `/proc/sys/kernel/overflowuid` unless somebody changed it.
+const OVERFLOW_ID: u32 = 65534;
 
 /// How long a daemon whose mount is gone already may take to write out what it has.
 const ENDING: Duration = Duration::from_secs(20);

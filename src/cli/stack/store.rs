@@ -1,6 +1,6 @@
 //! The layers of an image or a container of the store.
 
-use super::{Built, Facts, lock, resolved, view};
+use super::{Built, Facts, common, lock, resolved, view};
 use crate::cli::CliError;
 use crate::cli::mount_options::MountOptions;
 use crate::cli::root;
@@ -132,10 +132,10 @@ pub(in crate::cli) fn indexes(store: &Store, top: &ChainId) -> Result<Vec<Arc<In
 fn options(o: &MountOptions) -> Options {
     Options {
         // true owners are in the index, and in the upper an ordinary user can only record them
-        owner_view: !Identity::current().privileged,
+        owner_view: o.records.is_some() || !Identity::current().privileged,
         redirect_dir: o.redirect_dir.unwrap_or(true),
-        volatile: o.volatile,
-        ..Options::default()
+        metacopy: o.metacopy.unwrap_or(false),
+        ..common(o)
     }
 }
 

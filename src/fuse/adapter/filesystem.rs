@@ -424,6 +424,9 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if let Err(e) = self.has_xattr(Op::SetXattr, name) {
+            return reply.error(e);
+        }
         // setxattr(2): XATTR_CREATE is 1, XATTR_REPLACE is 2
         let (create, replace) = (flags & 1 != 0, flags & 2 != 0);
         let done = self.serve(Op::SetXattr, |o| {
@@ -433,8 +436,8 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _req: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        if !self.plan.xattrs {
-            return reply.error(self.refuse(Op::GetXattr));
+        if let Err(e) = self.has_xattr(Op::GetXattr, name) {
+            return reply.error(e);
         }
         let v = self.serve(Op::GetXattr, |o| Ok(o.get_xattr(ino(node), name.as_bytes())?));
         sized(v, size, reply);
@@ -449,6 +452,9 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, _req: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if let Err(e) = self.has_xattr(Op::RemoveXattr, name) {
+            return reply.error(e);
+        }
         let done = self.serve(Op::RemoveXattr, |o| Ok(o.remove_xattr(ino(node), name.as_bytes())?));
         if name == "security.capability" && done.is_ok() {
             self.uncapped.store(node.0, std::sync::atomic::Ordering::Relaxed);

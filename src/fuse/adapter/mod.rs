@@ -9,9 +9,11 @@ use crate::overlay::{self, Attr, Caller, Fh, Ino, OpenMode, Overlay, SetAttr};
 use crate::sys::FileType;
 use fuser::{
     FileHandle, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEmpty, ReplyEntry,
-    ReplyWrite, ReplyXattr, Request,
+    ReplyWrite, ReplyXattr, Request, SessionACL,
 };
 use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -67,6 +69,24 @@ impl Adapter {
     pub(super) fn connected(&self, notifier: Notifier) {
         // the first one serves all
         self.notifier.set(notifier).unwrap_or_default();
+    }
+
+    /// Who may enter is the kernel's to decide, which knows namespaces; fuser compares numbers. But
+    /// "root, and nobody else" is nothing that the kernel knows.
+    pub(super) fn who_is_served(&self) -> SessionACL {
+        if self.plan.owner_and_root { SessionACL::RootAndOwner } else { SessionACL::All }
+    }
+
+    /// Refuses extended attributes that this mount does not have.
+    fn has_xattr(&self, op: Op, name: &OsStr) -> Answer<()> {
+        if !self.plan.xattrs {
+            return Err(self.refuse(op));
+        }
+        if self.plan.no_acl && name.as_bytes().starts_with(b"system.posix_acl_") {
+            self.counters.add(op);
+            return Err(fuser::Errno::EOPNOTSUPP);
+        }
+        Ok(())
     }
 
     /// Opens with `O_TRUNC`, which takes set-id bits away unless root does it. The kernel's wish

@@ -1,0 +1,91 @@
+//! Options that are accepted and change nothing, and those that are refused.
+
+use super::BadOption;
+use super::grammar::Item;
+use crate::name::printable;
+
+/// Options that are accepted and have no effect, each group with the reason. Some take a value,
+/// which is not looked at.
+pub const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
+    (
+        &[
+            "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev",
+            "nofail", "comment",
+        ],
+        "for mount(8), fstab(5) and systemd, as everything that begins with x- or X-",
+    ),
+    (
+        &[
+            "relatime",
+            "norelatime",
+            "strictatime",
+            "nostrictatime",
+            "diratime",
+            "nodiratime",
+            "lazytime",
+            "nolazytime",
+        ],
+        "reading never changes a time of access: FUSE leaves that to the layers' file system",
+    ),
+    (
+        &["loud", "silent", "mand", "nomand", "iversion", "noiversion"],
+        "the kernel itself ignores them for FUSE, or by now for everything",
+    ),
+    (
+        &[
+            "threaded",
+            "max_threads",
+            "max_idle_threads",
+            "clone_fd",
+            "max_read",
+            "noforget",
+            "big_writes",
+            "nonempty",
+            "splice_read",
+            "splice_write",
+            "splice_move",
+            "subtype",
+            "max_background",
+            "congestion_threshold",
+            "async_read",
+            "sync_read",
+        ],
+        "how a FUSE program works rather than what it shows; threads= sets the number of threads",
+    ),
+    (
+        &["kernel_cache", "auto_cache", "writeback", "writeback_cache"],
+        "caches live as long as timeout= says, and writes are never held back",
+    ),
+    (&["auto_unmount"], "the daemon unmounts when it ends; one that was killed cannot"),
+    (
+        &["xino", "fast_ino", "fast_ino_check", "noxino"],
+        "inode numbers are always unique in the mount and stay over remounts",
+    ),
+    (&["ino32_t"], "inode numbers have 64 bits, which every system call since 1999 can tell"),
+    (&["index"], "all names of a copied-up hard link follow it, as with the kernel's index=on"),
+    (&["nfs_export"], "the kernel's NFS server does not export FUSE mounts of this kind"),
+    (&["uuid"], "FUSE mounts have no UUID"),
+    (&["override_creds", "nooverride_creds"], "layers are always accessed as the mounter"),
+];
+
+/// Takes what changes nothing, and refuses all else by its name.
+pub(super) fn check(name: &str, option: Item<'_>) -> Result<(), BadOption> {
+    if name.starts_with("x-") || name.starts_with("X-") {
+        return Ok(());
+    }
+    match name {
+        "xino" => option.one_of(&["on", "off", "auto"]).map(drop),
+        "index" | "nfs_export" => option.one_of(&["on", "off"]).map(drop),
+        "verity" if option.value == Some(b"off") => Ok(()),
+        "plugins" if option.value == Some(b"") => Ok(()),
+        "verity" | "plugins" | "remount" | "bind" | "nosymfollow" | "encoding" => {
+            let shown = match option.value {
+                Some(v) => format!("{name}={}", printable(v)),
+                None => name.to_owned(),
+            };
+            Err(BadOption::Unsupported(shown))
+        }
+        _ if WITHOUT_EFFECT.iter().any(|(names, _)| names.contains(&name)) => Ok(()),
+        _ => Err(BadOption::Unknown(name.to_owned())),
+    }
+}

@@ -1,0 +1,134 @@
+//! Whiteouts as names: `.wh.NAME` beside the others and `.wh..wh..opq` for an opaque directory.
+//!
+//! That is the form of layer archives (OCI image-spec, layer.md). containers/storage leaves it on
+//! disk for a mount program, and fuse-overlayfs writes it where it cannot make device nodes. In
+//! the layers of an overlay such names are ordinary otherwise, so that a view must be told.
+
+use super::error::{Doing as _, Error, Result};
+use super::upper::UpperLayer;
+use crate::marker::{OPAQUE_NAME, WHITEOUT_PREFIX};
+use crate::sys::{Dir, DirEntry, Errno, OpenFlags};
+
+/// What names that begin with `.wh.` are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhiteoutNames {
+    /// Names like all others.
+    #[default]
+    Ordinary,
+    /// Marks in all layers. In the upper they are replaced by the kernel's as they are met.
+    Read,
+    /// Marks in all layers, and the upper's own whiteouts take this form.
+    Written,
+}
+
+impl WhiteoutNames {
+    /// Returns whether they are marks.
+    pub(super) fn heeded(self) -> bool {
+        self != WhiteoutNames::Ordinary
+    }
+
+    /// Returns the name that an entry hides, where names can do that.
+    pub(super) fn hidden(self, name: &[u8]) -> Option<&[u8]> {
+        if self.heeded() { hidden(name) } else { None }
+    }
+
+    /// Refuses to make such a name where it would be a mark.
+    pub(super) fn check(self, name: &[u8]) -> Result<()> {
+        if self.heeded() && name.starts_with(WHITEOUT_PREFIX) {
+            return Err(Error::Invalid);
+        }
+        Ok(())
+    }
+}
+
+/// Returns the name that a mark hides, for a mark that is not the one of opaque directories.
+pub(super) fn hidden(name: &[u8]) -> Option<&[u8]> {
+    name.strip_prefix(WHITEOUT_PREFIX).filter(|n| !n.is_empty() && name != OPAQUE_NAME)
+}
+
+/// Returns whether a directory holds the mark of opaque directories.
+pub(super) fn marks_opaque(dir: &Dir) -> crate::sys::Result<bool> {
+    match dir.stat(OPAQUE_NAME) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+fn mark_of(name: &[u8]) -> Result<Vec<u8>> {
+    let mark = [WHITEOUT_PREFIX, name].concat();
+    if mark.len() > crate::name::NAME_MAX {
+        return Err(Errno::NAMETOOLONG).upper("make a whiteout");
+    }
+    Ok(mark)
+}
+
+impl UpperLayer {
+    /// Makes the mark that hides `name`.
+    pub(super) fn put_mark(&self, dir: &Dir, name: &[u8]) -> Result<()> {
+        match dir.open_file(&mark_of(name)?, OpenFlags::CREATE_NEW, 0o600) {
+            Ok(_) | Err(Errno::EXIST) => Ok(()),
+            Err(e) => Err(e).upper("make a whiteout"),
+        }
+    }
+
+    /// Removes the mark that hides `name`, which another file has taken the place of.
+    pub(super) fn drop_mark(&self, dir: &Dir, name: &[u8]) -> Result<()> {
+        match dir.unlink(&mark_of(name)?) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(e).upper("remove a whiteout"),
+        }
+    }
+
+    /// Brings the marks of a directory of the upper into the form that this view writes, and
+    /// returns its entries as they are then. What others wrote is only met once.
+    pub(super) fn settle_marks(&self, dir: &Dir, entries: Vec<DirEntry>) -> Result<Vec<DirEntry>> {
+        let foreign = |e: &DirEntry| match self.names {
+            WhiteoutNames::Ordinary => false,
+            WhiteoutNames::Read => e.name.starts_with(WHITEOUT_PREFIX),
+            WhiteoutNames::Written => {
+                &e.name[..] == OPAQUE_NAME
+                    || e.file_type.is_none_or(|t| t == crate::sys::FileType::Char)
+            }
+        };
+        let mut changed = false;
+        for e in entries.iter().filter(|e| foreign(e)) {
+            if &e.name[..] == OPAQUE_NAME {
+                let node = dir.as_node().upper("open a directory")?;
+                node.set_xattr(self.dialect.opaque(), b"y", false, false)
+                    .upper("mark a directory opaque")?;
+                dir.unlink(&e.name).upper("remove a whiteout")?;
+            } else if let Some(name) = hidden(&e.name) {
+                if !entries.iter().any(|other| &other.name[..] == name) {
+                    self.link_whiteout(dir, name)?;
+                }
+                dir.unlink(&e.name).upper("remove a whiteout")?;
+            } else if self.names == WhiteoutNames::Written
+                && dir.stat(&e.name).upper("look at a file")?.is_whiteout_device()
+            {
+                self.put_whiteout(dir, &e.name)?;
+            } else {
+                continue;
+            }
+            changed = true;
+        }
+        if changed { dir.list().upper("list a directory of the upper") } else { Ok(entries) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_told_from_names() {
+        assert_eq!(hidden(b".wh.a"), Some(&b"a"[..]));
+        assert_eq!(hidden(OPAQUE_NAME), None);
+        assert_eq!(hidden(b".wh."), None);
+        assert_eq!(hidden(b"a.wh.b"), None);
+        assert!(WhiteoutNames::Ordinary.check(b".wh.a").is_ok());
+        assert!(WhiteoutNames::Read.check(b".wh.a").is_err());
+        assert!(WhiteoutNames::Written.check(b"a").is_ok());
+        assert!(mark_of(&[b'a'; 252]).is_err() && mark_of(&[b'a'; 251]).is_ok());
+    }
+}
