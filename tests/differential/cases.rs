@@ -54,7 +54,7 @@ pub fn all() -> Vec<(&'static str, Case)> {
                 layers: vec![vec![file(0o644, None)]],
                 steps: vec![Step(
                     0,
-                    Op::SetXattr { path: "a", key: "security.capability", value: 4, flag: 0 },
+                    Op::SetXattr { path: "a", key: "security.capability", value: 9, flag: 0 },
                 )],
             },
         ),
