@@ -403,11 +403,8 @@ impl PlainLayer {
 
     pub(super) fn xattr_names(&self, node: NodeId) -> Result<Vec<Vec<u8>>> {
         let all = self.handle(node)?.list_xattr().layer(self.at(), "list extended attributes")?;
-        let visible = |key: &Vec<u8>| match self.dialect.from_disk(key) {
-            XattrName::Visible(name) => Some(name),
-            XattrName::Own => None,
-        };
-        Ok(all.iter().filter_map(visible).collect())
+        let shown = |key: &Vec<u8>| shown_name(self.dialect, self.recorded.private(), key);
+        Ok(all.iter().filter_map(shown).collect())
     }
 
     pub(super) fn xattr(&self, node: NodeId, key: &[u8]) -> Result<Option<Vec<u8>>> {
