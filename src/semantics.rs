@@ -33,6 +33,12 @@
 //!   reading the lower file.
 //! * `mknod` of a character device 0:0 fails with `EPERM`; `RENAME_WHITEOUT` with `EINVAL`.
 //!
+//! * A directory of the lowers alone that was removed while somebody held it cannot be changed
+//!   any more: `fchmod` and the like fail with `ENOENT`, as the kernel's do with `ENOTDIR`.
+//!
+//! The differential test (`tests/differential`) compares all of this with the kernel, and its
+//! `allow.rs` names what may differ.
+//!
 //! # Numbers
 //! `st_ino` is derived from the layer's index or from the real file, stays over copy-up, rename
 //! and remount, and is what listings say. A copied-up file remembers its number in
@@ -53,5 +59,10 @@
 //! (`engine::changes::owners_that_a_namespace_does_not_know_are_shown_as_the_mounters`).
 //!
 //! # What FUSE itself cannot do here
+//! A chown(2) that changes nothing reaches the daemon as a request that sets nothing, like what
+//! clears set-id bits before a copy or an allocation. Of a file that its caller neither owns nor
+//! may write it is refused with `EPERM`; where others may write, it clears the bits as a write
+//! would.
+//!
 //! `O_TMPFILE` gives `EOPNOTSUPP` (the crate has no such request), and syncfs(2) of the mount does
 //! not reach the daemon: fsync(2) does, and so does unmounting.

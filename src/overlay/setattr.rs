@@ -83,7 +83,8 @@ impl Overlay {
         let mut mode = set.mode.map(|m| m & 0o7777);
         // chown(2) takes set-id bits away from everybody's files; in a private view nobody else does it
         let kill = set.kill_suid || chown && self.options.owner_view;
-        if mode.is_none() && regular && kill {
+        let can_lose = !matches!(before.kind, FileType::Dir | FileType::Symlink);
+        if mode.is_none() && can_lose && kill {
             let kept = without_set_id(before.mode);
             mode = (kept != before.mode).then_some(kept);
         }

@@ -20,6 +20,8 @@ const STAGE: &[u8] = b"work";
 
 /// Below it: what other overlays must understand before they may mount this upper.
 const INCOMPAT: &[u8] = b"incompat";
+/// What the names of staged things begin with.
+const STAGED: &[u8] = b"stratafs-";
 
 /// The upper and its work directory.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ pub(super) struct UpperLayer {
     pub(super) volatile: bool,
     pub(super) names: WhiteoutNames,
     counter: AtomicU64,
+    swept: std::sync::Once,
     handles: Mutex<lru::LruCache<Ino, Dir>>,
     /// Name in `stage` of the whiteout that others are hard links to.
     whiteout: Mutex<Option<Box<[u8]>>>,
@@ -59,8 +62,11 @@ impl UpperLayer {
             }
             Err(e) => return Err(e).upper("look for the volatile mark"),
         }
+        // what a crash of ours left
         for left in stage.list().upper("list the staging directory")? {
-            stage.remove_tree(&left.name).upper("sweep the staging directory")?;
+            if left.name.starts_with(STAGED) {
+                stage.remove_tree(&left.name).upper("sweep the staging directory")?;
+            }
         }
         let caps = Capabilities::probe(&stage).upper("probe the file system")?;
         // who only looks leaves no trace
@@ -98,6 +104,7 @@ impl UpperLayer {
             volatile,
             names,
             counter: AtomicU64::new(0),
+            swept: std::sync::Once::new(),
             handles: Mutex::new(handles),
             whiteout: Mutex::new(None),
         })
@@ -105,8 +112,16 @@ impl UpperLayer {
 
     /// Returns an unused name in the staging directory.
     pub(super) fn stage_name(&self) -> Box<[u8]> {
+        // another program's leftovers go with the first change: who only reads changes nothing
+        self.swept.call_once(|| match self.stage.list() {
+            Ok(all) => all
+                .iter()
+                .filter(|e| e.name[..] != *INCOMPAT && !e.name.starts_with(STAGED))
+                .for_each(|e| self.discard(&e.name)),
+            Err(e) => log::warn!("cannot list the work directory: {e}"),
+        });
         let n = self.counter.fetch_add(1, Ordering::Relaxed);
-        format!("#{n:x}").into_bytes().into()
+        [STAGED, format!("{n:x}").as_bytes()].concat().into()
     }
 
     /// Returns a guard for a new staged thing: dropped, it is removed.
@@ -221,7 +236,7 @@ impl UpperLayer {
 /// Marks the upper so that no overlay takes it for whole after a crash. The kernel's overlayfs
 /// leaves the same mark: a directory that is not empty, two levels below its staging directory.
 fn mark_volatile(stage: &Dir) -> crate::sys::Result<()> {
-    stage.mkdir(INCOMPAT, 0o700)?;
+    stage.mkdir_if_missing(INCOMPAT, 0o700)?;
     let incompat = stage.open_dir(INCOMPAT)?;
     incompat.mkdir(b"volatile", 0o700)?;
     let volatile = incompat.open_dir(b"volatile")?;

@@ -1,6 +1,6 @@
 //! Differences that are meant, each with its reason. Keep it short.
 
-use crate::op::{Op, Renaming, Special, Step};
+use crate::op::{Act, Op, Renaming, Special, Step};
 
 /// Whether stratafs and the kernel refuse what a plain file system does, so that the referee is
 /// not asked.
@@ -18,11 +18,24 @@ pub fn refused_by_overlays(step: Step, said: &str) -> bool {
 
 /// The reason why stratafs may answer `ours` where the kernel answers `kernel`. `hidden`: a layer
 /// hides a name of a hard-linked file of a layer below.
-pub fn stated(kernel: &str, ours: &str, hidden: bool) -> Option<&'static str> {
+pub fn stated(step: Step, kernel: &str, ours: &str, hidden: bool) -> Option<&'static str> {
     if hidden && without_links(kernel) == without_links(ours) {
         return Some("a plain layer's file counts all its names, as with the kernel's index=on");
     }
-    None
+    match (step.1, kernel, ours) {
+        (
+            Op::Held { act: Act::Chmod(_) | Act::Chown(..) | Act::Times(_), .. },
+            "ENOTDIR",
+            "ENOENT",
+        )
+        | (Op::Held { act: Act::SetXattr(..), .. }, "ENOTDIR", "ENOENT") => {
+            Some("a removed directory of the lowers alone cannot be changed any more")
+        }
+        (Op::Chown { owner: u32::MAX, group: u32::MAX, .. }, "EPERM", "ok ") if step.0 != 0 => {
+            Some("a chown of nothing looks like a write where others may write")
+        }
+        _ => None,
+    }
 }
 
 fn without_links(said: &str) -> String {

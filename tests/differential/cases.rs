@@ -35,6 +35,13 @@ pub fn all() -> Vec<(&'static str, Case)> {
             },
         ),
         (
+            "a chown of nothing by root clears a device",
+            Case {
+                layers: vec![vec![Entry { kind: Kind::Null, ..file(0o6755, None) }]],
+                steps: vec![Step(0, Op::Chown { path: "a", owner: u32::MAX, group: u32::MAX })],
+            },
+        ),
+        (
             "trusted attributes are not listed to others",
             Case {
                 layers: vec![vec![file(0o644, Some(("trusted.t", 1)))]],
@@ -47,7 +54,7 @@ pub fn all() -> Vec<(&'static str, Case)> {
                 layers: vec![vec![file(0o644, None)]],
                 steps: vec![Step(
                     0,
-                    Op::SetXattr { path: "a", key: "security.capability", value: 4, flag: 0 },
+                    Op::SetXattr { path: "a", key: "security.capability", value: 9, flag: 0 },
                 )],
             },
         ),

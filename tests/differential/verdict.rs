@@ -51,7 +51,7 @@ impl Trees {
             (None, Some(n)) if n == ours => Ok(false),
             (k, n) => {
                 let (k, n) = (k.unwrap_or_else(|| "-".into()), n.unwrap_or_else(|| "-".into()));
-                match allow::stated(&k, &ours, self.native_what == What::NoLinks) {
+                match allow::stated(step, &k, &ours, self.native_what == What::NoLinks) {
                     Some(_) => Ok(true),
                     None => Err(format!("stratafs: {ours}\n  kernel:   {k}\n  native:   {n}")),
                 }

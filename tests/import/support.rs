@@ -78,9 +78,14 @@ pub(crate) fn snapshot(root: &Path) -> BTreeMap<String, String> {
     for chain in names(&layerdb) {
         let dir = layerdb.join(&chain);
         for name in names(&dir) {
-            if name != "cache-id" {
-                out.insert(format!("layer/{chain}/{name}"), read(dir.join(name)));
-            }
+            let data = std::fs::read(dir.join(&name)).unwrap();
+            let data = match name.as_str() {
+                "cache-id" => continue,
+                // its header names the layer directory, whose name is random
+                "stratafs.index" => data.get(112..).unwrap_or_default(),
+                _ => &data[..],
+            };
+            out.insert(format!("layer/{chain}/{name}"), text(data));
         }
         let diff = root.join("overlay2").join(read(dir.join("cache-id"))).join("diff");
         let mut tree = Vec::new();
