@@ -58,6 +58,42 @@
 //! mounter's own: the kernel would let nobody write such a file. The record stays
 //! (`engine::changes::owners_that_a_namespace_does_not_know_are_shown_as_the_mounters`).
 //!
+//! # The drop-in form and its options
+//! Every option of fuse-overlayfs 1.x and 2.0 is taken; unknown ones are refused by name. What is
+//! accepted and has no effect is listed, with the reason, in
+//! [`WITHOUT_EFFECT`](crate::cli::mount_options::WITHOUT_EFFECT). Tests are in
+//! `tests/mount_options.rs`.
+//! * `uidmapping=` and `gidmapping=` show the layers' ids shifted and store callers' ids shifted
+//!   back; what no range names becomes 65534 in both directions, as in fuse-overlayfs. Ids inside
+//!   POSIX ACLs and file capabilities are not shifted, as there. `squash_to_*` changes only what is
+//!   shown; a change of owner that the disk refuses is no error then.
+//! * `xattr_permissions=2` keeps owners and modes in `user.containers.override_stat` and `security.*`
+//!   attributes under `user.containers.override_`, `=1` the former in
+//!   `security.fuseoverlayfs.override_stat`. On disk modes get 0755 added. What is as recorded would
+//!   say gets no record. Symlinks, fifos and sockets of other owners, and devices, are regular files
+//!   whose record names the type. Records in lower layers count only with this option or in a
+//!   private mount: else who can write a layer could show set-id files of root.
+//! * `volatile` (and `fsync=0`) leaves `work/work/incompat/volatile/dirty` as the kernel does, and no
+//!   mount, the kernel's included, is made over it. The kernel never takes it away; here a clean
+//!   unmount writes everything out and removes it.
+//! * `allow_root` admits root and the mounter; it does nothing beside `allow_other`. `noacl` refuses
+//!   ACL attributes, `noxattrs` all; default ACLs of layers still shape new files.
+//! * `context=` and the like go to SELinux where it is active and root mounts; else they have no
+//!   effect.
+//! * `redirect_dir=off` follows redirects, as the kernel does by default; `nofollow` does not.
+//! * Colons too many at the ends of `lowerdir=` mean nothing; `::` begins data-only layers (in
+//!   fuse-overlayfs it is one colon). `\\:` is a colon, not a backslash and a separator.
+//! * `.wh.NAME` is an ordinary name, except where the program is called `fuse-overlayfs`, where a
+//!   layer belongs to containers/storage (which leaves that form to its mount program), and with
+//!   `FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT` in the environment. There it is a whiteout, and such names
+//!   cannot be made (`EINVAL`). In the upper such marks are replaced by the kernel's when their
+//!   directory is read; with the variable set it is the other way round.
+//! * Called `fuse-overlayfs`, merged directories count their links as ordinary ones do, and every
+//!   failure ends with status 1. Called `mount.*` it is 32, or 1 for wrong usage.
+//! * An ordinary user's mount is a private one (above) rather than one with `default_permissions`:
+//!   he may do more in it than with fuse-overlayfs. The modes of his own files are on disk as he set
+//!   them, as far as the daemon can read the file.
+//!
 //! # What FUSE itself cannot do here
 //! A chown(2) that changes nothing reaches the daemon as a request that sets nothing, like what
 //! clears set-id bits before a copy or an allocation. Of a file that its caller neither owns nor
