@@ -69,8 +69,8 @@
 //!   shown; a change of owner that the disk refuses is no error then.
 //! * `xattr_permissions=2` keeps owners and modes in `user.containers.override_stat` and `security.*`
 //!   attributes under `user.containers.override_`, `=1` the former in
-//!   `security.fuseoverlayfs.override_stat`. On disk modes get 0755 added. What is as recorded would
-//!   say gets no record. Symlinks, fifos and sockets of other owners, and devices, are regular files
+//!   `security.fuseoverlayfs.override_stat`. On disk modes get 0755 added. Files whose disk says the
+//!   same get no record. Symlinks, fifos and sockets of other owners, and devices, are regular files
 //!   whose record names the type. Records in lower layers count only with this option or in a
 //!   private mount: else who can write a layer could show set-id files of root.
 //! * `volatile` (and `fsync=0`) leaves `work/work/incompat/volatile/dirty` as the kernel does, and no
