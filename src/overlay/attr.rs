@@ -109,7 +109,9 @@ impl Overlay {
                 let stat = self.upper_stat(state)?;
                 let recorded = self.file_override(file, state, &stat)?;
                 let mut attr = self.shown(file.ino, &stat, recorded);
-                attr.nlink += state.uncopied_names.max(state.lower_names.len() as u32);
+                let seen = if state.counted { i64::MIN } else { state.lower_names.len() as i64 };
+                let links = i64::from(attr.nlink) + state.uncopied_names.max(seen);
+                attr.nlink = u32::try_from(links.max(0)).unwrap_or(u32::MAX);
                 Ok(attr)
             }
         }

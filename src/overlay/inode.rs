@@ -123,8 +123,11 @@ pub(super) struct FileState {
     pub(super) lower_names: Vec<Place>,
     /// Names of a lower file that were removed from the view.
     pub(super) removed_names: u32,
-    /// How many names the lower file had that the copy in the upper did not get.
-    pub(super) uncopied_names: u32,
+    /// How many names more than the copy in the upper has are there: those that it did not get.
+    /// Less than none where the kernel's index holds a name of it.
+    pub(super) uncopied_names: i64,
+    /// Whether the upper says so too.
+    pub(super) counted: bool,
     /// Inode number in the upper's file system.
     pub(super) real: u64,
     /// The upper's file, when its last name that we know of is gone.
@@ -147,6 +150,19 @@ impl FileState {
     /// Returns whether the upper does not hold the file under all the names that we know of.
     pub(super) fn is_incomplete(&self) -> bool {
         self.lower().is_some() || !self.lower_names.is_empty()
+    }
+
+    /// Takes over what the upper says of names that are not the copy's.
+    pub(super) fn count_names(&mut self, beside: Option<i64>) {
+        if let Some(n) = beside {
+            (self.uncopied_names, self.counted) = (n, true);
+        }
+    }
+
+    /// Notes that the upper got a name, or the lowers lost one, that was not the copy's.
+    pub(super) fn one_name_less(&mut self) {
+        let least = if self.counted { i64::MIN } else { 0 };
+        self.uncopied_names = (self.uncopied_names - 1).max(least);
     }
 
     pub(super) fn add_lower_name(&mut self, place: Place) {
@@ -184,6 +200,7 @@ impl FileInode {
                 lower_names: Vec::new(),
                 removed_names: 0,
                 uncopied_names: 0,
+                counted: false,
                 real,
                 orphan: None,
                 overridden: None,

@@ -368,6 +368,7 @@ impl Overlay {
         // should the rename fail, this is the directory that stays
         upper.uncache(dir.ino);
         dir.real.store(real, Ordering::Release);
+        dir.impure.store(false, Ordering::Relaxed);
         self.listing_mut(dir)?.cleared();
         Ok(())
     }
