@@ -26,8 +26,9 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct DirInode {
     pub(super) ino: Ino,
-    /// The lower directories that are merged here, top first.
-    pub(super) lowers: Vec<At>,
+    lowers: Vec<At>,
+    /// Whether the upper's directory was made opaque, since all that the lowers show is in it.
+    own: AtomicBool,
     pub(super) place: RwLock<Place>,
     /// Whether the upper holds this directory.
     pub(super) in_upper: AtomicBool,
@@ -59,6 +60,7 @@ impl DirInode {
         DirInode {
             ino,
             lowers,
+            own: AtomicBool::new(false),
             place: RwLock::new(place),
             in_upper: AtomicBool::new(in_upper),
             real: AtomicU64::new(0),
@@ -70,6 +72,16 @@ impl DirInode {
             overridden: RwLock::new(None),
             lookups: AtomicU64::new(0),
         }
+    }
+
+    /// Returns the lower directories that are merged here, top first.
+    pub(super) fn lowers(&self) -> &[At] {
+        if self.own.load(Ordering::Acquire) { &[] } else { &self.lowers }
+    }
+
+    /// Notes that the upper's directory hides all lower ones now.
+    pub(super) fn leave_lowers(&self) {
+        self.own.store(true, Ordering::Release);
     }
 
     pub(super) fn in_upper(&self) -> bool {

@@ -74,14 +74,14 @@ impl Overlay {
             Found::Own(e) if e.kind == FileType::Dir => {
                 let parts = match &e.below {
                     Below::Nothing => Vec::new(),
-                    Below::SameName => self.gather(Look::Name(dir.lowers.clone(), name.into()))?,
-                    Below::Redirected(r) => self.gather(look_at(&dir.lowers, r))?,
+                    Below::SameName => self.gather(Look::Name(dir.lowers().to_vec(), name.into()))?,
+                    Below::Redirected(r) => self.gather(look_at(dir.lowers(), r))?,
                 };
                 self.dir_object(place(), parts, Some((e.ino, e.real))).map(Object::Dir)
             }
             Found::Own(e) => self.upper_file(&e, place()).map(Object::File),
             Found::Base(e) if e.kind == FileType::Dir => {
-                let parts = self.gather(Look::Name(dir.lowers.clone(), name.into()))?;
+                let parts = self.gather(Look::Name(dir.lowers().to_vec(), name.into()))?;
                 self.dir_object(place(), parts, None).map(Object::Dir)
             }
             Found::Base(e) => self.lower_file(e.at, place()),
@@ -204,7 +204,7 @@ impl Overlay {
                 && *dir.place.read() == place
             {
                 let mut part_of = self.part_of.write();
-                for at in &dir.lowers {
+                for at in dir.lowers() {
                     part_of.entry(*at).or_insert(dir.ino);
                 }
                 return Ok(dir);
@@ -370,7 +370,7 @@ impl Overlay {
             *slot = Some(Listing::new(Base::default()));
             return Ok(());
         }
-        let mut listing = Listing::new(Base::merge(&self.lowers, &dir.lowers)?);
+        let mut listing = Listing::new(Base::merge(&self.lowers, dir.lowers())?);
         if dir.in_upper() {
             let handle = self.upper_dir(dir)?;
             let node = handle.as_node().upper("open a directory of the upper")?;
@@ -428,8 +428,8 @@ impl Overlay {
             let parts = match &below {
                 Below::Nothing => Vec::new(),
                 Below::SameName if !listing.in_lowers(&self.lowers, &e.name) => Vec::new(),
-                Below::SameName => self.gather(Look::Name(dir.lowers.clone(), e.name.clone()))?,
-                Below::Redirected(r) => self.gather(look_at(&dir.lowers, r))?,
+                Below::SameName => self.gather(Look::Name(dir.lowers().to_vec(), e.name.clone()))?,
+                Below::Redirected(r) => self.gather(look_at(dir.lowers(), r))?,
             };
             if let Some(at) = parts.first() {
                 ino = Some(self.lower(*at)?.ino(at.node));

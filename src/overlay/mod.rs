@@ -20,6 +20,7 @@ mod attr;
 mod copy_up;
 mod create;
 mod data;
+mod detach;
 mod error;
 pub mod failpoint;
 mod handle;

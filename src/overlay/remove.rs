@@ -104,7 +104,7 @@ impl Overlay {
         *dir.removed.write() = Some(Removed { dir: handle });
         *dir.listing.write() = None;
         let mut part_of = self.part_of.write();
-        for at in &dir.lowers {
+        for at in dir.lowers() {
             if part_of.get(at) == Some(&dir.ino) {
                 part_of.remove(at);
             }

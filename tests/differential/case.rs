@@ -134,11 +134,21 @@ impl Run<'_> {
     /// Each goes on with the other's upper and work directory.
     fn exchange(&self, trees: &mut Trees, [ours, kernel]: [&Upper; 2]) -> Result<(), String> {
         close_all(trees);
+        let point = |name: &str| tree::look(&self.mounts.dir.join(name));
+        let before = [point("ours-mount"), point("kernel-mount")];
         self.mounts.unmount_ours()?;
         self.mounts.unmount_kernel()?;
         self.nothing_left(ours)?;
-        self.mounts.ours(&self.lowers, Some(kernel))?;
-        self.mounts.kernel(&self.lowers, Some(ours), false).map(drop)
+        let after = [
+            tree::look(&self.mounts.kernel(&self.lowers, Some(ours), false)?),
+            tree::look(&self.mounts.ours(&self.lowers, Some(kernel))?),
+        ];
+        for (what, i) in [("our upper under the kernel", 0), ("the kernel's under us", 1)] {
+            if let Some(text) = tree::renumbered(&before[i], &after[i]) {
+                return Err(format!("{what} has other numbers: {text}"));
+            }
+        }
+        Ok(())
     }
 
     fn under_us(&self, lowers: &[PathBuf], upper: Option<&Upper>) -> Result<Tree, String> {
