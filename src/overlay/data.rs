@@ -147,7 +147,10 @@ impl Overlay {
         let lost = |t: &Trail| Error::Metacopy {
             path: printable(&t.name),
             layer: t.layer(),
-            wanted: t.redirect.as_ref().map_or_else(|| printable(&t.name), |r| printable(&r.encode())),
+            wanted: t
+                .redirect
+                .as_ref()
+                .map_or_else(|| printable(&t.name), |r| printable(&r.encode())),
         };
         for _ in 0..CHAIN {
             let at = self.next_on(&trail)?.ok_or_else(|| lost(&trail))?;

@@ -258,7 +258,10 @@ impl Listing {
     /// whiteouts that it has no more need of.
     pub(super) fn detach(&mut self) -> Vec<Box<[u8]>> {
         self.detached = true;
-        self.own.values_mut().chain(self.copied.values_mut()).for_each(|e| e.below = Below::Nothing);
+        self.own
+            .values_mut()
+            .chain(self.copied.values_mut())
+            .for_each(|e| e.below = Below::Nothing);
         self.whiteouts.drain().collect()
     }
 

@@ -74,7 +74,9 @@ impl Overlay {
             Found::Own(e) if e.kind == FileType::Dir => {
                 let parts = match &e.below {
                     Below::Nothing => Vec::new(),
-                    Below::SameName => self.gather(Look::Name(dir.lowers().to_vec(), name.into()))?,
+                    Below::SameName => {
+                        self.gather(Look::Name(dir.lowers().to_vec(), name.into()))?
+                    }
                     Below::Redirected(r) => self.gather(look_at(dir.lowers(), r))?,
                 };
                 self.dir_object(place(), parts, Some((e.ino, e.real))).map(Object::Dir)
@@ -428,7 +430,9 @@ impl Overlay {
             let parts = match &below {
                 Below::Nothing => Vec::new(),
                 Below::SameName if !listing.in_lowers(&self.lowers, &e.name) => Vec::new(),
-                Below::SameName => self.gather(Look::Name(dir.lowers().to_vec(), e.name.clone()))?,
+                Below::SameName => {
+                    self.gather(Look::Name(dir.lowers().to_vec(), e.name.clone()))?
+                }
                 Below::Redirected(r) => self.gather(look_at(dir.lowers(), r))?,
             };
             if let Some(at) = parts.first() {
