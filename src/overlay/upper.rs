@@ -34,6 +34,8 @@ pub(super) struct UpperLayer {
     pub(super) dev: u64,
     pub(super) volatile: bool,
     pub(super) names: WhiteoutNames,
+    /// Whether the kernel's overlayfs has had it mounted.
+    pub(super) of_the_kernel: bool,
     /// What the kernel's overlayfs noted about hard links.
     pub(super) index: Option<KernelIndex>,
     counter: AtomicU64,
@@ -96,6 +98,11 @@ impl UpperLayer {
         if volatile {
             mark_volatile(&stage).upper("mark the upper as volatile")?;
         }
+        let root = upper.dir.as_node().upper("open the upper directory")?;
+        let has = |key| root.get_xattr(key).map(|v| v.is_some());
+        // an identity of its own, or that of the lowers for its index
+        let of_the_kernel = has(dialect.uuid()).upper("read the upper's marks")?
+            || has(dialect.kernel_origin()).upper("read the upper's marks")?;
         let handles =
             NonZeroUsize::new(HANDLES).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
         Ok(UpperLayer {
@@ -106,6 +113,7 @@ impl UpperLayer {
             dev: stat.dev,
             volatile,
             names,
+            of_the_kernel,
             index: KernelIndex::open(&upper.work)?,
             counter: AtomicU64::new(0),
             swept: std::sync::Once::new(),

@@ -190,11 +190,12 @@ fn content(path: &Path) -> String {
     }
 }
 
-/// Says which file has another number in `b` than in `a`.
-pub fn renumbered(a: &Tree, b: &Tree) -> Option<String> {
+/// Says which file has another number in `b` than in `a`. Without `linked`
+/// nothing is asked.
+pub fn renumbered(a: &Tree, b: &Tree, linked: bool) -> Option<String> {
     a.nodes.iter().find_map(|(path, was)| {
         let is = b.nodes.get(path)?;
-        let differs = was.number != is.number;
+        let differs = linked && was.number != is.number;
         differs.then(|| format!("/{}: {:?}, then {:?}", path.display(), was.number, is.number))
     })
 }
