@@ -82,7 +82,7 @@ pub(in crate::cli) fn find(store: &Store, name: &str) -> Result<Found, CliError>
     }
     match store.find_image(name) {
         Ok(image) => Ok(Found::Image(image)),
-        Err(StoreError::NoImage(_) | StoreError::BadReference { .. }) => Err(CliError::message(
+        Err(StoreError::NoImage(_) | StoreError::BadReference(_)) => Err(CliError::message(
             format!("no image and no container is called {}", printable(name.as_bytes())),
         )
         .hint("stratafs images, stratafs containers")),
