@@ -121,13 +121,13 @@ impl Disk {
         parent: EntryId,
         name: &[u8],
     ) -> Result<Vec<u8>, UnpackError> {
-        self.to_stash(b, parent, name, |dir, stash, stashed| {
+        self.stash_by(b, parent, name, |dir, stash, stashed| {
             dir.rename(name, stash, stashed, RenameFlags::NoReplace)
         })
     }
 
     /// Brings a name into the stash by `how`; returns its name there.
-    fn to_stash(
+    fn stash_by(
         &mut self,
         b: &Builder,
         parent: EntryId,
@@ -317,7 +317,7 @@ impl Disk {
         parent: EntryId,
         name: &[u8],
     ) -> Result<Vec<u8>, UnpackError> {
-        self.to_stash(b, parent, name, |dir, stash, stashed| dir.link(name, stash, stashed))
+        self.stash_by(b, parent, name, |dir, stash, stashed| dir.link(name, stash, stashed))
     }
 
     /// Makes a whiteout: the device, or an empty file with an attribute where that is refused.
