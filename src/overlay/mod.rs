@@ -187,6 +187,16 @@ impl Overlay {
         self.upper.is_some() || self.lowers.iter().any(LowerLayer::has_xattrs)
     }
 
+    /// Returns whether reading large files is likely to take longer than opening small ones, by
+    /// what the layers hold. An open costs about 20 µs, a MiB through a request 800 µs more than
+    /// without; each file is taken to be opened ten times.
+    #[must_use]
+    pub fn is_mostly_large_files(&self) -> bool {
+        let sum = |(a, b), (c, d)| (a + c, b + d);
+        let (mib, files) = self.lowers.iter().map(LowerLayer::weight).fold((0, 0), sum);
+        mib > 0 && mib * 4 >= files
+    }
+
     /// Returns the namespace of the overlay's own attributes.
     #[must_use]
     pub fn dialect(&self) -> Dialect {
