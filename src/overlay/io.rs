@@ -8,6 +8,9 @@ use crate::resolve::LayerRef;
 use crate::sys::{Errno, File, FileType, Seek};
 use std::sync::Arc;
 
+/// What a file may do for whoever executes it; gone with the first change of its content or owner.
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
+
 impl Overlay {
     /// Reads at `offset` until `buf` is full or the file ends; returns the number of bytes.
     ///
@@ -68,7 +71,13 @@ impl Overlay {
         if mode != attr.mode {
             self.set_upper_mode(inode, mode)?;
         }
-        match file.remove_xattr(b"security.capability") {
+        // an empty one gives nothing, and cap_inode_need_killpriv() lets it be
+        match file.get_xattr(CAPABILITY) {
+            Ok(Some(v)) if !v.is_empty() => {}
+            Ok(_) | Err(Errno::OPNOTSUPP | Errno::PERM) => return Ok(()),
+            r => return r.map(drop).upper("look for a file's capabilities"),
+        }
+        match file.remove_xattr(CAPABILITY) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
             r => r.upper("clear a file's capabilities"),
         }

@@ -75,6 +75,11 @@ impl Overlay {
         self.as_its_owner(&node, || node.open(flags)).upper("open a file")
     }
 
+    /// Returns whether anybody has the file open for writing.
+    pub fn is_written(&self, ino: Ino) -> bool {
+        self.handles.is_written(ino)
+    }
+
     /// Closes a handle.
     pub fn release(&self, fh: Fh) {
         let Some(handle) = self.handles.remove(fh) else { return };

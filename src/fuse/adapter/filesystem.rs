@@ -80,7 +80,7 @@ impl Filesystem for Adapter {
         let set =
             SetAttr { mode: mode.map(|m| m & 0o7777), uid, gid, size, atime, mtime, kill_suid };
         let a = self.serve(Op::SetAttr, |o| {
-            if nothing && !self.clears_set_id(o, caller(req), ino(node))? {
+            if nothing && !self.clears_set_id(o, caller(req), req.pid(), ino(node))? {
                 return Ok(o.getattr(ino(node), None)?);
             }
             Ok(o.setattr(ino(node), h.map(fh), &set)?)
