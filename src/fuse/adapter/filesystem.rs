@@ -276,7 +276,9 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        // what comes from the page cache was written through a map, which takes nothing away
+        let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)
+            && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let n = self.serve(Op::Write, |o| Ok(o.write(fh(h), offset, data, kill_suid)? as u64));
         written(n, reply);
     }
