@@ -61,6 +61,34 @@ impl Overlay {
         file.write_at(data, offset).upper("write a file")
     }
 
+    /// Writes what was written through a map. That takes no set-id bits and capabilities away; the
+    /// write of it in the upper would.
+    ///
+    /// # Errors
+    /// As [`Overlay::write`].
+    pub fn write_mapped(&self, fh: Fh, offset: u64, data: &[u8]) -> Result<usize> {
+        let (_, file) = self.writable_file(fh)?;
+        let before = file.stat().upper("look at a file")?;
+        if before.permissions() & 0o6111 == 0 {
+            return file.write_at(data, offset).upper("write a file");
+        }
+        let capability = |doing| match file.get_xattr(CAPABILITY) {
+            Err(Errno::OPNOTSUPP | Errno::PERM) => Ok(None),
+            r => r.upper(doing),
+        };
+        let able = capability("look for a file's capabilities")?;
+        let n = file.write_at(data, offset).upper("write a file")?;
+        if file.stat().upper("look at a file")?.permissions() != before.permissions() {
+            file.chmod(before.permissions()).upper("set the mode")?;
+        }
+        if let Some(value) = able
+            && capability("look for a file's capabilities")?.is_none()
+        {
+            file.set_xattr(CAPABILITY, &value).upper("keep a file's capabilities")?;
+        }
+        Ok(n)
+    }
+
     /// Clears setuid, setgid (of a group-executable file) and capabilities.
     pub(super) fn clear_set_id(&self, inode: &FileInode, file: &File) -> Result<()> {
         let attr = self.file_attr(inode)?;

@@ -75,6 +75,11 @@ impl Overlay {
         self.as_its_owner(&node, || node.open(flags)).upper("open a file")
     }
 
+    /// Returns whether anybody has the file open.
+    pub fn is_open(&self, ino: Ino) -> bool {
+        matches!(self.inodes.get(ino), Some(Object::File(f)) if f.handles.load(Ordering::Acquire) > 0)
+    }
+
     /// Returns whether anybody has the file open for writing.
     pub fn is_written(&self, ino: Ino) -> bool {
         self.handles.is_written(ino)

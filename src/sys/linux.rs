@@ -378,3 +378,14 @@ pub fn changes_owner(task: u32) -> Option<bool> {
     }
     Some([libc::SYS_fchown, libc::SYS_fchownat].contains(&number))
 }
+
+/// Returns whether a process runs the file of that number of a file system without a device. Asks
+/// nobody: the file system may be our own, and its threads busy.
+#[must_use]
+pub fn is_executed(ino: u64) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    processes.filter_map(|p| p.ok().map(|p| p.path().join("exe"))).any(|exe| {
+        let (how, what) = (fs::AtFlags::STATX_DONT_SYNC, fs::StatxFlags::INO);
+        fs::statx(fs::CWD, exe, how, what).is_ok_and(|s| s.stx_ino == ino && s.stx_dev_major == 0)
+    })
+}

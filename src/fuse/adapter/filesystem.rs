@@ -5,7 +5,7 @@ use crate::fuse::convert;
 use crate::fuse::counters::Op;
 use crate::fuse::init;
 use crate::overlay::SetAttr;
-use crate::sys::{Errno, FileType, Seek};
+use crate::sys::{self, Errno, FileType, Seek};
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo,
     IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
@@ -196,6 +196,11 @@ impl Filesystem for Adapter {
         }
         let mode = convert::open_mode(flags.0);
         let opened = self.serve(Op::Open, |o| {
+            // The kernel looks for that when we have cut the file already, unless it is opened for
+            // writing. A program that runs is open.
+            if mode.truncate && !mode.write && o.is_open(ino(node)) && sys::is_executed(node.0) {
+                return Err(Errno::TXTBSY.into());
+            }
             if mode.truncate && req.uid() != 0 {
                 self.open_and_kill_suid(o, ino(node), mode)
             } else {
@@ -276,10 +281,16 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        // what comes from the page cache was written through a map, which takes nothing away
-        let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)
-            && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let n = self.serve(Op::Write, |o| Ok(o.write(fh(h), offset, data, kill_suid)? as u64));
+        let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        // without a writeback cache, the pages that the kernel writes back are mapped ones
+        let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let n = self.serve(Op::Write, |o| {
+            Ok(if mapped {
+                o.write_mapped(fh(h), offset, data)?
+            } else {
+                o.write(fh(h), offset, data, kill_suid)?
+            } as u64)
+        });
         written(n, reply);
     }
 
