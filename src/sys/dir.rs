@@ -219,7 +219,7 @@ impl Dir {
             if name == b"." || name == b".." {
                 continue;
             }
-            #[allow(clippy::unnecessary_cast)]
+            #[allow(clippy::unnecessary_cast, reason = "the type differs between platforms")]
             let ino = entry.ino() as u64;
             f(DirEntry { name: name.into(), file_type: file_type(entry.file_type()), ino });
         }
