@@ -39,6 +39,9 @@ pub enum Error {
     /// The caller may not do that.
     #[error("operation not permitted")]
     NotPermitted,
+    /// The files that are shown have nothing of the kind.
+    #[error("operation not supported")]
+    NotSupported,
     /// The call makes no sense with these arguments.
     #[error("invalid argument")]
     Invalid,
@@ -84,6 +87,7 @@ impl Error {
             Error::NotFound => Errno::NOENT,
             Error::Exists => Errno::EXIST,
             Error::NotDirectory => Errno::NOTDIR,
+            Error::NotSupported => Errno::OPNOTSUPP,
             Error::IsDirectory => Errno::ISDIR,
             Error::NotEmpty => Errno::NOTEMPTY,
             Error::ReadOnly => Errno::ROFS,

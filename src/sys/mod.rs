@@ -38,7 +38,10 @@ pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounted_el
 #[cfg(target_os = "linux")]
 pub use mounting::{join_fuse_connection, mount_fuse, receive_fd, replace_descriptor};
 pub use node::Node;
-pub use platform::{Detached, Readiness, detach, effective_capability_sys_admin, unmount};
+pub use platform::{
+    Detached, Readiness, changes_owner, detach, effective_capability_sys_admin, is_executed,
+    unmount,
+};
 pub use probe::{Capabilities, IdRanges, Identity, known_ids};
 pub use process::{
     SignalSet, block_signals, clear_umask, pid_alive, raise_open_files, random_bytes, terminate,

@@ -35,6 +35,7 @@ mod generate;
 mod layer;
 mod op;
 mod random;
+mod readonly;
 mod shrink;
 mod supervise;
 #[path = "../support/mod.rs"]
