@@ -40,6 +40,26 @@ pub(super) fn open_beneath(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> R
     }
 }
 
+/// Opens `name` in `dir`; a name on which something is mounted gives `EXDEV`, and nothing is
+/// asked of what is mounted there.
+pub(super) fn open_here(dir: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match fs::openat2(dir, name, flags | OFlags::NOFOLLOW, Mode::empty(), resolve) {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            // a kernel or sandbox without openat2: mounts are crossed
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
+                return Ok(fs::openat(dir, name, flags | OFlags::NOFOLLOW, Mode::empty())?);
+            }
+            r => return Ok(r?),
+        }
+    }
+}
+
+pub(super) fn node_here(dir: BorrowedFd<'_>, name: &[u8]) -> Result<super::Node> {
+    Ok(super::Node::from_fd(open_here(dir, name, PATH_FLAGS)?))
+}
+
 /// The same component by component, for kernels and sandboxes without openat2.
 fn open_by_hand(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
     let mut at: Option<OwnedFd> = None;

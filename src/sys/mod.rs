@@ -28,6 +28,8 @@ use linux as platform;
 mod macos;
 #[cfg(target_os = "macos")]
 use macos as platform;
+#[cfg(target_os = "macos")]
+pub use macos::open_apart;
 
 pub use copy::{Copied, copy_data};
 pub use dir::{Dir, DirEntry, RenameFlags};
@@ -38,7 +40,7 @@ pub use lock::LockKind;
 pub use mapping::Mapping;
 pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounted_elsewhere, mounts};
 #[cfg(target_os = "linux")]
-pub use mounting::{join_fuse_connection, mount_fuse, receive_fd, replace_descriptor};
+pub use mounting::{join_fuse_connection, mount_fuse, open_apart, receive_fd, replace_descriptor};
 pub use node::Node;
 pub use platform::{
     Detached, Readiness, changes_owner, detach, effective_capability_sys_admin, is_executed,
