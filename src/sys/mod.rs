@@ -42,6 +42,6 @@ pub use platform::{Detached, Readiness, detach, effective_capability_sys_admin, 
 pub use probe::{Capabilities, IdRanges, Identity, known_ids};
 pub use process::{
     SignalSet, block_signals, clear_umask, pid_alive, raise_open_files, random_bytes, terminate,
-    unblock_signals, wait_signal,
+    tune_allocator, unblock_signals, wait_signal,
 };
 pub use stat::{FileType, Stat, Time, TimeSet, major, makedev, minor};
