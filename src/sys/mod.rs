@@ -18,6 +18,8 @@ mod process;
 mod stat;
 
 #[cfg(target_os = "linux")]
+mod at;
+#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
 mod mounting;
