@@ -5,7 +5,7 @@
 //! visible, or the whole copy. Names of one file in a lower layer stay names of one file.
 
 use super::error::{Doing as _, Error, Result};
-use super::inode::{Backing, DirInode, FileInode, Place};
+use super::inode::{Backing, DirInode, FileInode, Place, Removed};
 use super::listing::{Below, Found, OwnEntry};
 use super::lower::{At, Meta};
 use super::make::Spec;
@@ -292,7 +292,7 @@ impl Overlay {
                 return Ok(());
             }
             if dir.is_removed() {
-                return Err(Error::NotFound);
+                return self.keep_removed(dir);
             }
             let place = dir.place.read().clone();
             let parent = self.dir(place.parent)?;
@@ -317,6 +317,18 @@ impl Overlay {
             dir.in_upper.store(true, Ordering::Release);
             return self.pass("copy-up:committed");
         }
+    }
+
+    /// Gives a removed directory of the lowers, which somebody still holds and wants to change, a
+    /// copy in the upper that has no name.
+    fn keep_removed(&self, dir: &DirInode) -> Result<()> {
+        let upper = self.writable()?;
+        let staged = self.stage_dir(dir)?;
+        let held = upper.stage.open_dir(&staged.name).upper("open a staged directory")?;
+        drop(staged);
+        *dir.removed.write() = Some(Removed { dir: Some(held) });
+        dir.in_upper.store(true, Ordering::Release);
+        Ok(())
     }
 
     fn stage_dir(&self, dir: &DirInode) -> Result<Staged<'_>> {

@@ -246,6 +246,14 @@ impl LowerLayer {
         }
     }
 
+    /// Returns MiB in large files and the number of all nodes, as far as an index tells.
+    pub(super) fn weight(&self) -> (u64, u64) {
+        match self {
+            LowerLayer::Plain(_) => (0, 0),
+            LowerLayer::Indexed(i) => (i.index.large_mib().into(), i.index.len() as u64),
+        }
+    }
+
     /// Opens a regular file's content, read-only whatever happens.
     pub(super) fn open(&self, node: NodeId) -> Result<File> {
         match self {

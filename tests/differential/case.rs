@@ -3,6 +3,7 @@
 use crate::exec::Place;
 use crate::layer::{self, Entry, Kind};
 use crate::op::Step;
+use crate::readonly;
 use crate::tree::{self, Tree, What, differ};
 use crate::verdict::{Counts, Trees};
 use crate::world::{Mounts, Upper};
@@ -90,6 +91,7 @@ impl Run<'_> {
         stack.extend(self.lowers.iter().cloned());
         let shown = self.under_us(&stack, None)?;
         expect("our upper as a layer", ["upper", "layer"], &again, &shown)?;
+        readonly::compare(self.mounts, &stack, &self.case.steps)?;
         Ok(counts)
     }
 

@@ -36,6 +36,7 @@ mod generate;
 mod layer;
 mod op;
 mod random;
+mod readonly;
 mod shrink;
 mod supervise;
 #[path = "../support/mod.rs"]

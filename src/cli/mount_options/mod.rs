@@ -12,6 +12,7 @@ mod tests;
 
 pub use ignored::WITHOUT_EFFECT;
 
+use crate::fuse::Passthrough;
 use crate::name::printable;
 use crate::overlay::{DirLinks, IdRange, Records, WhiteoutNames};
 use grammar::{Item, directories, items, label, path, ranges};
@@ -110,6 +111,8 @@ pub struct MountOptions {
     pub noacl: bool,
     /// The largest write in one request, in bytes.
     pub max_write: Option<u32>,
+    /// Which files the kernel reads and writes by itself.
+    pub passthrough: Passthrough,
     /// Security contexts for the security module of the kernel: name of the option and value.
     pub labels: Vec<(String, OsString)>,
     /// The overlay's own attributes are in `user.overlay.*`, as the kernel's `userxattr`.
@@ -227,6 +230,13 @@ impl MountOptions {
             "acl" => self.noacl = option.flag(false)?.is_none(),
             "noacl" => self.noacl = option.flag(true)?.is_some(),
             "max_write" => self.max_write = Some(option.bytes()?),
+            "passthrough" => {
+                self.passthrough = match option.one_of(&["on", "off", "auto"])? {
+                    "on" => Passthrough::On,
+                    "off" => Passthrough::Off,
+                    _ => Passthrough::Auto,
+                }
+            }
             "context" | "fscontext" | "defcontext" | "rootcontext" => {
                 self.labels.push((key_text.clone(), label(option)?));
             }
