@@ -6,6 +6,8 @@ mod faults;
 mod merge;
 mod metacopy;
 mod model;
+mod numbers;
 mod objects;
+mod staging;
 mod support;
 mod xattrs;
