@@ -46,6 +46,11 @@ impl Handle {
         self.lower.load(Ordering::Acquire) && self.inode.as_ref().is_some_and(|i| i.data_in_upper())
     }
 
+    /// Returns whether this handle reads a lower file.
+    pub(super) fn is_lower(&self) -> bool {
+        self.lower.load(Ordering::Acquire)
+    }
+
     /// Makes this handle read the copy in the upper.
     pub(super) fn replace(&self, file: File) {
         *self.file.write() = Arc::new(file);

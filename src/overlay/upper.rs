@@ -6,6 +6,7 @@
 use super::acl;
 use super::error::{Doing as _, Error, Result};
 use super::options::{Options, Upper};
+use super::origin::KernelIndex;
 use super::types::Ino;
 use super::wh_names::WhiteoutNames;
 use crate::marker::Dialect;
@@ -34,6 +35,8 @@ pub(super) struct UpperLayer {
     pub(super) dev: u64,
     pub(super) volatile: bool,
     pub(super) names: WhiteoutNames,
+    /// What the kernel's overlayfs noted about hard links.
+    pub(super) index: Option<KernelIndex>,
     counter: AtomicU64,
     swept: std::sync::Once,
     handles: Mutex<lru::LruCache<Ino, Dir>>,
@@ -105,6 +108,7 @@ impl UpperLayer {
             dev: stat.dev,
             volatile,
             names,
+            index: KernelIndex::open(&upper.work)?,
             counter: AtomicU64::new(0),
             swept: std::sync::Once::new(),
             handles: Mutex::new(handles),

@@ -124,9 +124,9 @@ impl Maker {
 
     fn step(&mut self) -> Step {
         let others = match self.mode {
-            Mode::Root => 12,
             Mode::Others => 85,
             Mode::Namespace => 0,
+            _ => 12,
         };
         let who = if self.r.chance(others) { self.r.pick(&[1000, 1000, 1001]) } else { 0 };
         Step(who, self.op())

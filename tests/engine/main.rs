@@ -8,6 +8,7 @@ mod metacopy;
 mod model;
 mod numbers;
 mod objects;
+mod on_disk;
 mod staging;
 mod support;
 mod xattrs;

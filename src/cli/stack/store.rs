@@ -146,7 +146,9 @@ fn options(o: &MountOptions) -> Options {
         // true owners are in the index, and in the upper an ordinary user can only record them
         owner_view: o.records.is_some() || !Identity::current().privileged,
         redirect_dir: o.redirect_dir.unwrap_or(true),
-        metacopy: o.metacopy.unwrap_or(false),
+        rename_by_copy: o.rename_by_copy,
+        // nobody but this program reads these uppers, as a rule
+        metacopy: o.metacopy.unwrap_or(true),
         ..common(o)
     }
 }
