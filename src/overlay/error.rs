@@ -45,6 +45,9 @@ pub enum Error {
     /// The call makes no sense with these arguments.
     #[error("invalid argument")]
     Invalid,
+    /// A lower layer holds the view's own upper or work directory there.
+    #[error("the view's own upper or work directory lies there")]
+    Loop,
     /// The directory has lower parts and redirects are off.
     #[error("a directory of a lower layer cannot be renamed with redirect_dir=off")]
     CrossDevice,
@@ -101,6 +104,7 @@ impl Error {
             Error::NoData => Errno::NODATA,
             Error::NotPermitted => Errno::PERM,
             Error::Invalid => Errno::INVAL,
+            Error::Loop => Errno::LOOP,
             Error::CrossDevice => Errno::XDEV,
             Error::Metacopy { .. } => Errno::IO,
             Error::Layer { errno, .. } | Error::Upper { errno, .. } => *errno,

@@ -250,6 +250,10 @@ impl Overlay {
             {
                 break;
             }
+            // as in the kernel: changing what lies there would change a lower
+            if self.traps.contains(&layer.ino(at.node)) {
+                return Err(Error::Loop);
+            }
             out.push(at);
             if merge.cut().is_some() {
                 break;
@@ -379,7 +383,8 @@ impl Overlay {
             let mark = |key| node.get_xattr(key).upper("read a directory's marks");
             let marks = Marks {
                 impure: mark(self.dialect.impure())?.is_some(),
-                xattr_whiteouts: mark(self.dialect.opaque())?.as_deref() == Some(b"x"),
+                xattr_whiteouts: self.writable()?.whiteout_files
+                    || mark(self.dialect.opaque())?.as_deref() == Some(b"x"),
             };
             dir.impure.store(marks.impure, Ordering::Relaxed);
             let entries = handle.list().upper("list a directory of the upper")?;

@@ -100,6 +100,8 @@ pub struct Overlay {
     identity: Identity,
     devices: Arc<Devices>,
     inodes: InodeTable,
+    /// Numbers of the upper's and the work directory's roots, where a lower might hold them.
+    traps: Vec<Ino>,
     /// Which directory of the view a lower directory is part of.
     part_of: RwLock<hashbrown::HashMap<At, Ino>>,
     handles: HandleTable,
@@ -119,6 +121,8 @@ impl Overlay {
         let by_privilege = if identity.privileged { Dialect::Trusted } else { Dialect::User };
         let dialect = upper.as_ref().map(|u| u.dialect).or(options.dialect).unwrap_or(by_privilege);
         let devices = Arc::new(Devices::default());
+        let numbers = upper.iter().flat_map(|u| u.roots.iter().map(|r| devices.ino(u.dev, *r)));
+        let traps = numbers.collect();
         let mut lowers = Vec::with_capacity(stack.lowers.len());
         let data_only = u32::try_from(stack.data_only.len()).map_err(|_| Error::Invalid)?;
         let bottom_first = stack.data_only.into_iter().rev().chain(stack.lowers.into_iter().rev());
@@ -133,6 +137,7 @@ impl Overlay {
                     LowerLayer::Plain(
                         PlainLayer::new(layer, dir, dialect, devices, recorded)?
                             .heeding(options.whiteout_names)
+                            .among_mounts(!options.layers_apart)
                             .one_of(plain),
                     )
                 }
@@ -152,6 +157,7 @@ impl Overlay {
             dialect,
             identity,
             devices,
+            traps,
             part_of: RwLock::default(),
             handles: HandleTable::default(),
             contents: Mutex::new(contents),
@@ -286,7 +292,7 @@ impl Overlay {
             }
             let place = dir.place.read().clone();
             let parent = self.dir(place.parent)?;
-            match self.upper_dir(&parent)?.open_dir(&place.name) {
+            match self.upper_dir(&parent)?.open_dir_here(&place.name) {
                 Ok(handle) => {
                     let real = handle.stat_self().upper("look at a directory of the upper")?.ino;
                     if dir.may_be(real) {

@@ -84,6 +84,9 @@ pub struct Options {
     pub metacopy: bool,
     /// What names that begin with `.wh.` are.
     pub whiteout_names: WhiteoutNames,
+    /// The layers' handles see no mounts (see [`crate::sys::open_apart`]); else care is taken not
+    /// to step into one, for it may be this very view.
+    pub layers_apart: bool,
     /// Nothing is synced: a crash may lose the upper.
     pub volatile: bool,
     /// Steps that are to fail, for tests.
@@ -104,6 +107,7 @@ impl Default for Options {
             follow_redirects: true,
             metacopy: false,
             whiteout_names: WhiteoutNames::Ordinary,
+            layers_apart: false,
             volatile: false,
             failpoints: None,
         }

@@ -59,6 +59,17 @@ impl Dir {
         Ok(Dir::from_fd(fs::openat(&self.fd, name, DIR_FLAGS | OFlags::NOFOLLOW, Mode::empty())?))
     }
 
+    /// Opens the directory `name` as [`Dir::open_dir`] does, unless something is mounted there:
+    /// that gives `EXDEV`, and the file system that is mounted there is not asked anything.
+    pub fn open_dir_here(&self, name: &[u8]) -> Result<Dir> {
+        Ok(Dir::from_fd(platform::open_here(self.fd.as_fd(), name, DIR_FLAGS)?))
+    }
+
+    /// Opens `name` as [`Dir::node`] does, unless something is mounted there: that gives `EXDEV`.
+    pub fn node_here(&self, name: &[u8]) -> Result<Node> {
+        platform::node_here(self.fd.as_fd(), name)
+    }
+
     /// Opens a second handle of this very directory (with a read position of its own).
     pub fn reopen(&self) -> Result<Dir> {
         Ok(Dir::from_fd(fs::openat(&self.fd, c".", DIR_FLAGS, Mode::empty())?))
@@ -318,6 +329,12 @@ impl Dir {
     /// Sets an extended attribute of this directory.
     pub fn set_xattr_self(&self, key: &[u8], value: &[u8]) -> Result<()> {
         Ok(fs::fsetxattr(&self.fd, key, value, rustix::fs::XattrFlags::empty())?)
+    }
+
+    /// Returns the value of an extended attribute of this directory, or `None` as
+    /// [`Dir::get_xattr`] does.
+    pub fn get_xattr_self(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        platform::get_xattr_fd(self.fd.as_fd(), key)
     }
 
     /// Makes the directory's own entries durable (fsync(2)).

@@ -19,6 +19,8 @@ mod process;
 mod stat;
 
 #[cfg(target_os = "linux")]
+mod at;
+#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
 mod mounting;
@@ -28,6 +30,8 @@ use linux as platform;
 mod macos;
 #[cfg(target_os = "macos")]
 use macos as platform;
+#[cfg(target_os = "macos")]
+pub use macos::open_apart;
 
 pub use copy::{Copied, copy_data};
 pub use dir::{Dir, DirEntry, RenameFlags};
@@ -38,7 +42,7 @@ pub use lock::LockKind;
 pub use mapping::Mapping;
 pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounted_elsewhere, mounts};
 #[cfg(target_os = "linux")]
-pub use mounting::{join_fuse_connection, mount_fuse, receive_fd, replace_descriptor};
+pub use mounting::{join_fuse_connection, mount_fuse, open_apart, receive_fd, replace_descriptor};
 pub use node::Node;
 pub use platform::{
     Detached, Readiness, changes_owner, detach, effective_capability_sys_admin, groups_of,
@@ -47,6 +51,6 @@ pub use platform::{
 pub use probe::{Capabilities, IdRanges, Identity, known_ids};
 pub use process::{
     SignalSet, block_signals, clear_umask, pid_alive, raise_open_files, random_bytes, terminate,
-    unblock_signals, wait_signal,
+    tune_allocator, unblock_signals, wait_signal,
 };
 pub use stat::{FileType, Stat, Time, TimeSet, major, makedev, minor};

@@ -1,5 +1,6 @@
 //! From what the user names to a view: directories, or an image or container of the store.
 
+mod apart;
 mod directories;
 mod store;
 
