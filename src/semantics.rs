@@ -47,15 +47,28 @@
 //!   reading the lower file.
 //! * `mknod` of a character device 0:0 fails with `EPERM`; `RENAME_WHITEOUT` with `EINVAL`.
 //!
-//! * A directory of the lowers alone that was removed while somebody held it cannot be changed
-//!   any more: `fchmod` and the like fail with `ENOENT`, as the kernel's do with `ENOTDIR`.
+//! * A directory that was removed while somebody held it can still be looked at and changed: mode,
+//!   owner, times, attributes. Of one of the lowers alone a copy without a name is made then, where
+//!   the kernel says `ENOTDIR` (differential: "a removed directory of the lowers can be changed").
+//! * A program that runs is not cut, by `O_RDONLY|O_TRUNC` neither: the kernel asks for that only
+//!   after the open, so the daemon looks whether a process it can see runs the file
+//!   (`mount::a_program_that_runs_is_not_cut`).
+//! * What is written through a map takes no set-id bits and capabilities away; an empty capability
+//!   stays (differential cases of these names).
+//! * Attributes in no namespace give `EOPNOTSUPP`, a namespace alone `EINVAL`. `user.*` names that a
+//!   layer holds for what is neither file nor directory are not listed
+//!   (`engine::xattrs::user_names_of_what_cannot_have_any_are_not_listed`).
+//! * An access ACL that is set by somebody outside of the file's group takes setgid away
+//!   (differential case). The work directory's ACL and setgid bit reach no file
+//!   (`engine::staging`).
 //!
 //! The differential test (`tests/differential`) compares all of this with the kernel, and its
 //! `allow.rs` names what may differ.
 //!
 //! # Numbers
 //! `st_ino` is derived from the layer's index or from the real file, stays over copy-up, rename
-//! and remount, and is what listings say. The link count of a merged directory is 1.
+//! and remount, is unique over all devices, and is what listings say (`engine::numbers`). There are
+//! no numbers of 32 bits: `xino=off` has no effect. The link count of a merged directory is 1.
 //!
 //! A copied-up file names its lower file in `overlay.origin` as the kernel's do, and its directory
 //! is marked `overlay.impure`: so the kernel shows our uppers under the lower files' numbers
@@ -125,9 +138,16 @@
 //!
 //! # What FUSE itself cannot do here
 //! A chown(2) that changes nothing reaches the daemon as a request that sets nothing, like what
-//! clears set-id bits before a copy or an allocation. Of a file that its caller neither owns nor
-//! may write it is refused with `EPERM`; where others may write, it clears the bits as a write
-//! would.
+//! clears set-id bits before a copy or an allocation. Of a file that its caller does not own it is
+//! refused with `EPERM` while nobody has the file open for writing, and else if `/proc` shows that
+//! the caller is in that call (differential: "who may write a set-id file does not clear it by a
+//! chown of nothing"). A daemon that may not look there (an ordinary user's) clears the bits of a
+//! file that somebody is writing, as a write would.
 //!
-//! `O_TMPFILE` gives `EOPNOTSUPP` (the crate has no such request), and syncfs(2) of the mount does
+//! `O_TMPFILE` gives `EOPNOTSUPP` (the crate has no such request), `fallocate` knows allocation,
+//! holes and zeros but not `COLLAPSE_RANGE` and `INSERT_RANGE`, `FICLONE` gives `EOPNOTSUPP` on every
+//! file system (`copy_file_range` shares blocks where the upper can), and syncfs(2) of the mount does
 //! not reach the daemon: fsync(2) does, and so does unmounting.
+//!
+//! In a private mount the kernel lets only the owner that is shown set an ACL: of a file that is
+//! recorded as another's, `EPERM`.

@@ -3,6 +3,7 @@
 //! Whatever must appear at once and whole is made under a name of its own in `work/work` and
 //! moved into place by one rename. What a crash leaves there is swept at the next mount.
 
+use super::acl;
 use super::error::{Doing as _, Error, Result};
 use super::options::{Options, Upper};
 use super::origin::KernelIndex;
@@ -58,6 +59,7 @@ impl UpperLayer {
         let refuse = |why: String, errno| Error::Upper { why, errno };
         upper.work.mkdir_if_missing(STAGE, 0o700).upper("make the staging directory")?;
         let stage = upper.work.open_dir(STAGE).upper("open the staging directory")?;
+        leave_nothing_to_inherit(&stage).upper("prepare the staging directory")?;
         let stat = upper.root_stat()?;
         let work = stage.stat_self().upper("look at the work directory")?;
         if work.dev != stat.dev {
@@ -295,6 +297,20 @@ impl UpperLayer {
         }
         Ok(())
     }
+}
+
+/// Takes from the staging directory what it has from the work directory's setgid bit and default
+/// ACL: what is made in it would have it too.
+fn leave_nothing_to_inherit(stage: &Dir) -> crate::sys::Result<()> {
+    let node = stage.as_node()?;
+    for key in [acl::DEFAULT, acl::ACCESS] {
+        match node.remove_xattr(key) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let mode = node.stat()?.permissions();
+    if mode & 0o2000 != 0 { node.chmod(mode & !0o2000) } else { Ok(()) }
 }
 
 /// Marks the upper so that no overlay takes it for whole after a crash. The kernel's overlayfs

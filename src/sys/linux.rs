@@ -424,3 +424,11 @@ pub fn is_executed(ino: u64) -> bool {
         fs::statx(fs::CWD, exe, how, what).is_ok_and(|s| s.stx_ino == ino && s.stx_dev_major == 0)
     })
 }
+
+/// Returns the supplementary groups of a thread; `None` if they cannot be seen.
+#[must_use]
+pub fn groups_of(task: u32) -> Option<Vec<u32>> {
+    let text = std::fs::read_to_string(format!("/proc/{task}/status")).ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("Groups:"))?;
+    line.split_whitespace().map(|word| word.parse().ok()).collect()
+}

@@ -327,3 +327,9 @@ pub fn changes_owner(_task: u32) -> Option<bool> {
 pub fn is_executed(_ino: u64) -> bool {
     false
 }
+
+/// Returns the supplementary groups of a thread: not known here.
+#[must_use]
+pub fn groups_of(_task: u32) -> Option<Vec<u32>> {
+    None
+}

@@ -45,8 +45,8 @@ pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounted_el
 pub use mounting::{join_fuse_connection, mount_fuse, open_apart, receive_fd, replace_descriptor};
 pub use node::Node;
 pub use platform::{
-    Detached, Readiness, changes_owner, detach, effective_capability_sys_admin, is_executed,
-    unmount,
+    Detached, Readiness, changes_owner, detach, effective_capability_sys_admin, groups_of,
+    is_executed, unmount,
 };
 pub use probe::{Capabilities, IdRanges, Identity, known_ids};
 pub use process::{

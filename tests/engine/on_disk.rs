@@ -1,6 +1,8 @@
 //! What is written into the upper for other overlays, and read from theirs.
 
-use crate::support::{Form, Layers, armed, dialect_key, opaque_key, redirect_key, without_links};
+use crate::support::{
+    Form, Layers, armed, dialect_key, opaque_key, redirect_key, skip, without_links,
+};
 use std::sync::Arc;
 use stratafs::marker::Origin;
 use stratafs::overlay::RenameMode::{Exchange, NoReplace, Replace};
@@ -24,7 +26,7 @@ fn copies_name_their_origin_as_the_kernel_does() {
         let root = Dir::open(l.upper()).unwrap();
         let lower = Dir::open(&l.lowers[0]).unwrap();
         let Ok(handle) = lower.handle_of(b"g") else {
-            println!("skipped: this file system gives no handles");
+            skip("this file system gives no handles");
             return;
         };
         let key = dialect_key("origin");
@@ -58,7 +60,7 @@ fn the_kernels_origin_keeps_numbers() {
         node.remove_xattr(&dialect_key("stratafs.origin")).unwrap();
     }
     if root.get_xattr(b"a", &dialect_key("origin")).unwrap().is_none() {
-        println!("skipped: this file system gives no handles");
+        skip("this file system gives no handles");
         return;
     }
     let key = dialect_key("origin");
@@ -70,7 +72,7 @@ fn the_kernels_origin_keeps_numbers() {
     let handle = lower.handle_of(b"b").unwrap();
     match lower.stat_handle(&handle) {
         Ok(_) => assert_eq!(v.stat("moved").unwrap().ino, before[1]),
-        Err(e) => println!("skipped: handles are not opened here: {e}"),
+        Err(e) => skip(&format!("handles are not opened here: {e}")),
     }
 }
 
@@ -104,7 +106,7 @@ fn hard_links_of_a_kernels_index_are_one_file_from_every_name() {
         let l = Layers::new(lowers);
         let lower = Dir::open(&l.lowers[0]).unwrap();
         let Ok(handle) = lower.handle_of(b"b") else {
-            println!("skipped: this file system gives no handles");
+            skip("this file system gives no handles");
             return;
         };
         let uuid = lower.file_system_uuid().unwrap_or_default();

@@ -451,7 +451,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         node: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -465,7 +465,11 @@ impl Filesystem for Adapter {
         // setxattr(2): XATTR_CREATE is 1, XATTR_REPLACE is 2
         let (create, replace) = (flags & 1 != 0, flags & 2 != 0);
         let done = self.serve(Op::SetXattr, |o| {
-            Ok(o.set_xattr(ino(node), name.as_bytes(), value, create, replace)?)
+            o.set_xattr(ino(node), name.as_bytes(), value, create, replace)?;
+            if name == "system.posix_acl_access" {
+                self.keep_setgid_from_strangers(o, req, ino(node))?;
+            }
+            Ok(())
         });
         empty(done, reply);
     }

@@ -137,6 +137,25 @@ impl Adapter {
         Ok(true)
     }
 
+    /// Takes the setgid bit away when somebody outside of the file's group has set its access ACL,
+    /// as the kernel does along with a chmod(2). It would tell us to with `FUSE_SETXATTR_EXT`, of
+    /// which fuser does not pass on the flags.
+    fn keep_setgid_from_strangers(&self, o: &Overlay, req: &Request, node: Ino) -> Served<()> {
+        if !self.plan.acl || req.uid() == 0 {
+            return Ok(());
+        }
+        let attr = o.getattr(node, None)?;
+        let member = || {
+            attr.gid == req.gid()
+                || sys::groups_of(req.pid()).is_some_and(|groups| groups.contains(&attr.gid))
+        };
+        if attr.mode & 0o2000 != 0 && !member() {
+            let mode = Some(attr.mode & !0o2000);
+            o.setattr(node, None, &SetAttr { mode, ..SetAttr::default() })?;
+        }
+        Ok(())
+    }
+
     /// Counts the request and serves it. A panic costs its request an `EIO`, not the daemon.
     fn serve<T>(&self, op: Op, f: impl FnOnce(&Overlay) -> Served<T>) -> Answer<T> {
         self.counters.add(op);
