@@ -69,6 +69,8 @@ impl Session {
             read_only: overlay.read_only(),
             immutable: settings.exclusive || overlay.immutable_lowers(),
             xattrs: overlay.has_xattrs(),
+            privileged: sys::Identity::current().privileged,
+            large_files: overlay.is_mostly_large_files(),
         };
         let plan = Plan::new(facts, &settings);
         let counters = Arc::new(Counters::default());
@@ -80,6 +82,9 @@ impl Session {
         Workers::start(&adapter, connection, threads)
             .map(|workers| {
                 let device = sys::mount_at(&target).map(|m| m.device);
+                if let Some(device) = device.as_deref().filter(|_| facts.privileged) {
+                    platform::raise_read_ahead(device);
+                }
                 Session { workers, overlay, counters, mount_point: target.clone(), device }
             })
             .map_err(|e| {
@@ -128,6 +133,7 @@ impl Session {
         for (op, n) in counters.seen() {
             log::debug!("{n} {}", op.name());
         }
+        log::debug!("{} opens passed through", counters.passthrough());
         overlay.sync()?;
         Ok(ended)
     }

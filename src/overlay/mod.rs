@@ -20,6 +20,7 @@ mod attr;
 mod copy_up;
 mod create;
 mod data;
+mod detach;
 mod error;
 pub mod failpoint;
 mod handle;
@@ -35,6 +36,7 @@ mod lower;
 mod make;
 mod open;
 mod options;
+mod origin;
 mod plain;
 mod readdir;
 mod records;
@@ -59,7 +61,7 @@ use crate::sys::{Dir, Errno, File, Identity};
 use error::Doing as _;
 use handle::HandleTable;
 use ino::Devices;
-use inode::{DirInode, FileInode, InodeTable, Object, Place};
+use inode::{Backing, DirInode, FileInode, InodeTable, Object, Place};
 use lower::{At, IndexedLayer, LowerLayer};
 use parking_lot::{Mutex, RwLock};
 use plain::PlainLayer;
@@ -191,6 +193,16 @@ impl Overlay {
     #[must_use]
     pub fn has_xattrs(&self) -> bool {
         self.upper.is_some() || self.lowers.iter().any(LowerLayer::has_xattrs)
+    }
+
+    /// Returns whether reading large files is likely to take longer than opening small ones, by
+    /// what the layers hold. An open costs about 20 µs, a MiB through a request 800 µs more than
+    /// without; each file is taken to be opened ten times.
+    #[must_use]
+    pub fn is_mostly_large_files(&self) -> bool {
+        let sum = |(a, b), (c, d)| (a + c, b + d);
+        let (mib, files) = self.lowers.iter().map(LowerLayer::weight).fold((0, 0), sum);
+        mib > 0 && mib * 4 >= files
     }
 
     /// Returns the namespace of the overlay's own attributes.

@@ -75,6 +75,9 @@ pub struct Options {
     pub dir_links: DirLinks,
     /// Renaming a directory that has lower parts writes a redirect; else it fails with `EXDEV`.
     pub redirect_dir: bool,
+    /// Where `redirect_dir` is off: renaming such a directory copies it first, with all that is in
+    /// it, instead of failing.
+    pub rename_by_copy: bool,
     /// Redirects in the layers are followed.
     pub follow_redirects: bool,
     /// A change of a lower file's attributes alone copies up no data.
@@ -100,6 +103,7 @@ impl Default for Options {
             ids: IdView::default(),
             dir_links: DirLinks::Kernel,
             redirect_dir: true,
+            rename_by_copy: false,
             follow_redirects: true,
             metacopy: false,
             whiteout_names: WhiteoutNames::Ordinary,

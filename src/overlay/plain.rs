@@ -17,7 +17,7 @@ use crate::index::{Kind, NodeId};
 use crate::marker::{Dialect, Redirect, WHITEOUT_PREFIX};
 use crate::name::printable;
 use crate::resolve::LayerRef;
-use crate::sys::{Dir, Errno, File, FileType, Node, OpenFlags, Stat};
+use crate::sys::{Dir, Errno, File, FileHandle, FileType, Node, OpenFlags, Stat};
 use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -480,6 +480,15 @@ impl PlainLayer {
             Err(e) if is_covered(&e) => Ok(None),
             handle => handle?.get_xattr(&disk).layer(self.at(), "read an extended attribute"),
         }
+    }
+
+    /// Returns what names the file on its file system.
+    pub(super) fn file_handle(&self, node: NodeId) -> Result<FileHandle> {
+        if node == NodeId::ROOT {
+            return self.handle(node)?.handle().layer(self.at(), "ask for a file's handle");
+        }
+        let (dir, name) = self.place(node)?;
+        dir.handle_of(&name).layer(self.at(), "ask for a file's handle")
     }
 
     pub(super) fn open(&self, node: NodeId) -> Result<File> {

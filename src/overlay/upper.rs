@@ -5,6 +5,7 @@
 
 use super::error::{Doing as _, Error, Result};
 use super::options::{Options, Upper};
+use super::origin::KernelIndex;
 use super::types::Ino;
 use super::wh_names::WhiteoutNames;
 use crate::marker::Dialect;
@@ -35,6 +36,8 @@ pub(super) struct UpperLayer {
     pub(super) roots: [u64; 2],
     pub(super) volatile: bool,
     pub(super) names: WhiteoutNames,
+    /// What the kernel's overlayfs noted about hard links.
+    pub(super) index: Option<KernelIndex>,
     /// Its file system holds no character devices 0:0, so that whiteouts are empty files with an
     /// extended attribute, as the kernel reads them in lower layers (overlayfs.rst, "Nested
     /// overlayfs mounts").
@@ -122,6 +125,7 @@ impl UpperLayer {
             roots: [stat.ino, upper_work],
             volatile,
             names,
+            index: KernelIndex::open(&upper.work)?,
             whiteout_files,
             counter: AtomicU64::new(0),
             swept: std::sync::Once::new(),

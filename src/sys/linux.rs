@@ -385,3 +385,27 @@ pub fn detach() -> Result<Detached> {
         None => Err("the daemon died before the mount was ready".to_owned()),
     }))
 }
+
+/// Returns whether a thread waits in one of the calls of chown(2); `None` if that cannot be seen
+/// (proc_pid_syscall(5): it takes the rights of a debugger).
+#[must_use]
+pub fn changes_owner(task: u32) -> Option<bool> {
+    let text = std::fs::read_to_string(format!("/proc/{task}/syscall")).ok()?;
+    let number = text.split(' ').next()?.parse().ok()?;
+    #[cfg(target_arch = "x86_64")]
+    if [libc::SYS_chown, libc::SYS_lchown].contains(&number) {
+        return Some(true);
+    }
+    Some([libc::SYS_fchown, libc::SYS_fchownat].contains(&number))
+}
+
+/// Returns whether a process runs the file of that number of a file system without a device. Asks
+/// nobody: the file system may be our own, and its threads busy.
+#[must_use]
+pub fn is_executed(ino: u64) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    processes.filter_map(|p| p.ok().map(|p| p.path().join("exe"))).any(|exe| {
+        let (how, what) = (fs::AtFlags::STATX_DONT_SYNC, fs::StatxFlags::INO);
+        fs::statx(fs::CWD, exe, how, what).is_ok_and(|s| s.stx_ino == ino && s.stx_dev_major == 0)
+    })
+}

@@ -315,3 +315,15 @@ impl Readiness {
 pub fn detach() -> Result<Detached> {
     Err(Errno::NOSYS)
 }
+
+/// Returns whether a thread waits in one of the calls of chown(2): not known here.
+#[must_use]
+pub fn changes_owner(_task: u32) -> Option<bool> {
+    None
+}
+
+/// Returns whether a process runs a file: not known here.
+#[must_use]
+pub fn is_executed(_ino: u64) -> bool {
+    false
+}

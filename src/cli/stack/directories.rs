@@ -72,6 +72,7 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
             // the kernel follows redirects by default only where it trusts who wrote them
             me.privileged && !o.userxattr && !o.upper.as_deref().is_some_and(belongs_to_a_store)
         }),
+        rename_by_copy: o.rename_by_copy,
         whiteout_names: match o.whiteout_names {
             WhiteoutNames::Ordinary if of_a_store(o) => WhiteoutNames::Read,
             told => told,
