@@ -65,6 +65,24 @@
 //! The differential test (`tests/differential`) compares all of this with the kernel, and its
 //! `allow.rs` names what may differ.
 //!
+//! # What the layers stand on
+//! Tests are in `tests/nested.rs`.
+//! * Where the mounter may (root, also of a user namespace), layers are read through private copies
+//!   of their mounts, as in the kernel: what is mounted inside a layer, this view itself for one, is
+//!   not seen, and what it covers is. The copies of lowers are read-only and keep access times. An
+//!   ordinary user cannot do that: there a directory of a lower on which something is mounted is an
+//!   empty one, and one of the upper gives `EXDEV`. Nobody steps into a mount.
+//! * A lower that is, or lies in, the upper or work directory is refused, as by the kernel. An upper
+//!   or work directory inside a lower is not listed there and gives `ELOOP`; the kernel lists it.
+//!   Lowers that overlap each other, which the kernel refuses, are taken, as by fuse-overlayfs.
+//! * Upper and work must lie in one mount, on a file system with `RENAME_EXCHANGE` and extended
+//!   attributes; else the mount is refused with the reason. Where no character device 0:0 can be
+//!   made, as on another view or the kernel's overlayfs, whiteouts are empty files with
+//!   `overlay.whiteout` in directories with `overlay.opaque=x`. The kernel reads that form in lowers
+//!   only. The marks of an inner view lie escaped on the outer one's disk (`overlay.overlay.*`).
+//! * The kernel's overlayfs takes a view as a lower, and refuses it as an upper with `EINVAL` ("upper
+//!   fs missing required features") as it refuses another overlayfs: neither does `RENAME_WHITEOUT`.
+//!
 //! # Numbers
 //! `st_ino` is derived from the layer's index or from the real file, stays over copy-up, rename
 //! and remount, is unique over all devices, and is what listings say (`engine::numbers`). There are

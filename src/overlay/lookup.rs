@@ -423,11 +423,30 @@ impl Overlay {
                 s.file_type()
             }
         };
-        let xattr = |key: &[u8]| handle.get_xattr(&e.name, key).upper("read a mark in the upper");
+        // through a handle, for on a directory this view itself may be mounted
+        let node = match kind {
+            FileType::Dir => match handle.node_here(&e.name) {
+                Err(Errno::XDEV) => None,
+                node => Some(node.upper("open a directory of the upper")?),
+            },
+            _ => None,
+        };
+        let xattr = |key: &[u8]| {
+            match (&node, kind) {
+                (Some(node), _) => node.get_xattr(key),
+                // it cannot be entered, so that nothing below it is shown either
+                (None, FileType::Dir) => Ok((key == self.dialect.opaque()).then(|| b"y".to_vec())),
+                (None, _) => handle.get_xattr(&e.name, key),
+            }
+            .upper("read a mark in the upper")
+        };
         let mut below = Below::Nothing;
         let mut ino = None;
         if kind == FileType::Dir {
-            below = if self.options.whiteout_names.heeded() && self.is_marked(handle, &e.name)? {
+            below = if self.options.whiteout_names.heeded()
+                && node.is_some()
+                && self.is_marked(handle, &e.name)?
+            {
                 Below::Nothing
             } else {
                 self.below(&xattr)?
@@ -478,7 +497,7 @@ impl Overlay {
 
     /// Returns whether a directory of the upper holds the name that makes it opaque.
     fn is_marked(&self, parent: &Dir, name: &[u8]) -> Result<bool> {
-        let dir = parent.open_dir(name).upper("open a directory of the upper")?;
+        let dir = parent.open_dir_here(name).upper("open a directory of the upper")?;
         marks_opaque(&dir).upper("look for the opaque mark")
     }
 

@@ -5,7 +5,7 @@ use super::error::{Doing as _, Error, Result};
 use super::inode::{DirInode, Object};
 use super::listing::{BASE, Found};
 use super::types::{Attr, Ino, ListEntry};
-use crate::sys::FileType;
+use crate::sys::{Errno, FileType};
 use std::sync::Arc;
 
 /// How many entries are taken from a listing at a time, so that its lock is held briefly.
@@ -59,13 +59,16 @@ impl Overlay {
                 Ok(o) => o,
                 // removed since the listing was read
                 Err(Error::NotFound | Error::Stale) => return Ok(true),
+                // it cannot be entered, and must not spoil the listing
+                Err(Error::Loop) => return Ok(true),
                 Err(e) => return Err(e),
             };
             let attr = match self.attr_of(&object) {
                 Ok(a) => self.visible(a),
                 Err(e) => {
                     self.forget(object.ino(), 0);
-                    return if e.errno() == crate::sys::Errno::NOENT { Ok(true) } else { Err(e) };
+                    let skipped = matches!(e.errno(), Errno::NOENT | Errno::XDEV);
+                    return if skipped { Ok(true) } else { Err(e) };
                 }
             };
             let entry = ListEntry { ino: attr.ino, ..entry };
@@ -117,6 +120,9 @@ impl Overlay {
                 Found::Own(e) => (Box::from(&e.name[..]), e.ino),
                 Found::Base(e) => {
                     let layer = self.lower(e.at)?;
+                    if e.kind == FileType::Dir && self.traps.contains(&layer.ino(e.at.node)) {
+                        continue;
+                    }
                     (layer.with_name(e.at.node, |n| Box::from(n)), layer.ino(e.at.node))
                 }
             };
