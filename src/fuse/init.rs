@@ -47,7 +47,7 @@ mod tests {
     use crate::fuse::options::{Facts, MountSettings};
 
     fn flags(read_only: bool, immutable: bool, s: &MountSettings) -> InitFlags {
-        wanted(&Plan::new(Facts { read_only, immutable, xattrs: true }, s))
+        wanted(&Plan::new(Facts { read_only, immutable, watched: false, xattrs: true }, s))
     }
 
     #[test]

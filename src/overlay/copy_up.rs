@@ -273,7 +273,7 @@ impl Overlay {
             let Some(found) = found.filter(|f| f.kind() == FileType::Dir) else { return Ok(None) };
             dir = self.object_of(&dir, &name, found)?.dir()?;
         }
-        Ok(Some(dir).filter(|d| d.lowers.contains(&part)))
+        Ok(Some(dir).filter(|d| d.lowers().contains(&part)))
     }
 
     /// Brings a directory (not what is in it) into the upper, with all that lead to it.
@@ -316,7 +316,7 @@ impl Overlay {
 
     fn stage_dir(&self, dir: &DirInode) -> Result<Staged<'_>> {
         let upper = self.writable()?;
-        let at = *dir.lowers.first().ok_or(Error::Stale)?;
+        let at = *dir.lowers().first().ok_or(Error::Stale)?;
         let layer = self.lower(at)?;
         let meta = layer.meta(at.node)?;
         let spec = Spec {

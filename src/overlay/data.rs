@@ -46,7 +46,7 @@ impl Overlay {
         let part = At { layer: at.layer, node: layer.parent(at.node) };
         let dir = self.dir_of_part(part)?.ok_or(Error::Stale)?;
         let data = self.follow(Trail {
-            parents: dir.lowers.clone(),
+            parents: dir.lowers().to_vec(),
             name: layer.with_name(at.node, |n| Box::from(n)),
             redirect: layer.redirect(at.node)?,
             below: at.layer.0,
@@ -80,7 +80,7 @@ impl Overlay {
             Some(Err(_)) => return Err(Error::Metacopy { path: printable(&place.name) }),
         };
         let data = self.follow(Trail {
-            parents: self.dir(place.parent)?.lowers.clone(),
+            parents: self.dir(place.parent)?.lowers().to_vec(),
             name: place.name[..].into(),
             redirect,
             below: self.lowers.len() as u32,

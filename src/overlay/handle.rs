@@ -1,7 +1,7 @@
 //! Open files.
 
 use super::inode::FileInode;
-use super::types::Fh;
+use super::types::{Fh, Ino};
 use crate::sys::File;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
@@ -69,6 +69,15 @@ impl HandleTable {
 
     pub(super) fn get(&self, fh: Fh) -> Option<Arc<Handle>> {
         self.open.read().get(&fh).cloned()
+    }
+
+    /// Returns a lower file that somebody has open by this number.
+    pub(super) fn open_lower(&self, ino: Ino) -> Option<Arc<File>> {
+        let all = self.open.read();
+        let of_it = |h: &&Arc<Handle>| {
+            h.lower.load(Ordering::Acquire) && h.inode.as_ref().is_some_and(|i| i.ino == ino)
+        };
+        all.values().find(of_it).map(|h| h.file())
     }
 
     pub(super) fn remove(&self, fh: Fh) -> Option<Arc<Handle>> {

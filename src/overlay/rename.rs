@@ -153,7 +153,7 @@ impl Overlay {
     fn bring_up(&self, object: Object) -> Result<Object> {
         match object {
             Object::Dir(d) => {
-                if !d.lowers.is_empty() && !self.options.redirect_dir {
+                if !d.lowers().is_empty() && !self.options.redirect_dir {
                     return Err(Error::CrossDevice);
                 }
                 self.ensure_upper(&d)?;
@@ -270,7 +270,7 @@ impl Overlay {
             return Ok(Below::Nothing);
         };
         let node = a.handle.node(a.name).upper("open a directory")?;
-        if dir.lowers.is_empty() {
+        if dir.lowers().is_empty() {
             if b.in_lowers {
                 let opaque = node.set_xattr(self.dialect.opaque(), b"y", false, false);
                 opaque.upper("mark a directory opaque")?;

@@ -201,7 +201,7 @@ impl Overlay {
     /// Returns the lower node that an object not in the upper shows.
     pub(super) fn lower_part(&self, object: &Object) -> Result<super::lower::At> {
         match object {
-            Object::Dir(d) => d.lowers.first().copied().ok_or(Error::Stale),
+            Object::Dir(d) => d.lowers().first().copied().ok_or(Error::Stale),
             Object::File(f) => match f.state.read().backing {
                 Backing::Lower(at) => Ok(at),
                 Backing::Upper => Err(Error::Stale),

@@ -31,9 +31,13 @@ impl Filesystem for Adapter {
         let found = self.serve(Op::Lookup, |o| Ok(o.lookup(ino(parent), convert::name(name)?)?));
         match found {
             Err(e) if e.code() == Errno::NOENT.raw() && !self.plan.ttl.is_zero() => {
-                reply.entry(&self.plan.ttl, &convert::no_entry(), GENERATION);
+                reply.entry(&self.names_ttl(ino(parent)), &convert::no_entry(), GENERATION);
             }
-            found => self.entry(found, reply),
+            Ok(a) => {
+                let (attr_ttl, name_ttl) = (self.attr_ttl(a.ino), self.names_ttl(ino(parent)));
+                reply.entry_with_ttls(&attr_ttl, &name_ttl, &convert::attr(&a), GENERATION);
+            }
+            Err(e) => reply.error(e),
         }
     }
 
@@ -203,7 +207,7 @@ impl Filesystem for Adapter {
             }
         });
         match opened {
-            Ok(h) => reply.opened(FileHandle(h.0), self.open_flags()),
+            Ok(h) => reply.opened(FileHandle(h.0), self.open_flags_of(ino(node))),
             Err(e) => reply.error(e),
         }
     }
@@ -366,10 +370,11 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         let mut taken = false;
+        let names_ttl = self.names_ttl(ino(node));
         let done = self.serve(Op::ReadDirPlus, |o| {
             Ok(o.readdir_plus(ino(node), cookie, &mut |e, a| {
                 let (name, attr) = (OsStr::from_bytes(e.name), convert::attr(a));
-                let ttl = &self.plan.ttl;
+                let ttl = &self.attr_ttl(a.ino).min(names_ttl);
                 let full = reply.add(INodeNo(a.ino.0), e.cookie, name, ttl, &attr, GENERATION);
                 taken |= !full;
                 !full

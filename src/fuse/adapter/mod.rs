@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 type Served<T> = std::result::Result<T, Refusal>;
 type Answer<T> = std::result::Result<T, fuser::Errno>;
@@ -69,6 +70,21 @@ impl Adapter {
     pub(super) fn connected(&self, notifier: Notifier) {
         // the first one serves all
         self.notifier.set(notifier).unwrap_or_default();
+    }
+
+    /// Returns what speaks to the kernel unasked.
+    pub(super) fn notifier(&self) -> Option<Notifier> {
+        self.notifier.get().cloned()
+    }
+
+    /// For how long the kernel may trust names in a directory.
+    fn names_ttl(&self, dir: Ino) -> Duration {
+        if self.overlay.names_last(dir) { self.plan.ttl } else { self.plan.short_ttl }
+    }
+
+    /// For how long it may trust a file's attributes.
+    fn attr_ttl(&self, node: Ino) -> Duration {
+        if self.overlay.attributes_last(node) { self.plan.ttl } else { self.plan.short_ttl }
     }
 
     /// Who may enter is the kernel's to decide, which knows namespaces; fuser compares numbers. But
@@ -166,9 +182,18 @@ impl Adapter {
 
     fn attr(&self, answer: Answer<Attr>, reply: ReplyAttr) {
         match answer {
-            Ok(a) => reply.attr(&self.plan.ttl, &convert::attr(&a)),
+            Ok(a) => reply.attr(&self.attr_ttl(a.ino), &convert::attr(&a)),
             Err(e) => reply.error(e),
         }
+    }
+
+    /// The flags for a file that may be a lower's.
+    fn open_flags_of(&self, node: Ino) -> FopenFlags {
+        let mut f = self.open_flags();
+        if !self.overlay.attributes_last(node) {
+            f.remove(FopenFlags::FOPEN_KEEP_CACHE);
+        }
+        f
     }
 
     fn open_flags(&self) -> FopenFlags {

@@ -1,0 +1,460 @@
+//! Plain lowers that somebody edits while they are in use: the view follows, and says what the
+//! kernel's caches must let go.
+//!
+//! Events tell which directories to read again. What is as before keeps its nodes and so its
+//! objects; positions in listings stay. Then, with all changes of names held off, the merged
+//! directories take over what their parts hold now.
+
+use super::Overlay;
+use super::error::{Doing as _, Result};
+use super::inode::{Backing, DirInode, FileInode, Object, Place, Removed};
+use super::lower::{At, LowerLayer};
+use super::options::{DirLinks, LowerChanges};
+use super::plain::{Opaque, PlainLayer};
+use super::plain_names::NameChange;
+use super::types::{Change, Ino};
+use super::watch::Watch;
+use crate::index::{Kind, NodeId};
+use crate::sys::DirEvent;
+use hashbrown::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What events say, each thing once.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Directories whose names changed.
+    again: HashSet<At>,
+    /// Names whose content or attributes changed.
+    touched: HashSet<(At, Box<[u8]>)>,
+    /// Directories whose attributes changed.
+    themselves: HashSet<At>,
+    /// Directories of the view to be put together anew.
+    anew: Vec<Ino>,
+    /// Anything may have changed.
+    all: bool,
+}
+
+/// The directories of the view, found by place.
+#[derive(Debug, Default)]
+struct Tree {
+    by_parent: HashMap<Ino, Vec<Arc<DirInode>>>,
+}
+
+impl Tree {
+    fn new(dirs: &[Arc<DirInode>]) -> Tree {
+        let mut by_parent: HashMap<Ino, Vec<Arc<DirInode>>> = HashMap::new();
+        for d in dirs.iter().filter(|d| d.ino != Ino::ROOT && !d.is_removed()) {
+            by_parent.entry(d.place.read().parent).or_default().push(d.clone());
+        }
+        Tree { by_parent }
+    }
+
+    fn below(&self, dir: Ino) -> &[Arc<DirInode>] {
+        self.by_parent.get(&dir).map_or(&[], Vec::as_slice)
+    }
+
+    fn at(&self, parent: Ino, name: &[u8]) -> Option<&Arc<DirInode>> {
+        self.below(parent).iter().find(|d| !d.is_removed() && *d.place.read().name == *name)
+    }
+}
+
+impl Overlay {
+    /// Returns what becomes of changes that others make to plain lowers: what was asked for, or
+    /// [`LowerChanges::Timeout`] where nothing can be watched.
+    #[must_use]
+    pub fn lower_changes(&self) -> LowerChanges {
+        match self.options.lower_changes {
+            LowerChanges::Watch if self.watch.is_none() => LowerChanges::Timeout,
+            mode => mode,
+        }
+    }
+
+    /// Waits until somebody has changed a lower layer, and returns what the view shows otherwise
+    /// since; `None` after [`Overlay::stop_watching`], or if nothing is watched.
+    ///
+    /// The kernel must be told without holding up the threads that serve it.
+    ///
+    /// # Errors
+    /// The events cannot be read.
+    pub fn wait_for_changes(&self) -> Result<Option<Vec<Change>>> {
+        let Some(watch) = &self.watch else { return Ok(None) };
+        loop {
+            if watch.stopped.load(Ordering::Acquire) {
+                return Ok(None);
+            }
+            let changes = self.changes()?;
+            if !changes.is_empty() {
+                return Ok(Some(changes));
+            }
+            watch.watcher.wait().upper("wait for changes of the lowers")?;
+        }
+    }
+
+    /// As [`Overlay::wait_for_changes`], without waiting.
+    ///
+    /// # Errors
+    /// The events cannot be read.
+    pub fn changes(&self) -> Result<Vec<Change>> {
+        let Some(watch) = &self.watch else { return Ok(Vec::new()) };
+        let mut found = self.follow_lowers(watch, Vec::new())?;
+        let mut out = std::mem::take(&mut *watch.pending.lock());
+        out.append(&mut found);
+        Ok(out)
+    }
+
+    /// Lets [`Overlay::wait_for_changes`] return.
+    pub fn stop_watching(&self) {
+        if let Some(watch) = &self.watch {
+            watch.stopped.store(true, Ordering::Release);
+            watch.announce(vec![Change::Inode(Ino::ROOT)]);
+        }
+    }
+
+    /// Returns whether names in a directory, also those it has not, stay as they are until a
+    /// [`Change`] says otherwise.
+    #[must_use]
+    pub fn names_last(&self, dir: Ino) -> bool {
+        let Some(watch) = &self.watch else { return true };
+        if !watch.any_unwatched.load(Ordering::Acquire) {
+            return true;
+        }
+        self.dir(dir).is_ok_and(|d| d.lowers().iter().all(|at| self.is_watched(*at)))
+    }
+
+    /// Returns whether attributes and content of a file stay as they are until a [`Change`] says
+    /// otherwise, or somebody changes them through this view.
+    #[must_use]
+    pub fn attributes_last(&self, ino: Ino) -> bool {
+        if self.watch.is_none() {
+            return true;
+        }
+        match self.inodes.get(ino) {
+            Some(Object::Dir(d)) if self.options.dir_links == DirLinks::Counted => {
+                d.lowers().iter().all(|at| self.is_watched(*at))
+            }
+            Some(Object::Dir(d)) if d.in_upper() => true,
+            Some(Object::Dir(d)) => d.lowers().first().is_none_or(|at| self.is_watched(*at)),
+            Some(Object::File(f)) => {
+                let at = f.state.read().lower();
+                at.is_none_or(|at| match self.lowers.get(at.layer.0 as usize) {
+                    Some(LowerLayer::Plain(p)) => p.is_watched(p.parent(at.node)),
+                    _ => true,
+                })
+            }
+            Some(Object::Pure(..)) | None => true,
+        }
+    }
+
+    fn is_watched(&self, at: At) -> bool {
+        self.plain(at).is_none_or(|p| p.is_watched(at.node))
+    }
+
+    fn plain(&self, at: At) -> Option<&PlainLayer> {
+        match self.lowers.get(at.layer.0 as usize)? {
+            LowerLayer::Plain(p) => Some(p),
+            LowerLayer::Indexed(_) => None,
+        }
+    }
+
+    fn is_gone(&self, at: At) -> bool {
+        self.plain(at).is_some_and(|p| p.is_gone(at.node))
+    }
+
+    /// Takes in what has happened so far: a file was not where it should be. Must be called
+    /// without locks.
+    pub(super) fn catch_up(&self) {
+        let Some(watch) = &self.watch else { return };
+        match self.follow_lowers(watch, Vec::new()) {
+            Ok(changes) => watch.announce(changes),
+            Err(e) => log::warn!("changes of the lowers cannot be followed: {e}"),
+        }
+    }
+
+    /// Reads those parts of a directory again that are not watched, if they have changed. Must be
+    /// called without locks.
+    pub(super) fn freshen(&self, dir: &DirInode) {
+        let Some(watch) = &self.watch else { return };
+        if !watch.any_unwatched.load(Ordering::Acquire) {
+            return;
+        }
+        let outdated = |at: &At| self.plain(*at).is_some_and(|p| p.is_outdated(at.node));
+        let parts: Vec<At> = dir.lowers().iter().copied().filter(outdated).collect();
+        if parts.is_empty() {
+            return;
+        }
+        match self.follow_lowers(watch, parts) {
+            Ok(changes) => watch.announce(changes),
+            Err(e) => log::warn!("changes of the lowers cannot be followed: {e}"),
+        }
+    }
+
+    /// Brings the view up to date with all events, and with the directories `again`.
+    fn follow_lowers(&self, watch: &Watch, again: Vec<At>) -> Result<Vec<Change>> {
+        let _one_at_a_time = watch.applying.lock();
+        let mut seen = Seen { again: again.into_iter().collect(), ..Seen::default() };
+        for event in watch.watcher.read().upper("read what changed in the lowers")? {
+            seen.all |= event == DirEvent::Lost;
+            for at in watch.nodes_of(&event) {
+                match &event {
+                    DirEvent::Names(_, name) => {
+                        seen.again.insert(at);
+                        seen.touched.insert((at, name.clone()));
+                    }
+                    DirEvent::Content(_, name) => {
+                        seen.touched.insert((at, name.clone()));
+                    }
+                    DirEvent::Itself(_) => {
+                        seen.themselves.insert(at);
+                    }
+                    // reading it again watches it again, if it is still there
+                    DirEvent::Ended(_) | DirEvent::Lost => {
+                        seen.again.insert(at);
+                    }
+                }
+            }
+        }
+        seen.anew = std::mem::take(&mut *watch.anew.lock());
+        if seen.again.is_empty()
+            && seen.touched.is_empty()
+            && seen.themselves.is_empty()
+            && seen.anew.is_empty()
+            && !seen.all
+        {
+            return Ok(Vec::new());
+        }
+        log::debug!("the lowers were changed: {seen:?}");
+        Ok(self.follow_events(watch, seen))
+    }
+
+    fn follow_events(&self, watch: &Watch, mut seen: Seen) -> Vec<Change> {
+        let files = self.sort_out(&mut seen);
+        let mut changes: HashMap<At, Vec<NameChange>> = HashMap::new();
+        for at in &seen.again {
+            let Some(layer) = self.plain(*at) else { continue };
+            match layer.read_again(at.node) {
+                Ok(found) if found.is_empty() => {}
+                Ok(found) => {
+                    changes.insert(*at, found);
+                }
+                Err(e) => log::warn!("a changed lower directory cannot be read: {e}"),
+            }
+        }
+        // from now on objects are made of what the layers hold now
+        watch.epoch.fetch_add(1, Ordering::AcqRel);
+        let mut out = Vec::new();
+        let _tree = self.tree.write();
+        let structural = !changes.is_empty()
+            || !seen.again.is_empty()
+            || !seen.themselves.is_empty()
+            || !seen.anew.is_empty()
+            || seen.all;
+        if structural {
+            let (dirs, files) = self.inodes.all();
+            self.follow_files(&changes, &mut out);
+            self.follow_dirs(&dirs, &seen, &changes, &mut out);
+            if seen.all {
+                out.extend(dirs.iter().map(|d| Change::Inode(d.ino)));
+                out.extend(files.iter().map(|f| Change::Inode(f.ino)));
+            }
+        }
+        for ino in files {
+            match self.inodes.get(ino) {
+                Some(Object::File(f)) if !f.data_in_upper() => out.push(Change::Inode(ino)),
+                _ => {}
+            }
+        }
+        let mut told = HashSet::new();
+        out.retain(|c| told.insert(c.clone()));
+        // names first, then the listings that held them
+        out.sort_by_key(|c| matches!(c, Change::Inode(_)));
+        out
+    }
+
+    /// Finds out what the names are whose content or attributes changed: returns the numbers of
+    /// files, and adds directories to those that are to be looked at.
+    fn sort_out(&self, seen: &mut Seen) -> Vec<Ino> {
+        let mut files = Vec::new();
+        let mut marked: HashMap<At, bool> = HashMap::new();
+        for (at, name) in &seen.touched {
+            let Some(layer) = self.plain(*at) else { continue };
+            let Some(node) = layer.known_child(at.node, name) else { continue };
+            if layer.kind(node) == Kind::Dir {
+                seen.themselves.insert(At { layer: at.layer, node });
+                continue;
+            }
+            files.push(layer.ino(node));
+            // an attribute may have made it a whiteout, or another type of file
+            let depends = marked.entry(*at).or_insert_with(|| {
+                layer.recorded.any()
+                    || matches!(layer.opaque_mark(at.node), Ok(Opaque::HoldsXattrWhiteouts))
+            });
+            if *depends {
+                seen.again.insert(*at);
+            }
+        }
+        seen.again.extend(seen.themselves.iter());
+        files
+    }
+
+    /// Lets go of files that are gone from a layer, and finds those again that have other names.
+    fn follow_files(&self, changes: &HashMap<At, Vec<NameChange>>, out: &mut Vec<Change>) {
+        let nodes = |pick: fn(&NameChange) -> Option<NodeId>| {
+            changes.iter().flat_map(move |(dir, all)| {
+                all.iter().filter_map(move |c| Some(At { layer: dir.layer, node: pick(c)? }))
+            })
+        };
+        for at in nodes(|c| c.new).filter(|at| !self.is_gone(*at)) {
+            let Some(file) = self.file_of_node(at) else { continue };
+            self.found_again(&file, at);
+            // its link count, at least
+            out.push(Change::Inode(file.ino));
+        }
+        for at in nodes(|c| c.old) {
+            let Some(file) = self.file_of_node(at) else { continue };
+            let mut state = file.state.write();
+            if state.backing == Backing::Lower(at) {
+                let other = state.lower_names.iter().find_map(|p| self.still_names(p, file.ino));
+                match other {
+                    Some(other) => state.backing = Backing::Lower(other),
+                    // who has it open goes on with the old file
+                    None => state.kept = self.handles.open_lower(file.ino),
+                }
+            }
+            out.push(Change::Inode(file.ino));
+        }
+    }
+
+    fn file_of_node(&self, at: At) -> Option<Arc<FileInode>> {
+        let layer = self.plain(at)?;
+        match self.inodes.get(layer.ino(at.node))? {
+            Object::File(f) => Some(f),
+            _ => None,
+        }
+    }
+
+    /// Returns the node of a lower file's name, if it still is one.
+    fn still_names(&self, place: &Place, number: Ino) -> Option<At> {
+        let Some(Object::Dir(dir)) = self.inodes.get(place.parent) else { return None };
+        dir.lowers().iter().find_map(|part| {
+            let layer = self.plain(*part)?;
+            let node = layer.known_child(part.node, &place.name)?;
+            (layer.ino(node) == number).then_some(At { layer: part.layer, node })
+        })
+    }
+
+    /// Notes that a lower file whose node is gone is at another one.
+    pub(super) fn found_again(&self, file: &FileInode, at: At) {
+        let mut state = file.state.write();
+        if state.lower().is_some_and(|old| old != at && self.is_gone(old)) {
+            state.backing = Backing::Lower(at);
+            state.kept = None;
+        }
+    }
+
+    fn follow_dirs(
+        &self,
+        dirs: &[Arc<DirInode>],
+        seen: &Seen,
+        changes: &HashMap<At, Vec<NameChange>>,
+        out: &mut Vec<Change>,
+    ) {
+        let tree = Tree::new(dirs);
+        let mut names = Vec::new();
+        let mut anew: Vec<Arc<DirInode>> = Vec::new();
+        for d in dirs.iter().filter(|d| !d.is_removed()) {
+            let parts = d.lowers();
+            let changed = || parts.iter().filter_map(|at| changes.get(at)).flatten();
+            if parts.iter().any(|at| seen.again.contains(at)) {
+                out.push(Change::Inode(d.ino));
+            }
+            if changed().next().is_some() {
+                self.rebase(d, &mut names);
+                anew.extend(changed().filter_map(|c| tree.at(d.ino, &c.name)).cloned());
+            }
+            let touched = parts.iter().any(|at| seen.themselves.contains(at) || self.is_gone(*at));
+            if touched || seen.all || seen.anew.contains(&d.ino) {
+                anew.push(d.clone());
+            }
+        }
+        for d in anew {
+            self.put_together(&d, &tree, &mut names, out);
+        }
+        for (parent, name) in names {
+            // a directory that is still the same one stays
+            if tree.at(parent, &name).is_none() {
+                out.push(Change::Name { parent, name });
+            }
+        }
+    }
+
+    /// Lets a directory's listing take over what its parts hold now.
+    fn rebase(&self, dir: &DirInode, names: &mut Vec<(Ino, Box<[u8]>)>) {
+        let mut guard = dir.listing.write();
+        let Some(listing) = &mut *guard else { return };
+        match listing.rebase(&self.lowers, &dir.lowers()) {
+            Ok(found) => names.extend(found.into_iter().map(|n| (dir.ino, n))),
+            Err(e) => log::warn!("a directory whose lowers were changed cannot be read: {e}"),
+        }
+    }
+
+    /// Looks anew which lower directories a directory is merged from.
+    fn put_together(
+        &self,
+        dir: &Arc<DirInode>,
+        tree: &Tree,
+        names: &mut Vec<(Ino, Box<[u8]>)>,
+        out: &mut Vec<Change>,
+    ) {
+        if dir.ino == Ino::ROOT || dir.is_removed() {
+            return;
+        }
+        let place = dir.place.read().clone();
+        let old = dir.lowers();
+        let new = match self.parts_at(&place) {
+            Ok(p) => p,
+            Err(e) => {
+                log::warn!("a directory whose lowers were changed cannot be merged: {e}");
+                return;
+            }
+        };
+        let same_one = |new: &[At]| dir.in_upper() || new.iter().any(|at| old.contains(at));
+        let Some(new) = new.filter(|n| same_one(n)) else {
+            self.lose(dir, tree);
+            out.push(Change::Name { parent: place.parent, name: place.name[..].into() });
+            return;
+        };
+        out.push(Change::Inode(dir.ino));
+        if *new == *old {
+            return;
+        }
+        {
+            let mut part_of = self.part_of.write();
+            for at in old.iter() {
+                if part_of.get(at) == Some(&dir.ino) {
+                    part_of.remove(at);
+                }
+            }
+            for at in &new {
+                part_of.entry(*at).or_insert(dir.ino);
+            }
+        }
+        dir.set_lowers(&new);
+        self.rebase(dir, names);
+        for child in tree.below(dir.ino) {
+            self.put_together(child, tree, names, out);
+        }
+    }
+
+    /// A directory of the lowers alone is not there any more, nor what is below it.
+    fn lose(&self, dir: &DirInode, tree: &Tree) {
+        if dir.is_removed() {
+            return;
+        }
+        self.dir_gone(dir, None);
+        *dir.removed.write() = Some(Removed { dir: None, elsewhere: true });
+        for child in tree.below(dir.ino) {
+            self.lose(child, tree);
+        }
+    }
+}
