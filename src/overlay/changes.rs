@@ -8,6 +8,7 @@
 use super::Overlay;
 use super::error::{Doing as _, Result};
 use super::inode::{Backing, DirInode, FileInode, Object, Place, Removed};
+use super::listing::{Below, Found, OwnEntry};
 use super::lower::{At, LowerLayer};
 use super::options::{DirLinks, LowerChanges};
 use super::plain::{Opaque, PlainLayer};
@@ -15,7 +16,7 @@ use super::plain_names::NameChange;
 use super::types::{Change, Ino};
 use super::watch::Watch;
 use crate::index::{Kind, NodeId};
-use crate::sys::DirEvent;
+use crate::sys::{DirEvent, FileType};
 use hashbrown::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -192,7 +193,9 @@ impl Overlay {
     /// Brings the view up to date with all events, and with the directories `again`.
     fn follow_lowers(&self, watch: &Watch, again: Vec<At>) -> Result<Vec<Change>> {
         let _one_at_a_time = watch.applying.lock();
-        let mut seen = Seen { again: again.into_iter().collect(), ..Seen::default() };
+        let again: HashSet<At> = again.into_iter().collect();
+        // what changed there may be a mark of the directory
+        let mut seen = Seen { themselves: again.clone(), again, ..Seen::default() };
         for event in watch.watcher.read().upper("read what changed in the lowers")? {
             seen.all |= event == DirEvent::Lost;
             for at in watch.nodes_of(&event) {
@@ -369,7 +372,7 @@ impl Overlay {
                 out.push(Change::Inode(d.ino));
             }
             if changed().next().is_some() {
-                self.rebase(d, &mut names);
+                self.rebase(d, &tree, &mut names);
                 anew.extend(changed().filter_map(|c| tree.at(d.ino, &c.name)).cloned());
             }
             let touched = parts.iter().any(|at| seen.themselves.contains(at) || self.is_gone(*at));
@@ -389,9 +392,18 @@ impl Overlay {
     }
 
     /// Lets a directory's listing take over what its parts hold now.
-    fn rebase(&self, dir: &DirInode, names: &mut Vec<(Ino, Box<[u8]>)>) {
+    fn rebase(&self, dir: &DirInode, tree: &Tree, names: &mut Vec<(Ino, Box<[u8]>)>) {
         let mut guard = dir.listing.write();
         let Some(listing) = &mut *guard else { return };
+        // a directory's copy-up changes no listing: while the lowers show it that says enough
+        for child in tree.below(dir.ino).iter().filter(|c| c.in_upper() && !c.is_removed()) {
+            let name = child.place.read().name.clone();
+            if let Some(Found::Base(_)) = listing.find(&self.lowers, &name) {
+                let real = child.real.load(Ordering::Acquire);
+                let (ino, kind, below) = (child.ino, FileType::Dir, Below::SameName);
+                listing.copied_up(&self.lowers, OwnEntry { name, ino, real, kind, below });
+            }
+        }
         match listing.rebase(&self.lowers, &dir.lowers()) {
             Ok(found) => names.extend(found.into_iter().map(|n| (dir.ino, n))),
             Err(e) => log::warn!("a directory whose lowers were changed cannot be read: {e}"),
@@ -440,7 +452,7 @@ impl Overlay {
             }
         }
         dir.set_lowers(&new);
-        self.rebase(dir, names);
+        self.rebase(dir, tree, names);
         for child in tree.below(dir.ino) {
             self.put_together(child, tree, names, out);
         }
