@@ -137,7 +137,13 @@ impl Overlay {
             Some(Object::Dir(d)) if d.in_upper() => true,
             Some(Object::Dir(d)) => d.lowers().first().is_none_or(|at| self.is_watched(*at)),
             Some(Object::File(f)) => {
-                let at = f.state.read().lower();
+                let state = f.state.read();
+                if state.metacopy == Some(true) {
+                    // its data is in a lower, whose changes are told by another number
+                    return false;
+                }
+                let at = state.lower();
+                drop(state);
                 at.is_none_or(|at| match self.lowers.get(at.layer.0 as usize) {
                     Some(LowerLayer::Plain(p)) => p.is_watched(p.parent(at.node)),
                     _ => true,
