@@ -18,6 +18,7 @@
 
 mod acl;
 mod attr;
+mod changed_dirs;
 mod changes;
 mod copy_up;
 mod create;
