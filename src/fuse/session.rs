@@ -73,6 +73,8 @@ impl Session {
                 || overlay.lower_changes() == LowerChanges::Ignore,
             watched: overlay.lower_changes() == LowerChanges::Watch,
             xattrs: overlay.has_xattrs(),
+            privileged: sys::Identity::current().privileged,
+            large_files: overlay.is_mostly_large_files(),
         };
         let plan = Plan::new(facts, &settings);
         let counters = Arc::new(Counters::default());
@@ -87,6 +89,9 @@ impl Session {
                     changes::follow(&overlay, notifier);
                 }
                 let device = sys::mount_at(&target).map(|m| m.device);
+                if let Some(device) = device.as_deref().filter(|_| facts.privileged) {
+                    platform::raise_read_ahead(device);
+                }
                 Session { workers, overlay, counters, mount_point: target.clone(), device }
             })
             .map_err(|e| {
@@ -136,6 +141,7 @@ impl Session {
             log::debug!("{n} {}", op.name());
         }
         overlay.stop_watching();
+        log::debug!("{} opens passed through", counters.passthrough());
         overlay.sync()?;
         Ok(ended)
     }

@@ -46,6 +46,11 @@ impl Handle {
         self.lower.load(Ordering::Acquire) && self.inode.as_ref().is_some_and(|i| i.data_in_upper())
     }
 
+    /// Returns whether this handle reads a lower file.
+    pub(super) fn is_lower(&self) -> bool {
+        self.lower.load(Ordering::Acquire)
+    }
+
     /// Makes this handle read the copy in the upper.
     pub(super) fn replace(&self, file: File) {
         *self.file.write() = Arc::new(file);
@@ -78,6 +83,12 @@ impl HandleTable {
             h.lower.load(Ordering::Acquire) && h.inode.as_ref().is_some_and(|i| i.ino == ino)
         };
         all.values().find(of_it).map(|h| h.file())
+    }
+
+    /// Returns whether anybody has a file open for writing.
+    pub(super) fn is_written(&self, ino: Ino) -> bool {
+        let open = self.open.read();
+        open.values().any(|h| h.writable && h.inode().is_some_and(|i| i.ino == ino))
     }
 
     pub(super) fn remove(&self, fh: Fh) -> Option<Arc<Handle>> {

@@ -28,6 +28,8 @@ pub(super) struct DirInode {
     pub(super) ino: Ino,
     /// The lower directories that are merged here, top first. Only who edits them changes that.
     parts: RwLock<Arc<[At]>>,
+    /// Whether the upper's directory was made opaque, since all that the lowers show is in it.
+    own: AtomicBool,
     pub(super) place: RwLock<Place>,
     /// Whether the upper holds this directory.
     pub(super) in_upper: AtomicBool,
@@ -35,6 +37,8 @@ pub(super) struct DirInode {
     pub(super) real: AtomicU64,
     /// Whether the upper's directory is marked impure already.
     pub(super) impure: AtomicBool,
+    /// What new files take over from the upper's directory; `None`: not looked at, or changed since.
+    pub(super) heritage: RwLock<Option<Arc<Heritage>>>,
     /// Held by whoever changes the names in this directory, over the whole change. Two are taken
     /// in the order of their numbers.
     pub(super) names: Mutex<()>,
@@ -45,6 +49,15 @@ pub(super) struct DirInode {
     pub(super) removed: RwLock<Option<Removed>>,
     pub(super) overridden: RwLock<Option<Option<OverrideStat>>>,
     pub(super) lookups: AtomicU64,
+}
+
+/// What a new file takes over from its directory.
+#[derive(Debug)]
+pub(super) struct Heritage {
+    /// The directory's group, if its setgid bit gives that to new files.
+    pub(super) gid: Option<u32>,
+    /// The default ACL, as the attribute's value.
+    pub(super) acl: Option<Vec<u8>>,
 }
 
 /// What is left of a removed directory that somebody still holds.
@@ -61,10 +74,12 @@ impl DirInode {
         DirInode {
             ino,
             parts: RwLock::new(lowers.into()),
+            own: AtomicBool::new(false),
             place: RwLock::new(place),
             in_upper: AtomicBool::new(in_upper),
             real: AtomicU64::new(0),
             impure: AtomicBool::new(false),
+            heritage: RwLock::new(None),
             names: Mutex::new(()),
             copy_up: Mutex::new(()),
             listing: RwLock::new(None),
@@ -74,17 +89,22 @@ impl DirInode {
         }
     }
 
-    pub(super) fn in_upper(&self) -> bool {
-        self.in_upper.load(Ordering::Acquire)
-    }
-
     /// Returns the lower directories that are merged here, top first.
     pub(super) fn lowers(&self) -> Arc<[At]> {
-        self.parts.read().clone()
+        if self.own.load(Ordering::Acquire) { Arc::default() } else { self.parts.read().clone() }
     }
 
     pub(super) fn set_lowers(&self, parts: &[At]) {
         *self.parts.write() = parts.into();
+    }
+
+    /// Notes that the upper's directory hides all lower ones now.
+    pub(super) fn leave_lowers(&self) {
+        self.own.store(true, Ordering::Release);
+    }
+
+    pub(super) fn in_upper(&self) -> bool {
+        self.in_upper.load(Ordering::Acquire)
     }
 
     pub(super) fn is_at(&self, place: &Place) -> bool {
@@ -134,8 +154,11 @@ pub(super) struct FileState {
     pub(super) lower_names: Vec<Place>,
     /// Names of a lower file that were removed from the view.
     pub(super) removed_names: u32,
-    /// How many names the lower file had that the copy in the upper did not get.
-    pub(super) uncopied_names: u32,
+    /// How many names more than the copy in the upper has are there: those that it did not get.
+    /// Less than none where the kernel's index holds a name of it.
+    pub(super) uncopied_names: i64,
+    /// Whether the upper says so too.
+    pub(super) counted: bool,
     /// Inode number in the upper's file system.
     pub(super) real: u64,
     /// The upper's file, when its last name that we know of is gone.
@@ -160,6 +183,19 @@ impl FileState {
     /// Returns whether the upper does not hold the file under all the names that we know of.
     pub(super) fn is_incomplete(&self) -> bool {
         self.lower().is_some() || !self.lower_names.is_empty()
+    }
+
+    /// Takes over what the upper says of names that are not the copy's.
+    pub(super) fn count_names(&mut self, beside: Option<i64>) {
+        if let Some(n) = beside {
+            (self.uncopied_names, self.counted) = (n, true);
+        }
+    }
+
+    /// Notes that the upper got a name, or the lowers lost one, that was not the copy's.
+    pub(super) fn one_name_less(&mut self) {
+        let least = if self.counted { i64::MIN } else { 0 };
+        self.uncopied_names = (self.uncopied_names - 1).max(least);
     }
 
     pub(super) fn add_lower_name(&mut self, place: Place) {
@@ -197,6 +233,7 @@ impl FileInode {
                 lower_names: Vec::new(),
                 removed_names: 0,
                 uncopied_names: 0,
+                counted: false,
                 real,
                 orphan: None,
                 kept: None,

@@ -19,7 +19,7 @@ use crate::index::{Kind, NodeId};
 use crate::marker::{Dialect, Redirect, WHITEOUT_PREFIX};
 use crate::name::printable;
 use crate::resolve::LayerRef;
-use crate::sys::{Dir, Errno, File, FileType, Node, OpenFlags};
+use crate::sys::{Dir, Errno, File, FileHandle, FileType, Node, OpenFlags, Stat};
 use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -33,6 +33,12 @@ const LAYER_HANDLES: usize = 256;
 const FEW_HANDLES: usize = 4;
 /// fuse-overlayfs' own opaque mark.
 const FUSE_OVERLAYFS_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
+
+/// Returns whether something is mounted on the directory that was to be opened. What it covers
+/// cannot be seen then, and stepping into it might lead into this very view.
+pub(super) fn is_covered(e: &Error) -> bool {
+    e.errno() == Errno::XDEV
+}
 
 /// What a directory's own attributes say, read once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +59,8 @@ pub(super) struct PlainLayer {
     pub(super) dev: u64,
     pub(super) recorded: Recorded,
     pub(super) names: WhiteoutNames,
+    /// Something may be mounted on directories of the layer.
+    mounts: bool,
     pub(super) entries: RwLock<Vec<Entry>>,
     pub(super) handles: Mutex<lru::LruCache<NodeId, Dir>>,
     /// Found when a hard-linked file is copied up for the first time.
@@ -85,6 +93,7 @@ impl PlainLayer {
             dev: stat.dev,
             recorded,
             names: WhiteoutNames::Ordinary,
+            mounts: true,
             entries: RwLock::new(vec![entry]),
             handles: Mutex::new(handles),
             groups: Mutex::new(None),
@@ -112,6 +121,11 @@ impl PlainLayer {
         PlainLayer { watch, ..self }
     }
 
+    /// Says whether the layer's handles see mounts.
+    pub(super) fn among_mounts(self, mounts: bool) -> PlainLayer {
+        PlainLayer { mounts, ..self }
+    }
+
     pub(super) fn root(&self) -> &Dir {
         &self.root
     }
@@ -133,7 +147,7 @@ impl PlainLayer {
             return Ok(d.clone());
         }
         let (parent, name) = self.living(node)?;
-        let dir = self.dir(parent)?.open_dir(&name).layer(self.at(), "open a directory")?;
+        let dir = self.dir(parent)?.open_dir_here(&name).layer(self.at(), "open a directory")?;
         self.handles.lock().put(node, dir.clone());
         Ok(dir)
     }
@@ -148,7 +162,14 @@ impl PlainLayer {
             return self.root.as_node().layer(self.at(), "open the layer's root");
         }
         let (dir, name) = self.place(node)?;
-        dir.node(&name).layer(self.at(), "open a file")
+        let handle =
+            if self.is_watched_for_mounts(node) { dir.node_here(&name) } else { dir.node(&name) };
+        handle.layer(self.at(), "open a file")
+    }
+
+    /// Returns whether the node is a directory on which something may be mounted.
+    fn is_watched_for_mounts(&self, node: NodeId) -> bool {
+        self.mounts && node != NodeId::ROOT && self.kind(node) == Kind::Dir
     }
 
     /// Returns the nodes of all names of a file that has more than one.
@@ -179,10 +200,13 @@ impl PlainLayer {
     }
 
     pub(super) fn opaque_mark(&self, dir: NodeId) -> Result<Opaque> {
+        let node = match self.handle(dir) {
+            Err(e) if is_covered(&e) => return Ok(Opaque::No),
+            node => node?,
+        };
         if self.names.heeded() && self.is_marked_opaque(dir)? {
             return Ok(Opaque::Yes);
         }
-        let node = self.handle(dir)?;
         let read = |key| node.get_xattr(key).layer(self.at(), "read the opaque mark");
         let value = read(self.dialect.opaque())?;
         Ok(match value.as_deref() {
@@ -216,7 +240,11 @@ impl PlainLayer {
     }
 
     pub(super) fn redirect(&self, node: NodeId) -> Result<Option<Redirect>> {
-        let value = self.handle(node)?.get_xattr(self.dialect.redirect());
+        let handle = match self.handle(node) {
+            Err(e) if is_covered(&e) => return Ok(None),
+            handle => handle?,
+        };
+        let value = handle.get_xattr(self.dialect.redirect());
         let Some(value) = value.layer(self.at(), "read a redirect")? else { return Ok(None) };
         match Redirect::parse(&value) {
             Ok(r) => Ok(Some(r)),
@@ -230,6 +258,11 @@ impl PlainLayer {
     pub(super) fn meta(&self, node: NodeId) -> Result<Meta> {
         let stat = if node == NodeId::ROOT {
             self.root.stat_self()
+        } else if self.is_watched_for_mounts(node) {
+            match self.stat_here(node) {
+                Err(e) if is_covered(&e) => return self.covered_meta(),
+                stat => Ok(stat?),
+            }
         } else {
             let (dir, name) = self.place(node)?;
             dir.stat(&name)
@@ -244,6 +277,21 @@ impl PlainLayer {
             }
         }
         Ok(meta)
+    }
+
+    fn stat_here(&self, node: NodeId) -> Result<Stat> {
+        let open = self.handles.lock().get(&node).cloned();
+        match open {
+            Some(dir) => dir.stat_self(),
+            None => self.handle(node)?.stat(),
+        }
+        .layer(self.at(), "look at a directory")
+    }
+
+    /// What is shown of a directory that a mount covers.
+    fn covered_meta(&self) -> Result<Meta> {
+        let meta = self.meta(NodeId::ROOT)?;
+        Ok(Meta { mode: 0o555, nlink: 2, size: 0, blocks: 0, ..meta })
     }
 
     pub(super) fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
@@ -263,7 +311,10 @@ impl PlainLayer {
     }
 
     pub(super) fn xattrs(&self, node: NodeId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let handle = self.handle(node)?;
+        let handle = match self.handle(node) {
+            Err(e) if is_covered(&e) => return Ok(Vec::new()),
+            handle => handle?,
+        };
         let mut out = Vec::new();
         for key in handle.list_xattr().layer(self.at(), "list extended attributes")? {
             if let Some(name) = shown_name(self.dialect, self.recorded.private(), &key)
@@ -277,14 +328,30 @@ impl PlainLayer {
     }
 
     pub(super) fn xattr_names(&self, node: NodeId) -> Result<Vec<Vec<u8>>> {
-        let all = self.handle(node)?.list_xattr().layer(self.at(), "list extended attributes")?;
+        let handle = match self.handle(node) {
+            Err(e) if is_covered(&e) => return Ok(Vec::new()),
+            handle => handle?,
+        };
+        let all = handle.list_xattr().layer(self.at(), "list extended attributes")?;
         let visible = |key: &Vec<u8>| shown_name(self.dialect, self.recorded.private(), key);
         Ok(all.iter().filter_map(visible).collect())
     }
 
     pub(super) fn xattr(&self, node: NodeId, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let disk = disk_name(self.dialect, self.recorded.private(), key);
-        self.handle(node)?.get_xattr(&disk).layer(self.at(), "read an extended attribute")
+        match self.handle(node) {
+            Err(e) if is_covered(&e) => Ok(None),
+            handle => handle?.get_xattr(&disk).layer(self.at(), "read an extended attribute"),
+        }
+    }
+
+    /// Returns what names the file on its file system.
+    pub(super) fn file_handle(&self, node: NodeId) -> Result<FileHandle> {
+        if node == NodeId::ROOT {
+            return self.handle(node)?.handle().layer(self.at(), "ask for a file's handle");
+        }
+        let (dir, name) = self.place(node)?;
+        dir.handle_of(&name).layer(self.at(), "ask for a file's handle")
     }
 
     pub(super) fn open(&self, node: NodeId) -> Result<File> {

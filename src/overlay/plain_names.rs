@@ -6,7 +6,7 @@
 
 use super::error::{Doing as _, Error, Result};
 use super::lower::At;
-use super::plain::{Opaque, PlainLayer};
+use super::plain::{Opaque, PlainLayer, is_covered};
 use super::types::Ino;
 use super::watch::Stamp;
 use super::wh_names::hidden;
@@ -99,7 +99,11 @@ impl PlainLayer {
 
     /// Reads a directory's names from disk, sorted by bytes. It is watched from before that on.
     fn read(&self, dir: NodeId) -> Result<Vec<Entry>> {
-        let handle = self.dir(dir)?;
+        let handle = match self.dir(dir) {
+            // taken for empty
+            Err(e) if is_covered(&e) => return Ok(Vec::new()),
+            handle => handle?,
+        };
         if let Some(watch) = &self.watch {
             let at = At { layer: self.layer, node: dir };
             if watch.add(at, &handle) {

@@ -154,7 +154,10 @@ impl Overlay {
         match object {
             Object::Dir(d) => {
                 if !d.lowers().is_empty() && !self.options.redirect_dir {
-                    return Err(Error::CrossDevice);
+                    if !self.options.rename_by_copy {
+                        return Err(Error::CrossDevice);
+                    }
+                    self.detach(&d)?;
                 }
                 self.ensure_upper(&d)?;
                 Ok(Object::Dir(d))
@@ -367,7 +370,9 @@ impl Overlay {
         staged.commit(&at.handle, at.name, how).upper("clear a directory")?;
         // should the rename fail, this is the directory that stays
         upper.uncache(dir.ino);
+        *dir.heritage.write() = None;
         dir.real.store(real, Ordering::Release);
+        dir.impure.store(false, Ordering::Relaxed);
         self.listing_mut(dir)?.cleared();
         Ok(())
     }

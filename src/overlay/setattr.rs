@@ -4,6 +4,7 @@ use super::Overlay;
 use super::copy_up::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{FileInode, Object};
+use super::io::CAPABILITY;
 use super::make::Spec;
 use super::types::{Attr, Fh, Ino, SetAttr};
 use crate::marker::OverrideStat;
@@ -26,9 +27,7 @@ impl Overlay {
         let object = match self.object(ino)? {
             Object::Dir(_) if set.size.is_some() => return Err(Error::IsDirectory),
             Object::Dir(d) => {
-                if !d.is_removed() || !d.in_upper() {
-                    self.ensure_upper(&d)?;
-                }
+                self.ensure_upper(&d)?;
                 Object::Dir(d)
             }
             other => {
@@ -46,16 +45,18 @@ impl Overlay {
             }
         };
         let node = self.upper_handle(&object)?.ok_or(Error::Stale)?;
-        let before = self.attr_of(&object)?;
+        let before = self.attr_by(&object, &node)?;
         if let (Some(size), Object::File(_)) = (set.size, &object) {
             self.truncate(&node, fh, size)?;
         }
-        self.set_owner_and_mode(&object, &node, &before, set)?;
+        let done = self.set_owner_and_mode(&object, &node, &before, set);
+        forget_heritage(&object);
+        done?;
         if set.atime.is_some() || set.mtime.is_some() {
             let at = set.atime.unwrap_or(TimeSet::Omit);
             node.set_times(at, set.mtime.unwrap_or(TimeSet::Omit)).upper("set the times")?;
         }
-        Ok(self.visible(self.attr_of(&object)?))
+        Ok(self.visible(self.attr_by(&object, &node)?))
     }
 
     fn truncate(&self, node: &Arc<Node>, fh: Option<Fh>, size: u64) -> Result<()> {
@@ -107,7 +108,11 @@ impl Overlay {
             node.chmod(mode).upper("set the mode")?;
         }
         if regular && set.kill_suid {
-            match node.remove_xattr(b"security.capability") {
+            let has = match node.get_xattr(CAPABILITY) {
+                Err(Errno::OPNOTSUPP | Errno::PERM) => false,
+                r => r.upper("look for a file's capabilities")?.is_some_and(|v| !v.is_empty()),
+            };
+            match if has { node.remove_xattr(CAPABILITY) } else { Ok(()) } {
                 Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
                 r => r.upper("clear a file's capabilities")?,
             }
@@ -224,6 +229,13 @@ impl Overlay {
         let before = self.file_attr(file)?;
         let object = self.object(file.ino)?;
         self.record_change(&object, &node, &before, (before.uid, before.gid), mode)
+    }
+}
+
+/// Forgets what new files take over from a directory, because it has changed.
+pub(super) fn forget_heritage(object: &Object) {
+    if let Object::Dir(d) = object {
+        *d.heritage.write() = None;
     }
 }
 

@@ -53,7 +53,7 @@ pub fn wait_signal(set: SignalSet) -> Result<i32> {
 
 /// Sets the process' umask to zero, so that modes are what the engine says. Returns the old one.
 pub fn clear_umask() -> u32 {
-    #[allow(clippy::useless_conversion)]
+    #[allow(clippy::useless_conversion, reason = "the type is narrower on macOS")]
     u32::from(rustix::process::umask(rustix::fs::Mode::empty()).as_raw_mode())
 }
 
@@ -81,6 +81,26 @@ pub fn raise_open_files() -> u64 {
     match setrlimit(Resource::Nofile, wanted) {
         Ok(()) => now.maximum.unwrap_or(u64::MAX),
         Err(_) => now.current.unwrap_or(u64::MAX),
+    }
+}
+
+/// Tells the allocator to give large blocks back to the system when they are freed, and to keep few
+/// pools. To be called before any thread is started.
+///
+/// glibc otherwise raises its limit for what is mapped by itself to the largest block ever freed
+/// (mallopt(3), `M_MMAP_THRESHOLD`): after the first connection's buffer of 16 MiB all further
+/// ones would come from the heap, be filled with zeros and stay in memory.
+pub fn tune_allocator() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const LARGE: i32 = 256 << 10;
+        // SAFETY: mallopt takes two numbers and is called while there is one thread. A refusal
+        // (0) costs memory, nothing else.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
+            libc::mallopt(libc::M_ARENA_MAX, 2);
+        }
     }
 }
 

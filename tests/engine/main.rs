@@ -8,5 +8,6 @@ mod merge;
 mod metacopy;
 mod model;
 mod objects;
+mod on_disk;
 mod support;
 mod xattrs;
