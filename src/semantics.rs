@@ -103,6 +103,30 @@
 //! (`engine::on_disk::hard_links_of_a_kernels_index_are_one_file_from_every_name`). The differential
 //! test lets each side go on with the other's upper (`with_uppers_exchanged_index` and the others).
 //!
+//! # Lower directories that are edited while they are mounted
+//! The kernel calls that undefined and mostly shows it. Here plain directories (`lowerdir=`) are
+//! watched from the moment at which their names are read, and the kernel's caches are told to let go
+//! what changed: content, attributes, new, removed, replaced and moved names, whiteouts and opaque
+//! marks in any layer (`engine::lower_changes`, `tests/lower_changes.rs`). So what is cached stays
+//! so for ever, and an edit is seen within the time of a few requests.
+//! * What was changed through the view is not affected by an edit of what lies below it. A whiteout
+//!   hides also what somebody puts under its name later (`engine::lower_changes::the_upper_has_the_last_word`).
+//! * A replaced file has another inode number. Who has the old one open goes on reading it
+//!   (`engine::lower_changes::a_file_replaced_by_rename_is_another_one_and_who_has_it_open_reads_on`).
+//!   A directory that is in use keeps its number when its topmost part comes or goes.
+//! * Where watches run out (`fs.inotify.max_user_watches`, of which one view takes a quarter and
+//!   65,536 at the most), names and attributes in further directories are trusted for a second and
+//!   looked at again; content is read anew when a file is opened
+//!   (`engine::lower_changes::directories_without_a_watch_are_looked_at_when_asked_for`).
+//! * Not seen are: writes through a shared map, writes through a hard link whose directory nobody
+//!   has read, changes that another machine makes to a network file system, and a
+//!   redirect's new target where there was none. The data of a metacopy file is seen at the next open
+//!   where the upper holds the metadata, and not at all where a lower does.
+//! * `lower_changes=timeout` trusts names and attributes for `timeout=` seconds (1) and never reads
+//!   a directory twice: edits of content and attributes are seen, new names are not. `ignore` sees
+//!   nothing; the kernel then need not even open files of a mount without an upper. Layers of a store
+//!   are immutable.
+//!
 //! # The private view of an ordinary user
 //! A mount without `allow_other` can only be entered by its mounter. He sees the recorded owner,
 //! mode and device number of each file and may act as root would: what his disk cannot hold is

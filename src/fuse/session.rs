@@ -1,12 +1,13 @@
 //! A live mount: from mount to the end.
 
 use super::adapter::Adapter;
+use super::changes;
 use super::counters::Counters;
 use super::error::MountError;
 use super::options::{Facts, MountSettings, Plan};
 use super::platform;
 use super::workers::Workers;
-use crate::overlay::Overlay;
+use crate::overlay::{LowerChanges, Overlay};
 use crate::sys::{self, Dir, Errno, SignalSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,7 +68,10 @@ impl Session {
         settings.attributes.read_only |= overlay.read_only();
         let facts = Facts {
             read_only: overlay.read_only(),
-            immutable: settings.exclusive || overlay.immutable_lowers(),
+            immutable: settings.exclusive
+                || overlay.immutable_lowers()
+                || overlay.lower_changes() == LowerChanges::Ignore,
+            watched: overlay.lower_changes() == LowerChanges::Watch,
             xattrs: overlay.has_xattrs(),
             privileged: sys::Identity::current().privileged,
             large_files: overlay.is_mostly_large_files(),
@@ -81,6 +85,9 @@ impl Session {
         let threads = platform::threads(settings.thread_count());
         Workers::start(&adapter, connection, threads)
             .map(|workers| {
+                if let Some(notifier) = adapter.notifier().filter(|_| facts.watched) {
+                    changes::follow(&overlay, notifier);
+                }
                 let device = sys::mount_at(&target).map(|m| m.device);
                 if let Some(device) = device.as_deref().filter(|_| facts.privileged) {
                     platform::raise_read_ahead(device);
@@ -133,6 +140,7 @@ impl Session {
         for (op, n) in counters.seen() {
             log::debug!("{n} {}", op.name());
         }
+        overlay.stop_watching();
         log::debug!("{} opens passed through", counters.passthrough());
         overlay.sync()?;
         Ok(ended)

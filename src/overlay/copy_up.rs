@@ -326,7 +326,7 @@ impl Overlay {
         let staged = self.stage_dir(dir)?;
         let held = upper.stage.open_dir(&staged.name).upper("open a staged directory")?;
         drop(staged);
-        *dir.removed.write() = Some(Removed { dir: Some(held) });
+        *dir.removed.write() = Some(Removed { dir: Some(held), elsewhere: false });
         dir.in_upper.store(true, Ordering::Release);
         Ok(())
     }

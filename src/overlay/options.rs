@@ -56,6 +56,19 @@ pub enum DirLinks {
     One,
 }
 
+/// What becomes of changes that others make to plain lowers while they are in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LowerChanges {
+    /// Directories that were read are watched. Somebody must ask for what changed
+    /// ([`Overlay::wait_for_changes`](super::Overlay::wait_for_changes)).
+    Watch,
+    /// What was read of directories stays; the kernel is to trust it for a short time.
+    #[default]
+    Timeout,
+    /// There are none.
+    Ignore,
+}
+
 /// How a view behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -89,6 +102,10 @@ pub struct Options {
     pub layers_apart: bool,
     /// Nothing is synced: a crash may lose the upper.
     pub volatile: bool,
+    /// What becomes of changes that others make to plain lowers.
+    pub lower_changes: LowerChanges,
+    /// How many directories may be watched; `None`: a share of what the system allows.
+    pub max_watches: Option<usize>,
     /// Steps that are to fail, for tests.
     pub failpoints: Option<Arc<Failpoints>>,
 }
@@ -109,6 +126,8 @@ impl Default for Options {
             whiteout_names: WhiteoutNames::Ordinary,
             layers_apart: false,
             volatile: false,
+            lower_changes: LowerChanges::default(),
+            max_watches: None,
             failpoints: None,
         }
     }

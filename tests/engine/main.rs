@@ -3,6 +3,7 @@
 
 mod changes;
 mod faults;
+mod lower_changes;
 mod merge;
 mod metacopy;
 mod model;

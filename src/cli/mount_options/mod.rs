@@ -14,7 +14,7 @@ pub use ignored::WITHOUT_EFFECT;
 
 use crate::fuse::Passthrough;
 use crate::name::printable;
-use crate::overlay::{DirLinks, IdRange, Records, WhiteoutNames};
+use crate::overlay::{DirLinks, IdRange, LowerChanges, Records, WhiteoutNames};
 use grammar::{Item, directories, items, label, path, ranges};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -81,6 +81,8 @@ pub struct MountOptions {
     pub dirsync: bool,
     /// For how long names and attributes may be trusted.
     pub timeout: Option<Duration>,
+    /// What becomes of changes that others make to the lower directories.
+    pub lower_changes: Option<LowerChanges>,
     /// Number of threads.
     pub threads: Option<usize>,
     /// Renamed directories leave a redirect.
@@ -202,6 +204,14 @@ impl MountOptions {
             "volatile" => self.volatile = option.flag(true)?.is_some(),
             "debug" => self.debug = option.flag(true)?.is_some(),
             "timeout" => self.timeout = Some(option.seconds()?),
+            "lower_changes" => {
+                self.lower_changes =
+                    Some(match option.one_of(&["watch", "timeout", "ignore"])? {
+                        "watch" => LowerChanges::Watch,
+                        "ignore" => LowerChanges::Ignore,
+                        _ => LowerChanges::Timeout,
+                    });
+            }
             "threads" => self.threads = Some(option.threads()?),
             "root" => self.root = Some(path(option.value()?)),
             "fsname" => self.fs_name = Some(path(option.value()?).into_os_string()),

@@ -32,9 +32,13 @@ impl Filesystem for Adapter {
         let found = self.serve(Op::Lookup, |o| Ok(o.lookup(ino(parent), convert::name(name)?)?));
         match found {
             Err(e) if e.code() == Errno::NOENT.raw() && !self.plan.ttl.is_zero() => {
-                reply.entry(&self.plan.ttl, &convert::no_entry(), GENERATION);
+                reply.entry(&self.names_ttl(ino(parent)), &convert::no_entry(), GENERATION);
             }
-            found => self.entry(found, reply),
+            Ok(a) => {
+                let (attr_ttl, name_ttl) = (self.attr_ttl(a.ino), self.names_ttl(ino(parent)));
+                reply.entry_with_ttls(&attr_ttl, &name_ttl, &convert::attr(&a), GENERATION);
+            }
+            Err(e) => reply.error(e),
         }
     }
 
@@ -214,7 +218,7 @@ impl Filesystem for Adapter {
         match opened {
             Ok(h) => {
                 let way = self.way(ino(node), h, mode, |f| reply.open_backing(f));
-                let (number, flags) = (numbered(h, &way), self.open_flags(&way));
+                let (number, flags) = (numbered(h, &way), self.open_flags_of(ino(node), &way));
                 if let Way::Through(id) = &way {
                     if mode.read && mode.write {
                         self.forget_attributes(ino(node));
@@ -401,10 +405,11 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         let mut taken = false;
+        let names_ttl = self.names_ttl(ino(node));
         let done = self.serve(Op::ReadDirPlus, |o| {
             Ok(o.readdir_plus(ino(node), cookie, &mut |e, a| {
                 let (name, attr) = (OsStr::from_bytes(e.name), convert::attr(a));
-                let ttl = &self.attr_ttl(a.ino);
+                let ttl = &self.attr_ttl(a.ino).min(names_ttl);
                 let full = reply.add(INodeNo(a.ino.0), e.cookie, name, ttl, &attr, GENERATION);
                 taken |= !full;
                 !full

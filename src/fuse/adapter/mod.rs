@@ -79,6 +79,16 @@ impl Adapter {
         self.notifier.set(notifier).unwrap_or_default();
     }
 
+    /// Returns what speaks to the kernel unasked.
+    pub(super) fn notifier(&self) -> Option<Notifier> {
+        self.notifier.get().cloned()
+    }
+
+    /// For how long the kernel may trust names in a directory.
+    fn names_ttl(&self, dir: Ino) -> Duration {
+        if self.overlay.names_last(dir) { self.plan.ttl } else { self.plan.short_ttl }
+    }
+
     /// Who may enter is the kernel's to decide, which knows namespaces; fuser compares numbers. But
     /// "root, and nobody else" is nothing that the kernel knows.
     pub(super) fn who_is_served(&self) -> SessionACL {
@@ -201,7 +211,13 @@ impl Adapter {
     fn attr_ttl(&self, node: Ino) -> Duration {
         let unseen =
             self.plan.passthrough && !self.plan.read_only && self.backings.changes_unseen(node);
-        if unseen { Duration::ZERO } else { self.plan.ttl }
+        if unseen {
+            Duration::ZERO
+        } else if self.overlay.attributes_last(node) {
+            self.plan.ttl
+        } else {
+            self.plan.short_ttl
+        }
     }
 
     /// Decides how an open is answered.
@@ -221,6 +237,15 @@ impl Adapter {
         } else {
             Way::Cached { keep: true }
         }
+    }
+
+    /// The flags for a file that may be a lower's.
+    fn open_flags_of(&self, node: Ino, way: &Way) -> FopenFlags {
+        let mut f = self.open_flags(way);
+        if !self.overlay.attributes_last(node) {
+            f.remove(FopenFlags::FOPEN_KEEP_CACHE);
+        }
+        f
     }
 
     fn open_flags(&self, way: &Way) -> FopenFlags {
