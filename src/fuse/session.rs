@@ -16,6 +16,8 @@ use std::time::Duration;
 /// How long a mount that has left our table of mounts may live on in another namespace without a
 /// request and without an open file.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How long copies are gathered before they are written out together.
+const GATHER: Duration = Duration::from_secs(1);
 /// How long users of the mount may keep a daemon that was told to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -121,6 +123,7 @@ impl Session {
         if let Some(device) = device.clone() {
             spawn("mounts", &events, move || wait_until_gone(&device));
         }
+        settle_in_background(&overlay);
         let detach = || detach(&mount_point, device.as_deref());
         let copied = || device.as_deref().is_some_and(sys::mounted_elsewhere);
         let ended = wait(&incoming, &counters, &detach, &copied);
@@ -166,6 +169,23 @@ fn watch_signals(signals: SignalSet, events: Sender<Event>) {
     });
     if let Err(e) = started {
         log::error!("thread signals: {e}");
+    }
+}
+
+/// Writes copies out a while after they have got their names, many at a time.
+fn settle_in_background(overlay: &Arc<Overlay>) {
+    if !overlay.settle_later() {
+        return;
+    }
+    let view = Arc::clone(overlay);
+    let started = std::thread::Builder::new().name("settle".to_owned()).spawn(move || {
+        while view.wait_for_unsettled() {
+            std::thread::sleep(GATHER);
+            view.settle_all();
+        }
+    });
+    if let Err(e) = started {
+        log::error!("thread settle: {e}");
     }
 }
 

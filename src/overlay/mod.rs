@@ -41,6 +41,7 @@ mod records;
 mod remove;
 mod rename;
 mod setattr;
+mod settle;
 mod types;
 mod upper;
 mod wh_names;
@@ -103,6 +104,7 @@ pub struct Overlay {
     handles: HandleTable,
     contents: Mutex<lru::LruCache<Ino, Arc<File>>>,
     tree: RwLock<()>,
+    unsettled: settle::Unsettled,
 }
 
 impl Overlay {
@@ -154,8 +156,10 @@ impl Overlay {
             handles: HandleTable::default(),
             contents: Mutex::new(contents),
             tree: RwLock::new(()),
+            unsettled: settle::Unsettled::default(),
         };
         overlay.insert_root()?;
+        overlay.mend_all()?;
         Ok(overlay)
     }
 
@@ -219,7 +223,11 @@ impl Overlay {
     /// # Errors
     /// The upper's file system reports that data was lost.
     pub fn sync(&self) -> Result<()> {
-        self.upper.as_ref().map_or(Ok(()), UpperLayer::close)
+        let Some(upper) = &self.upper else { return Ok(()) };
+        self.settle_for_good();
+        upper.close()?;
+        self.all_settled(upper);
+        Ok(())
     }
 
     fn writable(&self) -> Result<&UpperLayer> {

@@ -81,6 +81,9 @@ pub struct Options {
     pub metacopy: bool,
     /// What names that begin with `.wh.` are.
     pub whiteout_names: WhiteoutNames,
+    /// A copied file is on disk before it gets its name, whatever the file system and whoever
+    /// settles copies later.
+    pub strict_sync: bool,
     /// Nothing is synced: a crash may lose the upper.
     pub volatile: bool,
     /// Steps that are to fail, for tests.
@@ -100,6 +103,7 @@ impl Default for Options {
             follow_redirects: true,
             metacopy: false,
             whiteout_names: WhiteoutNames::Ordinary,
+            strict_sync: false,
             volatile: false,
             failpoints: None,
         }

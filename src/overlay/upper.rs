@@ -5,6 +5,7 @@
 
 use super::error::{Doing as _, Error, Result};
 use super::options::{Options, Upper};
+use super::settle::UNCLEAN;
 use super::types::Ino;
 use super::wh_names::WhiteoutNames;
 use crate::marker::Dialect;
@@ -32,6 +33,10 @@ pub(super) struct UpperLayer {
     pub(super) caps: Capabilities,
     pub(super) dev: u64,
     pub(super) volatile: bool,
+    /// Whether the file system shows a block as data only when its content is on disk.
+    pub(super) holes_tell: bool,
+    /// Whether the last mount may have left copies whose data was not on disk.
+    pub(super) unclean: bool,
     pub(super) names: WhiteoutNames,
     counter: AtomicU64,
     swept: std::sync::Once,
@@ -63,8 +68,11 @@ impl UpperLayer {
             Err(e) => return Err(e).upper("look for the volatile mark"),
         }
         // what a crash of ours left
+        let mut unclean = false;
         for left in stage.list().upper("list the staging directory")? {
-            if left.name.starts_with(STAGED) {
+            if *left.name == *UNCLEAN {
+                unclean = true;
+            } else if left.name.starts_with(STAGED) {
                 stage.remove_tree(&left.name).upper("sweep the staging directory")?;
             }
         }
@@ -96,6 +104,8 @@ impl UpperLayer {
         let handles =
             NonZeroUsize::new(HANDLES).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
         Ok(UpperLayer {
+            holes_tell: upper.dir.holes_tell(),
+            unclean,
             root: upper.dir,
             stage,
             dialect,
@@ -116,7 +126,9 @@ impl UpperLayer {
         self.swept.call_once(|| match self.stage.list() {
             Ok(all) => all
                 .iter()
-                .filter(|e| e.name[..] != *INCOMPAT && !e.name.starts_with(STAGED))
+                .filter(|e| {
+                    e.name[..] != *INCOMPAT && *e.name != *UNCLEAN && !e.name.starts_with(STAGED)
+                })
                 .for_each(|e| self.discard(&e.name)),
             Err(e) => log::warn!("cannot list the work directory: {e}"),
         });

@@ -30,7 +30,7 @@ mod macos;
 #[cfg(target_os = "macos")]
 use macos as platform;
 
-pub use copy::{Copied, copy_data};
+pub use copy::{Copied, copy_data, fill_holes};
 pub use dir::{Dir, DirEntry, RenameFlags};
 pub use errno::{Errno, Result};
 pub use file::{File, OpenFlags, Seek, StatVfs};

@@ -7,5 +7,6 @@ mod merge;
 mod metacopy;
 mod model;
 mod objects;
+mod settle;
 mod support;
 mod xattrs;
