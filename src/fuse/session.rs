@@ -9,8 +9,8 @@ use super::workers::Workers;
 use crate::overlay::Overlay;
 use crate::sys::{self, Dir, Errno, SignalSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How long a mount that has left our table of mounts may live on in another namespace without a
@@ -27,6 +27,7 @@ pub struct Session {
     workers: Workers,
     overlay: Arc<Overlay>,
     counters: Arc<Counters>,
+    agreed: Plan,
     mount_point: PathBuf,
     device: Option<String>,
 }
@@ -82,7 +83,8 @@ impl Session {
         Workers::start(&adapter, connection, threads)
             .map(|workers| {
                 let device = sys::mount_at(&target).map(|m| m.device);
-                Session { workers, overlay, counters, mount_point: target.clone(), device }
+                let agreed = adapter.agreed();
+                Session { workers, overlay, counters, agreed, mount_point: target.clone(), device }
             })
             .map_err(|e| {
                 if let Err(e) = platform::unmount(&target, true) {
@@ -110,13 +112,25 @@ impl Session {
         Arc::clone(&self.counters)
     }
 
+    /// Returns the view that is served, for questions.
+    #[must_use]
+    pub fn view(&self) -> Weak<Overlay> {
+        Arc::downgrade(&self.overlay)
+    }
+
+    /// Returns what was agreed on with the kernel, by name.
+    #[must_use]
+    pub fn agreed(&self) -> Vec<(&'static str, String)> {
+        self.agreed.named()
+    }
+
     /// Serves until the mount ends: unmounted from outside, by a signal of `signals` (which all
     /// threads must have blocked), or by a broken connection. Then makes everything durable.
     ///
     /// # Errors
     /// What could not be made durable.
     pub fn run(self, signals: SignalSet) -> Result<Ended, crate::overlay::Error> {
-        let Session { workers, overlay, counters, mount_point, device } = self;
+        let Session { workers, overlay, counters, mount_point, device, .. } = self;
         let (events, incoming) = channel();
         spawn("join", &events, move || Event::Ended(workers.join()));
         watch_signals(signals, events.clone());
