@@ -16,8 +16,10 @@ use std::time::Duration;
 /// How long a mount that has left our table of mounts may live on in another namespace without a
 /// request and without an open file.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How long copies are gathered before they are written out together.
-const GATHER: Duration = Duration::from_secs(1);
+/// For how long no copy may come before those gathered are written out together.
+const GATHER: Duration = Duration::from_millis(700);
+/// After how many such times they are written out though more come.
+const GATHERINGS: u32 = 15;
 /// How long users of the mount may keep a daemon that was told to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -194,7 +196,16 @@ fn settle_in_background(overlay: &Arc<Overlay>) {
     let view = Arc::clone(overlay);
     let started = std::thread::Builder::new().name("settle".to_owned()).spawn(move || {
         while view.wait_for_unsettled() {
-            std::thread::sleep(GATHER);
+            // after a storm of them: to write during it would slow it down
+            let mut seen = 0;
+            for _ in 0..GATHERINGS {
+                std::thread::sleep(GATHER);
+                let now = view.unsettled();
+                if now == seen {
+                    break;
+                }
+                seen = now;
+            }
             view.settle_all();
         }
     });

@@ -70,7 +70,13 @@ impl Overlay {
         !files.is_empty()
     }
 
-    /// Returns whether a copy of so many bytes may wait, and notes on disk that there are such.
+    /// Returns how many copies wait to be settled.
+    #[must_use]
+    pub fn unsettled(&self) -> usize {
+        self.unsettled.files.lock().len()
+    }
+
+    /// Returns whether a copy may wait, and notes on disk that there are such.
     pub(super) fn may_wait(&self, upper: &UpperLayer) -> bool {
         let u = &self.unsettled;
         if !u.on.load(Ordering::Acquire) || u.files.lock().len() >= MOST {
