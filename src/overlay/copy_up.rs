@@ -142,7 +142,8 @@ impl Overlay {
             log::trace!("copied up {} bytes: {how:?}", plan.bytes);
             // as the kernel's overlayfs: after a power loss the name must not lead to less data.
             // The sharing of blocks needs no sync: it is in the journal before the rename
-            if !upper.volatile && !(upper.holes_tell && how == Copied::Cloned) {
+            let shared = upper.holes_tell && how == Copied::Cloned;
+            if !upper.volatile && !shared {
                 waits = plan.names.len() == 1 && plan.meta.nlink == 1 && self.may_wait(upper);
                 if !waits {
                     to.sync(true).upper("sync a copied file")?;

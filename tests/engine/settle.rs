@@ -23,10 +23,17 @@ fn waiting(l: &Layers, form: Form, options: Options) -> Option<View> {
     let v = l.open_with(form, options, true);
     let able = v.fs.settle_later();
     if !able {
-        println!("skipped: a crash may leave anything on this file system");
+        skipped("a crash may leave anything on this file system");
     }
     able.then_some(v)
 }
+
+#[allow(clippy::print_stdout)]
+fn skipped(why: &str) {
+    println!("skipped: {why}");
+}
+
+type Change = fn(&View);
 
 fn mark(l: &Layers, file: &str) -> Option<Vec<u8>> {
     let upper = Dir::open(l.upper()).unwrap();
@@ -89,7 +96,7 @@ fn a_marked_copy_that_no_note_tells_of_is_completed_when_it_is_opened() {
 
 #[test]
 fn syncing_renaming_linking_cutting_and_punching_settle_a_copy() {
-    let changes: &[(&str, fn(&View))] = &[
+    let changes: &[(&str, Change)] = &[
         ("fsync", |v| {
             let fh =
                 v.fs.open(v.ino("f").unwrap(), OpenMode { write: true, ..OpenMode::default() });
