@@ -20,7 +20,14 @@
 //!   `O_RDONLY` (`engine::changes::truncating_opens_copy_up_even_when_read_only`).
 //! * Copy-up keeps content, holes, times, mode, owner and extended attributes of every type of
 //!   file, and its parent's times; a failure at any step leaves the old or the new state
-//!   (`engine::faults`). Data is synced before the copy gets its name, unless `volatile`.
+//!   (`engine::faults`). With `fsync=strict`, and on file systems other than ext4, xfs and btrfs,
+//!   data is synced before the copy gets its name, as in the kernel. With `fsync=auto`, the default,
+//!   a mount puts it in place first and writes it out within seconds: after a crash each block of
+//!   the copy is the lower's or what was written, and what was synced stays (`engine::settle`). For
+//!   that time the copy carries a metacopy mark that the kernel's overlayfs refuses (`EIO`) until we
+//!   have mounted that upper again. `volatile` syncs nothing.
+//! * A copy-up keeps nobody waiting but users of that file
+//!   (`engine::settle::a_long_copy_up_keeps_nobody_else_waiting`).
 //! * All names of a hard-linked file stay names of one file over copy-up and remount: the copy gets
 //!   all of them that are visible (`engine::changes::writing_copies_up_and_keeps_number_and_names`).
 //!   The kernel needs `index=on` for that, and docker's uppers do not have it. In a plain directory

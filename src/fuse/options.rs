@@ -145,6 +145,24 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Returns what was agreed on, for people: seconds, bytes, yes or no.
+    pub(super) fn named(&self) -> Vec<(&'static str, String)> {
+        let lifetime =
+            if self.ttl == FOREVER { "forever".to_owned() } else { format!("{:?}", self.ttl) };
+        let mut out = vec![("lifetime", lifetime), ("max_write", self.max_write.to_string())];
+        let flags = [
+            ("keep_cache", self.keep_cache),
+            ("watch_content", self.watch_content),
+            ("no_open", self.no_open),
+            ("no_opendir", self.no_opendir),
+            ("xattrs", self.xattrs),
+            ("acl", self.acl),
+            ("read_only", self.read_only),
+        ];
+        out.extend(flags.map(|(name, on)| (name, if on { "yes" } else { "no" }.to_owned())));
+        out
+    }
+
     pub(super) fn new(facts: Facts, settings: &MountSettings) -> Plan {
         let xattrs = (facts.xattrs || !facts.read_only) && !settings.no_xattrs;
         let told = facts.immutable || facts.watched;

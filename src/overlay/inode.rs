@@ -142,6 +142,8 @@ pub(super) struct FileInode {
     pub(super) copy_up: Mutex<()>,
     pub(super) lookups: AtomicU64,
     pub(super) handles: AtomicU64,
+    /// Whether this is a copy whose data may not be on disk yet.
+    pub(super) unsettled: AtomicBool,
 }
 
 /// What changes about a file.
@@ -243,6 +245,7 @@ impl FileInode {
             copy_up: Mutex::new(()),
             lookups: AtomicU64::new(0),
             handles: AtomicU64::new(0),
+            unsettled: AtomicBool::new(false),
         }
     }
 

@@ -47,6 +47,7 @@ mod records;
 mod remove;
 mod rename;
 mod setattr;
+mod settle;
 mod types;
 mod upper;
 mod watch;
@@ -115,6 +116,7 @@ pub struct Overlay {
     tree: RwLock<()>,
     /// What tells of changes that others make to plain lowers.
     watch: Option<Arc<Watch>>,
+    unsettled: settle::Unsettled,
 }
 
 impl Overlay {
@@ -180,8 +182,10 @@ impl Overlay {
             contents: Mutex::new(contents),
             tree: RwLock::new(()),
             watch,
+            unsettled: settle::Unsettled::default(),
         };
         overlay.insert_root()?;
+        overlay.mend_all()?;
         Ok(overlay)
     }
 
@@ -255,7 +259,11 @@ impl Overlay {
     /// # Errors
     /// The upper's file system reports that data was lost.
     pub fn sync(&self) -> Result<()> {
-        self.upper.as_ref().map_or(Ok(()), UpperLayer::close)
+        let Some(upper) = &self.upper else { return Ok(()) };
+        self.settle_for_good();
+        upper.close()?;
+        self.all_settled(upper);
+        Ok(())
     }
 
     fn writable(&self) -> Result<&UpperLayer> {

@@ -31,6 +31,9 @@ impl Overlay {
             let data = if mode.truncate { Data::Nothing } else { Data::All };
             self.copy_up(&inode, data)?;
             self.complete(&inode, data)?;
+            if mode.truncate {
+                self.settle(&inode)?;
+            }
         }
         let opened = self.open_backing(&inode, mode);
         if matches!(opened, Err(Error::Replaced)) {

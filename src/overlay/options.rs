@@ -100,6 +100,9 @@ pub struct Options {
     /// The layers' handles see no mounts (see [`crate::sys::open_apart`]); else care is taken not
     /// to step into one, for it may be this very view.
     pub layers_apart: bool,
+    /// A copied file is on disk before it gets its name, whatever the file system and whoever
+    /// settles copies later.
+    pub strict_sync: bool,
     /// Nothing is synced: a crash may lose the upper.
     pub volatile: bool,
     /// What becomes of changes that others make to plain lowers.
@@ -125,6 +128,7 @@ impl Default for Options {
             metacopy: false,
             whiteout_names: WhiteoutNames::Ordinary,
             layers_apart: false,
+            strict_sync: false,
             volatile: false,
             lower_changes: LowerChanges::default(),
             max_watches: None,

@@ -7,6 +7,7 @@ use super::acl;
 use super::error::{Doing as _, Error, Result};
 use super::options::{Options, Upper};
 use super::origin::KernelIndex;
+use super::settle::UNCLEAN;
 use super::types::Ino;
 use super::wh_names::WhiteoutNames;
 use crate::marker::Dialect;
@@ -36,6 +37,10 @@ pub(super) struct UpperLayer {
     /// Inode numbers of the upper and of the work directory.
     pub(super) roots: [u64; 2],
     pub(super) volatile: bool,
+    /// Whether the file system shows a block as data only when its content is on disk.
+    pub(super) holes_tell: bool,
+    /// Whether the last mount may have left copies whose data was not on disk.
+    pub(super) unclean: bool,
     pub(super) names: WhiteoutNames,
     /// Whether the kernel's overlayfs has had it mounted.
     pub(super) of_the_kernel: bool,
@@ -77,8 +82,11 @@ impl UpperLayer {
             Err(e) => return Err(e).upper("look for the volatile mark"),
         }
         // what a crash of ours left
+        let mut unclean = false;
         for left in stage.list().upper("list the staging directory")? {
-            if left.name.starts_with(STAGED) {
+            if *left.name == *UNCLEAN {
+                unclean = true;
+            } else if left.name.starts_with(STAGED) {
                 stage.remove_tree(&left.name).upper("sweep the staging directory")?;
             }
         }
@@ -126,6 +134,8 @@ impl UpperLayer {
         let handles =
             NonZeroUsize::new(HANDLES).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
         Ok(UpperLayer {
+            holes_tell: upper.dir.holes_tell(),
+            unclean,
             root: upper.dir,
             stage,
             dialect,
@@ -150,7 +160,9 @@ impl UpperLayer {
         self.swept.call_once(|| match self.stage.list() {
             Ok(all) => all
                 .iter()
-                .filter(|e| e.name[..] != *INCOMPAT && !e.name.starts_with(STAGED))
+                .filter(|e| {
+                    e.name[..] != *INCOMPAT && *e.name != *UNCLEAN && !e.name.starts_with(STAGED)
+                })
                 .for_each(|e| self.discard(&e.name)),
             Err(e) => log::warn!("cannot list the work directory: {e}"),
         });

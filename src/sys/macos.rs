@@ -151,6 +151,10 @@ pub(super) fn sync(fd: BorrowedFd<'_>, _data_only: bool) -> Result<()> {
     Ok(fs::fcntl_fullfsync(fd)?)
 }
 
+pub(super) fn holes_tell(_: BorrowedFd<'_>) -> bool {
+    false
+}
+
 pub(super) fn sync_file_system(fd: BorrowedFd<'_>) -> Result<()> {
     rustix::fs::sync();
     sync(fd, false)

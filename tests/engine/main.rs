@@ -10,6 +10,7 @@ mod model;
 mod numbers;
 mod objects;
 mod on_disk;
+mod settle;
 mod staging;
 mod support;
 mod xattrs;

@@ -121,6 +121,8 @@ pub struct MountOptions {
     pub userxattr: bool,
     /// Nothing is made durable.
     pub volatile: bool,
+    /// A copied file is on disk before it gets its name.
+    pub strict_sync: bool,
     /// Root of the store, for a source that is an image or a container.
     pub root: Option<PathBuf>,
     /// What the table of mounts shows as the source.
@@ -192,7 +194,13 @@ impl MountOptions {
             "atime" => self.atime = option.flag(true)?,
             "noatime" => self.atime = option.flag(false)?,
             // with a number it is fsync= under another name
-            "fsync" => self.volatile = !option.number_as_bool()?,
+            "fsync" => match option.value {
+                // as Linux' overlayfs names them; a number as in fuse-overlayfs
+                Some(b"strict") => self.strict_sync = true,
+                Some(b"auto") => self.strict_sync = false,
+                Some(b"volatile") => self.volatile = true,
+                _ => self.volatile = !option.number_as_bool()?,
+            },
             "sync" if option.value.is_some() => self.volatile = !option.number_as_bool()?,
             "sync" => self.sync = option.flag(true)?.is_some(),
             "async" => self.sync = option.flag(false)?.is_none(),

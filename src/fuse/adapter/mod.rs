@@ -68,9 +68,14 @@ impl Adapter {
         }
     }
 
+    /// Returns what the kernel has agreed to.
+    pub(super) fn agreed(&self) -> Plan {
+        self.agreed.get().copied().unwrap_or(self.plan)
+    }
+
     /// The same for one more worker of a connection that has been agreed on.
     pub(super) fn resumed(&self) -> Adapter {
-        Adapter { plan: self.agreed.get().copied().unwrap_or(self.plan), ..self.clone() }
+        Adapter { plan: self.agreed(), ..self.clone() }
     }
 
     /// Takes what speaks to the kernel unasked, once the connection exists.
