@@ -9,7 +9,7 @@ use crate::index::{Index, Kind, NodeId};
 use crate::marker::{OverrideStat, Redirect};
 use crate::name::printable;
 use crate::resolve::{LayerRef, Probe};
-use crate::sys::{Dir, File, FileType, OpenFlags, Time};
+use crate::sys::{Dir, File, FileHandle, FileType, OpenFlags, Time};
 use std::sync::Arc;
 
 /// A node of a lower layer.
@@ -278,6 +278,17 @@ impl LowerLayer {
         match self {
             LowerLayer::Plain(p) => p.is_metacopy(node),
             LowerLayer::Indexed(_) => Ok(false),
+        }
+    }
+
+    /// Returns what names the node's file on its file system, if that gives such handles.
+    pub(super) fn handle(&self, node: NodeId) -> Option<FileHandle> {
+        match self {
+            LowerLayer::Plain(p) => p.file_handle(node).ok(),
+            LowerLayer::Indexed(i) => {
+                let path = i.index.path(node);
+                i.diff.node_beneath(&path).and_then(|n| n.handle()).ok()
+            }
         }
     }
 

@@ -91,6 +91,16 @@ impl Overlay {
         fits.then_some((file, stat.size))
     }
 
+    /// Returns whether anybody has the file open.
+    pub fn is_open(&self, ino: Ino) -> bool {
+        matches!(self.inodes.get(ino), Some(Object::File(f)) if f.handles.load(Ordering::Acquire) > 0)
+    }
+
+    /// Returns whether anybody has the file open for writing.
+    pub fn is_written(&self, ino: Ino) -> bool {
+        self.handles.is_written(ino)
+    }
+
     /// Closes a handle.
     pub fn release(&self, fh: Fh) {
         let Some(handle) = self.handles.remove(fh) else { return };

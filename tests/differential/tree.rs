@@ -23,6 +23,8 @@ pub enum What {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Node {
+    /// `st_ino`, of what is no directory.
+    number: Option<u64>,
     text: String,
     /// Link count, and the first of the names that lead to the same inode.
     links: String,
@@ -69,7 +71,7 @@ impl Walk<'_> {
                 return;
             }
             Err(e) => {
-                let node = Node { text: errno(e), links: String::new() };
+                let node = Node { number: None, text: errno(e), links: String::new() };
                 self.tree.nodes.insert(inside.to_owned(), node);
                 return;
             }
@@ -86,7 +88,8 @@ impl Walk<'_> {
         if listed.is_some_and(|ino| ino != stat.st_ino) {
             links += " number not as listed";
         }
-        self.tree.nodes.insert(inside.to_owned(), Node { text, links });
+        let number = (!dir).then_some(stat.st_ino);
+        self.tree.nodes.insert(inside.to_owned(), Node { number, text, links });
         if dir {
             self.children(inside, &path);
         }
@@ -185,6 +188,15 @@ fn content(path: &Path) -> String {
         }
         Err(e) => errno(e),
     }
+}
+
+/// Says which file has another number in `b` than in `a`.
+pub fn renumbered(a: &Tree, b: &Tree) -> Option<String> {
+    a.nodes.iter().find_map(|(path, was)| {
+        let is = b.nodes.get(path)?;
+        let differs = was.number != is.number;
+        differs.then(|| format!("/{}: {:?}, then {:?}", path.display(), was.number, is.number))
+    })
 }
 
 /// Says where two trees differ.

@@ -7,5 +7,6 @@ mod merge;
 mod metacopy;
 mod model;
 mod objects;
+mod on_disk;
 mod support;
 mod xattrs;

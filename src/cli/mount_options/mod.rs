@@ -85,6 +85,8 @@ pub struct MountOptions {
     pub threads: Option<usize>,
     /// Renamed directories leave a redirect.
     pub redirect_dir: Option<bool>,
+    /// A directory of the lowers is renamed by copying it.
+    pub rename_by_copy: bool,
     /// Redirects in the layers are followed.
     pub follow_redirects: Option<bool>,
     /// A change of attributes copies up no data.
@@ -204,8 +206,9 @@ impl MountOptions {
             "root" => self.root = Some(path(option.value()?)),
             "fsname" => self.fs_name = Some(path(option.value()?).into_os_string()),
             "redirect_dir" => {
-                let how = option.one_of(&["on", "off", "follow", "nofollow"])?;
+                let how = option.one_of(&["on", "off", "follow", "nofollow", "copy"])?;
                 self.redirect_dir = Some(how == "on");
+                self.rename_by_copy = how == "copy";
                 self.follow_redirects = Some(how != "nofollow");
             }
             "metacopy" => self.metacopy = Some(option.one_of(&["on", "off"])? == "on"),

@@ -6,7 +6,7 @@ use crate::fuse::convert;
 use crate::fuse::counters::Op;
 use crate::fuse::init;
 use crate::overlay::SetAttr;
-use crate::sys::{Errno, FileType, Seek};
+use crate::sys::{self, Errno, FileType, Seek};
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo,
     IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
@@ -84,7 +84,7 @@ impl Filesystem for Adapter {
         let set =
             SetAttr { mode: mode.map(|m| m & 0o7777), uid, gid, size, atime, mtime, kill_suid };
         let a = self.serve(Op::SetAttr, |o| {
-            if nothing && !self.clears_set_id(o, caller(req), ino(node))? {
+            if nothing && !self.clears_set_id(o, caller(req), req.pid(), ino(node))? {
                 return Ok(o.getattr(ino(node), None)?);
             }
             Ok(o.setattr(ino(node), h.map(fh), &set)?)
@@ -200,6 +200,11 @@ impl Filesystem for Adapter {
         }
         let mode = convert::open_mode(flags.0);
         let opened = self.serve(Op::Open, |o| {
+            // The kernel looks for that when we have cut the file already, unless it is opened for
+            // writing. A program that runs is open.
+            if mode.truncate && !mode.write && o.is_open(ino(node)) && sys::is_executed(node.0) {
+                return Err(Errno::TXTBSY.into());
+            }
             if mode.truncate && req.uid() != 0 {
                 self.open_and_kill_suid(o, ino(node), mode)
             } else {
@@ -296,7 +301,15 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let n = self.serve(Op::Write, |o| Ok(o.write(fh(h), offset, data, kill_suid)? as u64));
+        // without a writeback cache, the pages that the kernel writes back are mapped ones
+        let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let n = self.serve(Op::Write, |o| {
+            Ok(if mapped {
+                o.write_mapped(fh(h), offset, data)?
+            } else {
+                o.write(fh(h), offset, data, kill_suid)?
+            } as u64)
+        });
         written(n, reply);
     }
 

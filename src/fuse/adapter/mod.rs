@@ -7,7 +7,7 @@ use super::convert::{self, Refusal};
 use super::counters::{Counters, Op};
 use super::options::Plan;
 use crate::overlay::{self, Attr, Caller, Fh, Ino, OpenMode, Overlay, SetAttr};
-use crate::sys::{File, FileType};
+use crate::sys::{self, File, FileType};
 use fuser::{
     BackingId, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEmpty, ReplyEntry,
     ReplyWrite, ReplyXattr, Request, SessionACL,
@@ -118,20 +118,21 @@ impl Adapter {
     /// and writes to a file with capabilities; nothing in it says which.
     ///
     /// # Errors
-    /// `EPERM` for somebody who can have asked for none: he may not write the file, and does not
-    /// own it.
-    fn clears_set_id(&self, o: &Overlay, caller: Caller, node: Ino) -> Served<bool> {
+    /// `EPERM` for a chown(2) of somebody who does not own the file.
+    fn clears_set_id(&self, o: &Overlay, caller: Caller, task: u32, node: Ino) -> Served<bool> {
         if caller.uid == 0 {
             // a write of root takes the capabilities alone, by a request of its own just before
             return Ok(self.uncapped.swap(0, Ordering::Relaxed) != node.0);
         }
         let attr = o.getattr(node, None)?;
         let set_id = attr.kind != FileType::Dir && attr.mode & 0o6000 != 0;
-        // whether an ACL or a group lets him write is not ours to know: such a file is cleared
-        let open = attr.mode & 0o022 != 0;
         // with ACLs, and so with permissions, for the kernel to enforce
-        if self.plan.acl && set_id && attr.uid != caller.uid && !open {
-            return Err(overlay::Error::NotPermitted.into());
+        if self.plan.acl && set_id && attr.uid != caller.uid {
+            // what clears set-id bits by itself comes from somebody who has the file open
+            let written = o.is_written(node);
+            if !written || sys::changes_owner(task) == Some(true) {
+                return Err(overlay::Error::NotPermitted.into());
+            }
         }
         Ok(true)
     }
