@@ -105,15 +105,33 @@ impl Overlay {
                 attr.nlink = attr.nlink.saturating_sub(state.removed_names);
                 Ok(attr)
             }
-            Backing::Upper => {
-                let stat = self.upper_stat(state)?;
-                let recorded = self.file_override(file, state, &stat)?;
-                let mut attr = self.shown(file.ino, &stat, recorded);
-                let seen = if state.counted { i64::MIN } else { state.lower_names.len() as i64 };
-                let links = i64::from(attr.nlink) + state.uncopied_names.max(seen);
-                attr.nlink = u32::try_from(links.max(0)).unwrap_or(u32::MAX);
-                Ok(attr)
+            Backing::Upper => self.upper_attr(file, state, &self.upper_stat(state)?),
+        }
+    }
+
+    /// Returns the attributes to show for a file of which the upper says `stat`.
+    fn upper_attr(&self, file: &FileInode, state: &FileState, stat: &Stat) -> Result<Attr> {
+        let recorded = self.file_override(file, state, stat)?;
+        let mut attr = self.shown(file.ino, stat, recorded);
+        let seen = if state.counted { i64::MIN } else { state.lower_names.len() as i64 };
+        let links = i64::from(attr.nlink) + state.uncopied_names.max(seen);
+        attr.nlink = u32::try_from(links.max(0)).unwrap_or(u32::MAX);
+        Ok(attr)
+    }
+
+    /// Returns an object's attributes by means of a handle on the upper's copy of it.
+    pub(super) fn attr_by(&self, object: &Object, node: &Node) -> Result<Attr> {
+        match object {
+            Object::File(file) => {
+                let stat = node.stat().upper("look at a file")?;
+                let state = file.state.read().clone();
+                if stat.ino == state.real {
+                    self.upper_attr(file, &state, &stat)
+                } else {
+                    self.file_attr(file)
+                }
             }
+            other => self.attr_of(other),
         }
     }
 
@@ -130,19 +148,22 @@ impl Overlay {
 
     /// Returns a handle on the upper's copy of a file.
     pub(super) fn upper_node(&self, file: &FileInode) -> Result<Arc<Node>> {
+        self.upper_node_and_stat(file).map(|(node, _)| node)
+    }
+
+    /// Returns a handle on the upper's copy of a file, and its attributes on disk.
+    pub(super) fn upper_node_and_stat(&self, file: &FileInode) -> Result<(Arc<Node>, Stat)> {
         self.settled(file, |state| {
             if let Some(node) = &state.orphan {
-                return Ok(node.clone());
+                let stat = node.stat().upper("look at a removed file")?;
+                return Ok((node.clone(), stat));
             }
             let place = state.upper_names.first().ok_or(Error::Stale)?;
             let dir = self.upper_dir(&*self.dir(place.parent)?)?;
             let node = dir.node(&place.name).upper("open a file")?;
             // never another file: the caller may be about to write
-            if node.stat().upper("look at a file")?.ino == state.real {
-                Ok(Arc::new(node))
-            } else {
-                Err(Error::Moved)
-            }
+            let stat = node.stat().upper("look at a file")?;
+            if stat.ino == state.real { Ok((Arc::new(node), stat)) } else { Err(Error::Moved) }
         })
     }
 
@@ -187,7 +208,7 @@ impl Overlay {
     }
 
     /// Returns the attributes to show for a file of the upper.
-    fn shown(&self, ino: Ino, stat: &Stat, recorded: Option<OverrideStat>) -> Attr {
+    pub(super) fn shown(&self, ino: Ino, stat: &Stat, recorded: Option<OverrideStat>) -> Attr {
         let mut attr = Attr {
             ino,
             kind: stat.file_type(),

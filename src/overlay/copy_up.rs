@@ -72,13 +72,14 @@ impl Overlay {
     /// Gives a copy the names that it has not got yet: because they were looked up while it was
     /// made, or because of an error then. Without them, what is written would be lost to them.
     fn link_names_left(&self, file: &FileInode) -> Result<()> {
-        let (left, real, metacopy) = {
+        let (left, real) = {
             let state = file.state.read();
-            (state.lower_names.clone(), state.real, state.metacopy == Some(true))
+            (state.lower_names.clone(), state.real)
         };
         if left.is_empty() {
             return Ok(());
         }
+        let metacopy = self.is_metacopy(file)?;
         let copy = Copy { real, kind: self.file_attr(file)?.kind, metacopy };
         for place in &left {
             self.commit_name(file, place, &mut None, copy)?;

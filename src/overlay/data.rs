@@ -86,7 +86,12 @@ impl Overlay {
 
     /// Opens the lower data of a file of which the upper holds only the metadata.
     pub(super) fn open_data_below(&self, file: &FileInode) -> Result<File> {
-        let place = file.state.read().upper_names.first().cloned().ok_or(Error::Stale)?;
+        let place = match (file.state.read().upper_names.first().cloned(), file.below) {
+            (Some(place), _) => place,
+            // known to the kernel's index alone, by the lower file
+            (None, Some(at)) => return self.open_lower(at),
+            (None, None) => return Err(Error::Stale),
+        };
         let node = self.upper_node(file)?;
         let value = node.get_xattr(self.dialect.redirect()).upper("read a redirect")?;
         let redirect = match value.map(|v| Redirect::parse(&v)) {

@@ -36,6 +36,8 @@ pub(super) struct DirInode {
     pub(super) real: AtomicU64,
     /// Whether the upper's directory is marked impure already.
     pub(super) impure: AtomicBool,
+    /// What new files take over from the upper's directory; `None`: not looked at, or changed since.
+    pub(super) heritage: RwLock<Option<Arc<Heritage>>>,
     /// Held by whoever changes the names in this directory, over the whole change. Two are taken
     /// in the order of their numbers.
     pub(super) names: Mutex<()>,
@@ -46,6 +48,15 @@ pub(super) struct DirInode {
     pub(super) removed: RwLock<Option<Removed>>,
     pub(super) overridden: RwLock<Option<Option<OverrideStat>>>,
     pub(super) lookups: AtomicU64,
+}
+
+/// What a new file takes over from its directory.
+#[derive(Debug)]
+pub(super) struct Heritage {
+    /// The directory's group, if its setgid bit gives that to new files.
+    pub(super) gid: Option<u32>,
+    /// The default ACL, as the attribute's value.
+    pub(super) acl: Option<Vec<u8>>,
 }
 
 /// What is left of a removed directory that somebody still holds.
@@ -65,6 +76,7 @@ impl DirInode {
             in_upper: AtomicBool::new(in_upper),
             real: AtomicU64::new(0),
             impure: AtomicBool::new(false),
+            heritage: RwLock::new(None),
             names: Mutex::new(()),
             copy_up: Mutex::new(()),
             listing: RwLock::new(None),

@@ -455,8 +455,13 @@ impl Overlay {
             {
                 ino = self.decode_origin(&value);
             }
+            // the kernel marks no directory that a copied-up file is linked to
+            let linked = || -> Result<bool> {
+                let stat = handle.stat(&e.name).upper("look at a file of the upper")?;
+                Ok(stat.nlink > 1)
+            };
             if ino.is_none()
-                && marks.impure
+                && (marks.impure || upper.of_the_kernel && linked()?)
                 && let Some(value) = xattr(self.dialect.kernel_origin())?
             {
                 ino = self.follow_kernel_origin(&value, listing, &e.name, e.ino)?;

@@ -67,8 +67,7 @@ impl Overlay {
             nonblock: true,
             ..OpenFlags::default()
         };
-        let node = self.upper_node(inode)?;
-        let stat = node.stat().upper("look at a file")?;
+        let (node, stat) = self.upper_node_and_stat(inode)?;
         if stat.file_type() != FileType::File {
             return Err(Error::Invalid);
         }

@@ -370,6 +370,7 @@ impl Overlay {
         staged.commit(&at.handle, at.name, how).upper("clear a directory")?;
         // should the rename fail, this is the directory that stays
         upper.uncache(dir.ino);
+        *dir.heritage.write() = None;
         dir.real.store(real, Ordering::Release);
         dir.impure.store(false, Ordering::Relaxed);
         self.listing_mut(dir)?.cleared();

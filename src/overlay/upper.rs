@@ -36,6 +36,8 @@ pub(super) struct UpperLayer {
     pub(super) roots: [u64; 2],
     pub(super) volatile: bool,
     pub(super) names: WhiteoutNames,
+    /// Whether the kernel's overlayfs has had it mounted.
+    pub(super) of_the_kernel: bool,
     /// What the kernel's overlayfs noted about hard links.
     pub(super) index: Option<KernelIndex>,
     /// Its file system holds no character devices 0:0, so that whiteouts are empty files with an
@@ -114,6 +116,11 @@ impl UpperLayer {
         if volatile {
             mark_volatile(&stage).upper("mark the upper as volatile")?;
         }
+        let root = upper.dir.as_node().upper("open the upper directory")?;
+        let has = |key| root.get_xattr(key).map(|v| v.is_some());
+        // an identity of its own, or that of the lowers for its index
+        let of_the_kernel = has(dialect.uuid()).upper("read the upper's marks")?
+            || has(dialect.kernel_origin()).upper("read the upper's marks")?;
         let handles =
             NonZeroUsize::new(HANDLES).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
         Ok(UpperLayer {
@@ -125,6 +132,7 @@ impl UpperLayer {
             roots: [stat.ino, upper_work],
             volatile,
             names,
+            of_the_kernel,
             index: KernelIndex::open(&upper.work)?,
             whiteout_files,
             counter: AtomicU64::new(0),

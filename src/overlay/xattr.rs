@@ -185,6 +185,7 @@ impl Overlay {
     }
 
     fn after_acl_change(&self, object: &Object, key: &[u8]) {
+        super::setattr::forget_heritage(object);
         // the file system may have changed the mode along with the access ACL
         if key == acl::ACCESS {
             match object {

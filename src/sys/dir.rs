@@ -331,6 +331,12 @@ impl Dir {
         Ok(fs::fsetxattr(&self.fd, key, value, rustix::fs::XattrFlags::empty())?)
     }
 
+    /// Returns the value of an extended attribute of this directory, or `None` as
+    /// [`Dir::get_xattr`] does.
+    pub fn get_xattr_self(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        platform::get_xattr_fd(self.fd.as_fd(), key)
+    }
+
     /// Makes the directory's own entries durable (fsync(2)).
     pub fn sync(&self) -> Result<()> {
         Ok(fs::fsync(&self.fd)?)

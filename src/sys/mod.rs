@@ -19,6 +19,8 @@ mod process;
 mod stat;
 
 #[cfg(target_os = "linux")]
+mod at;
+#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
 mod mounting;
@@ -49,6 +51,6 @@ pub use platform::{
 pub use probe::{Capabilities, IdRanges, Identity, known_ids};
 pub use process::{
     SignalSet, block_signals, clear_umask, pid_alive, raise_open_files, random_bytes, terminate,
-    unblock_signals, wait_signal,
+    tune_allocator, unblock_signals, wait_signal,
 };
 pub use stat::{FileType, Stat, Time, TimeSet, major, makedev, minor};
