@@ -185,6 +185,21 @@
 //!   he may do more in it than with fuse-overlayfs. The modes of his own files are on disk as he set
 //!   them, as far as the daemon can read the file.
 //!
+//! # Passthrough
+//! Where root mounts (outside of user namespaces) the kernel reads and writes files of the upper by
+//! itself, and in read-only views files of the layers; `passthrough=off` turns it off. `auto`, the
+//! default, leaves read-only views of store layers without it, unless most of them is in files of
+//! 8 MiB and more: opens without a request are worth more there, and both together cannot be.
+//! Nobody sees a difference (`tests/passthrough.rs`), but:
+//! * A lower file in a read-write view is never passed through; one that is open when it is copied
+//!   up, and all further opens of it until the last is closed, go by requests.
+//! * A file with set-id bits is not passed through when it is opened. Set while it is open, they
+//!   and capabilities go at the next write of who may not keep them, by a request of the kernel's.
+//! * The attributes of a file that was opened for reading and writing are asked for each time: a
+//!   mapping may change them unseen.
+//! * `O_DIRECT` has the alignment rules of the upper's file system then, as in the kernel's
+//!   overlayfs.
+//!
 //! # What FUSE itself cannot do here
 //! A chown(2) that changes nothing reaches the daemon as a request that sets nothing, like what
 //! clears set-id bits before a copy or an allocation. Of a file that its caller does not own it is
