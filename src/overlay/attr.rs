@@ -18,6 +18,12 @@ impl Overlay {
     /// `ESTALE` for a number that stands for nothing.
     pub fn getattr(&self, ino: Ino, fh: Option<Fh>) -> Result<Attr> {
         let handle = fh.and_then(|fh| self.handles.get(fh));
+        if handle.is_none()
+            && self.watch.is_some()
+            && let Some(Object::Dir(d)) = self.inodes.get(ino)
+        {
+            self.freshen(&d);
+        }
         let attr = match handle.as_ref().and_then(|h| h.inode()) {
             Some(f) => self.file_attr(f)?,
             None => self.attr_of(&self.object(ino)?)?,
@@ -53,8 +59,8 @@ impl Overlay {
             let stat = handle.stat_self().upper("look at a directory")?;
             self.shown(dir.ino, &stat, self.dir_override(dir, &handle)?)
         } else {
-            let at = dir.lowers().first().ok_or(Error::Stale)?;
-            lower_attr(dir.ino, &self.lower(*at)?.meta(at.node)?)
+            let at = *dir.lowers().first().ok_or(Error::Stale)?;
+            lower_attr(dir.ino, &self.lower(at)?.meta(at.node)?)
         };
         if dir.is_removed() {
             attr.nlink = 0;
@@ -101,7 +107,11 @@ impl Overlay {
     fn file_attr_in(&self, file: &FileInode, state: &FileState) -> Result<Attr> {
         match state.backing {
             Backing::Lower(at) => {
-                let mut attr = lower_attr(file.ino, &self.lower(at)?.meta(at.node)?);
+                let meta = match &state.kept {
+                    Some(kept) => Meta::from(&kept.stat().upper("look at a removed file")?),
+                    None => self.lower(at)?.meta(at.node).map_err(|e| self.if_watched(e))?,
+                };
+                let mut attr = lower_attr(file.ino, &meta);
                 attr.nlink = attr.nlink.saturating_sub(state.removed_names);
                 Ok(attr)
             }
@@ -133,6 +143,11 @@ impl Overlay {
             }
             other => self.attr_of(other),
         }
+    }
+
+    /// A lower file that is not there was removed by somebody: there is nothing to wait for.
+    fn if_watched(&self, e: Error) -> Error {
+        if self.watch.is_some() && e.errno() == Errno::NOENT { Error::Replaced } else { e }
     }
 
     /// Returns the upper's attributes of a file.

@@ -58,7 +58,7 @@ impl Overlay {
             let object = match self.object_of(dir, &item.name, found) {
                 Ok(o) => o,
                 // removed since the listing was read
-                Err(Error::NotFound | Error::Stale) => return Ok(true),
+                Err(Error::NotFound | Error::Stale | Error::Replaced) => return Ok(true),
                 // it cannot be entered, and must not spoil the listing
                 Err(Error::Loop) => return Ok(true),
                 Err(e) => return Err(e),
@@ -67,8 +67,9 @@ impl Overlay {
                 Ok(a) => self.visible(a),
                 Err(e) => {
                     self.forget(object.ino(), 0);
-                    let skipped = matches!(e.errno(), Errno::NOENT | Errno::XDEV);
-                    return if skipped { Ok(true) } else { Err(e) };
+                    let gone = matches!(e, Error::Replaced)
+                        || matches!(e.errno(), Errno::NOENT | Errno::XDEV);
+                    return if gone { Ok(true) } else { Err(e) };
                 }
             };
             let entry = ListEntry { ino: attr.ino, ..entry };
@@ -83,6 +84,7 @@ impl Overlay {
 
     fn walk_entries(&self, ino: Ino, mut cookie: u64, each: EachItem<'_>) -> Result<()> {
         let dir = self.dir(ino)?;
+        self.freshen(&dir);
         for (i, name) in [(0, &b"."[..]), (1, b"..")] {
             if cookie > i {
                 continue;

@@ -167,6 +167,7 @@ impl Overlay {
                 self.copy_up(&file, Data::All)?;
                 // its data would be looked for under the new name
                 self.complete(&file, Data::All)?;
+                self.settle(&file)?;
                 Ok(Object::File(file))
             }
         }

@@ -40,6 +40,7 @@ impl Overlay {
                 self.copy_up(&file, data)?;
                 if set.size.is_some() {
                     self.complete(&file, data)?;
+                    self.settle(&file)?;
                 }
                 Object::File(file)
             }

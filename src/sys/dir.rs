@@ -347,6 +347,13 @@ impl Dir {
         platform::sync_file_system(self.fd.as_fd())
     }
 
+    /// Returns whether the directory's file system shows a block of a file as data (lseek(2),
+    /// `SEEK_DATA`) only once its content is on disk, as far as a crash is concerned.
+    #[must_use]
+    pub fn holes_tell(&self) -> bool {
+        platform::holes_tell(self.fd.as_fd())
+    }
+
     /// Returns what statvfs(3) says of the directory's file system.
     pub fn statvfs(&self) -> Result<super::StatVfs> {
         super::file::statvfs(self.fd.as_fd())

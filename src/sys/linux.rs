@@ -158,6 +158,30 @@ pub(super) fn sync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
     Ok(())
 }
 
+/// ext4 makes new blocks data in the transaction that their content comes before (`data=ordered`),
+/// or when it has been written (`dioread_nolock`, the default); xfs and btrfs when it has been.
+pub(super) fn holes_tell(fd: BorrowedFd<'_>) -> bool {
+    // linux/magic.h
+    const EXT4: u64 = 0xef53;
+    const XFS: u64 = 0x5846_5342;
+    const BTRFS: u64 = 0x9123_683e;
+    let Ok(s) = fs::fstatfs(fd) else { return false };
+    #[allow(clippy::unnecessary_cast)]
+    match s.f_type as u64 & 0xffff_ffff {
+        XFS | BTRFS => true,
+        EXT4 => {
+            let Ok(stat) = fs::fstat(fd) else { return false };
+            let device = format!("{}:{}", super::major(stat.st_dev), super::minor(stat.st_dev));
+            super::mounts().iter().find(|m| m.device == device).is_some_and(|m| {
+                let options = m.super_options.to_string_lossy();
+                let unsafe_ones = ["data=writeback", "dioread_lock"];
+                m.fs_type == "ext4" && !options.split(',').any(|o| unsafe_ones.contains(&o))
+            })
+        }
+        _ => false,
+    }
+}
+
 pub(super) fn sync_file_system(fd: BorrowedFd<'_>) -> Result<()> {
     Ok(fs::syncfs(fd)?)
 }
@@ -423,4 +447,12 @@ pub fn is_executed(ino: u64) -> bool {
         let (how, what) = (fs::AtFlags::STATX_DONT_SYNC, fs::StatxFlags::INO);
         fs::statx(fs::CWD, exe, how, what).is_ok_and(|s| s.stx_ino == ino && s.stx_dev_major == 0)
     })
+}
+
+/// Returns the supplementary groups of a thread; `None` if they cannot be seen.
+#[must_use]
+pub fn groups_of(task: u32) -> Option<Vec<u32>> {
+    let text = std::fs::read_to_string(format!("/proc/{task}/status")).ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("Groups:"))?;
+    line.split_whitespace().map(|word| word.parse().ok()).collect()
 }
