@@ -23,7 +23,7 @@ impl Drop for Nest {
         for point in points.into_iter().rev() {
             let gone = std::process::Command::new("umount").args(["-l", point]).status();
             if !gone.is_ok_and(|s| s.success()) {
-                let _ = std::process::Command::new("fusermount3").args(["-uz", point]).status();
+                drop(std::process::Command::new("fusermount3").args(["-uz", point]).status());
             }
         }
     }
@@ -66,7 +66,7 @@ impl Nest {
             let name = std::fs::read_to_string(p.path().join("comm")).unwrap_or_default();
             if name.starts_with("stratafs") && fds.into_iter().any(ours) {
                 let pid = p.file_name().into_string().unwrap_or_default();
-                let _ = std::process::Command::new("kill").args(["-9", &pid]).status();
+                drop(std::process::Command::new("kill").args(["-9", &pid]).status());
             }
         }
     }
