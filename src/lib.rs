@@ -45,6 +45,7 @@ pub mod inspect;
 pub mod marker;
 pub mod name;
 pub mod overlay;
+pub mod reference;
 pub mod resolve;
 pub mod semantics;
 pub mod store;

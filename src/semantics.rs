@@ -12,7 +12,8 @@
 //!   redirects (`engine::merge::redirects_lead_to_the_lower_directory`).
 //! * Metacopy files lead to their data, by name, sibling or absolute redirect, also in data-only
 //!   layers (`engine::metacopy`). Layers of the store are not believed such marks. A file whose
-//!   data is not found fails with `EIO`, and the log names it; it never reads as zeros.
+//!   data is not found fails with `EIO`, and the log names it, its layer, and what it looked for; it
+//!   never reads as zeros.
 //!
 //! # Changes
 //! * A lower layer is opened read-only, whatever happens. `O_TRUNC` copies up, also with
@@ -31,11 +32,24 @@
 //!   all of them that are visible (`engine::changes::writing_copies_up_and_keeps_number_and_names`).
 //!   The kernel needs `index=on` for that, and docker's uppers do not have it. In a plain directory
 //!   the names are found by one walk; one of over a million entries is not searched, and there the
-//!   names that were not looked up stay with the lower file.
+//!   names that were not looked up stay with the lower file. How many names the copy did not get is
+//!   kept in `overlay.nlink`, in the kernel's form
+//!   (`engine::on_disk::links_that_were_not_copied_count_after_a_remount`).
 //! * Removing a name writes a whiteout if, and only if, the lowers show it
 //!   (`engine::changes::no_whiteout_where_nothing_is_hidden`).
 //! * Renaming a directory with lower parts writes a redirect, as the kernel does with
-//!   `redirect_dir=on`; with `redirect_dir=off` it fails with `EXDEV`.
+//!   `redirect_dir=on`; with `redirect_dir=off` it fails with `EXDEV`. With `redirect_dir=copy` the
+//!   directory is made one of the upper alone first: all in it is copied up and each directory
+//!   marked opaque, which nobody sees, and then one rename moves it. A failure changes nothing but
+//!   the room that the copies take; the directories' numbers (not the files') are others after the
+//!   next mount (`engine::on_disk::copying_renames_move_directories_where_redirects_are_off`,
+//!   `engine::on_disk::a_copying_rename_that_fails_changes_nothing`,
+//!   `engine::on_disk::every_choice_of_redirects`).
+//! * A change of attributes alone copies no data with `metacopy=on`: the default for containers of
+//!   our own store, not in the drop-in form, because the kernel answers `EPERM` for such files
+//!   unless it is mounted with `metacopy=on` too. They are read whatever the option says
+//!   (`engine::metacopy`). A dockerd that is to start such a container needs
+//!   `/sys/module/overlay/parameters/metacopy`, or the container mounted with `metacopy=off`.
 //! * A descriptor opened before a copy-up reads what is written after it. The kernel's keeps
 //!   reading the lower file.
 //! * `mknod` of a character device 0:0 fails with `EPERM`; `RENAME_WHITEOUT` with `EINVAL`.
@@ -48,9 +62,22 @@
 //!
 //! # Numbers
 //! `st_ino` is derived from the layer's index or from the real file, stays over copy-up, rename
-//! and remount, and is what listings say. A copied-up file remembers its number in
-//! `overlay.stratafs.origin`, which the kernel hides as it hides all of the prefix. The link count
-//! of a merged directory is 1.
+//! and remount, and is what listings say. The link count of a merged directory is 1.
+//!
+//! A copied-up file names its lower file in `overlay.origin` as the kernel's do, and its directory
+//! is marked `overlay.impure`: so the kernel shows our uppers under the lower files' numbers
+//! (`engine::on_disk::copies_name_their_origin_as_the_kernel_does`). Of hard-linked files it does so
+//! for those in its index alone, and we write none. Its records are read in turn
+//! (`engine::on_disk::the_kernels_origin_keeps_numbers`): by comparing the handle of the lower file
+//! of that name, or by opening the handle, which takes `CAP_DAC_READ_SEARCH` as in the kernel.
+//! Besides, a copy remembers its number in `overlay.stratafs.origin`, which the kernel hides as it
+//! hides all of the prefix: a handle does not lead to a file of a store's layer that was renamed
+//! since, and an ordinary user cannot open one.
+//!
+//! Hard links that the kernel's index (`work/index`) knows are one file from every name, whether
+//! the upper holds that name or not, with the link count of `overlay.nlink`, which we keep up
+//! (`engine::on_disk::hard_links_of_a_kernels_index_are_one_file_from_every_name`). The differential
+//! test lets each side go on with the other's upper (`with_uppers_exchanged_index` and the others).
 //!
 //! # The private view of an ordinary user
 //! A mount without `allow_other` can only be entered by its mounter. He sees the recorded owner,
@@ -87,7 +114,9 @@
 //!   ACL attributes, `noxattrs` all; default ACLs of layers still shape new files.
 //! * `context=` and the like go to SELinux where it is active and root mounts; else they have no
 //!   effect.
-//! * `redirect_dir=off` follows redirects, as the kernel does by default; `nofollow` does not.
+//! * `redirect_dir=off` and `copy` follow redirects, as the kernel does by default; `nofollow` does
+//!   not. The default is `on` where the marks are `trusted.*` and the upper is no layer of a store,
+//!   else `off`.
 //! * Colons too many at the ends of `lowerdir=` mean nothing; `::` begins data-only layers (in
 //!   fuse-overlayfs it is one colon). `\\:` is a colon, not a backslash and a separator.
 //! * `.wh.NAME` is an ordinary name, except where the program is called `fuse-overlayfs`, where a

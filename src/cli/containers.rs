@@ -3,7 +3,7 @@
 use super::output::{self, Table};
 use super::{CliError, Context, human, live, stack};
 use crate::name::printable;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::sys::Time;
 use serde::Serialize;
 use std::os::unix::ffi::OsStrExt;
@@ -39,11 +39,7 @@ struct Line {
 /// # Errors
 /// What failed, with what may help.
 pub fn run(args: &Args, context: &Context) -> Result<(), CliError> {
-    let lines = match Store::open(&context.root, false) {
-        Ok(store) => lines(&store)?,
-        Err(StoreError::Missing(_)) => Vec::new(),
-        Err(e) => return Err(stack::no_store(&e)),
-    };
+    let lines = stack::listed(context, lines)?;
     if context.json {
         return output::json(&lines);
     }

@@ -39,11 +39,7 @@ struct Line {
 /// # Errors
 /// What failed, with what may help.
 pub fn run(args: &Args, context: &Context) -> Result<(), CliError> {
-    let lines = match Store::open(&context.root, false) {
-        Ok(store) => lines(&store)?,
-        Err(StoreError::Missing(_)) => Vec::new(),
-        Err(e) => return Err(stack::no_store(&e)),
-    };
+    let lines = stack::listed(context, lines)?;
     if context.json {
         return output::json(&lines);
     }

@@ -2,10 +2,11 @@
 
 use super::{CliError, Context, output};
 use crate::image::{
-    Form, Input, Platform, Reference, SourceOptions, open_source, printable_path, split_lowerdir,
+    Form, Input, Platform, SourceOptions, open_source, printable_path, split_lowerdir,
 };
 use crate::import::{self, ImportOptions, Imported, Observer};
 use crate::name::printable;
+use crate::reference::Reference;
 use crate::store::Store;
 use crate::sys::{Dir, Time, raise_open_files};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

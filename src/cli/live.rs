@@ -198,12 +198,18 @@ macro_rules! as_text {
             use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
             pub(super) fn serialize<S: Serializer>(p: &$borrowed, s: S) -> Result<S::Ok, S::Error> {
-                #[allow(clippy::redundant_closure_call)]
+                #[allow(
+                    clippy::redundant_closure_call,
+                    reason = "one of the callers gives a closure"
+                )]
                 ($out)(p).serialize(s)
             }
 
             pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<$field, D::Error> {
-                #[allow(clippy::redundant_closure_call)]
+                #[allow(
+                    clippy::redundant_closure_call,
+                    reason = "one of the callers gives a closure"
+                )]
                 <$stored>::deserialize(d).map($back)
             }
         }

@@ -37,32 +37,46 @@ ops! {
 
 const KINDS: usize = Op::Other as usize + 1;
 
-/// One counter per kind of request.
+/// One counter per kind of request, and what else was counted.
 #[derive(Debug)]
-pub struct Counters([AtomicU64; KINDS]);
+pub struct Counters {
+    requests: [AtomicU64; KINDS],
+    passthrough: AtomicU64,
+}
 
 impl Default for Counters {
     fn default() -> Counters {
-        Counters([const { AtomicU64::new(0) }; KINDS])
+        Counters { requests: [const { AtomicU64::new(0) }; KINDS], passthrough: AtomicU64::new(0) }
     }
 }
 
 impl Counters {
     /// Counts one request.
     pub fn add(&self, op: Op) {
-        self.0[op as usize].fetch_add(1, Ordering::Relaxed);
+        self.requests[op as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an open after which the kernel reads and writes by itself.
+    pub fn add_passthrough(&self) {
+        self.passthrough.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many opens there were after which the kernel reads and writes by itself.
+    #[must_use]
+    pub fn passthrough(&self) -> u64 {
+        self.passthrough.load(Ordering::Relaxed)
     }
 
     /// Returns how many requests of this kind have come.
     #[must_use]
     pub fn get(&self, op: Op) -> u64 {
-        self.0[op as usize].load(Ordering::Relaxed)
+        self.requests[op as usize].load(Ordering::Relaxed)
     }
 
     /// Returns how many requests have come.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.0.iter().map(|c| c.load(Ordering::Relaxed)).sum()
+        self.requests.iter().map(|c| c.load(Ordering::Relaxed)).sum()
     }
 
     /// Returns the kinds that have come, each with its number.

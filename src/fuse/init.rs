@@ -16,6 +16,7 @@ fn wanted(plan: &Plan) -> InitFlags {
     f.set(InitFlags::FUSE_NO_OPEN_SUPPORT, plan.no_open);
     f.set(InitFlags::FUSE_NO_OPENDIR_SUPPORT, plan.no_opendir);
     f.set(InitFlags::FUSE_POSIX_ACL, plan.acl);
+    f.set(InitFlags::FUSE_PASSTHROUGH, plan.passthrough);
     if !plan.read_only {
         f |= InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_ATOMIC_O_TRUNC
@@ -27,6 +28,9 @@ fn wanted(plan: &Plan) -> InitFlags {
 /// Agrees with the kernel on as much of `plan` as it offers, and takes back the rest.
 pub(super) fn negotiate(config: &mut KernelConfig, plan: &mut Plan) {
     let offered = config.capabilities();
+    if plan.passthrough && !offered.contains(InitFlags::FUSE_PASSTHROUGH) {
+        plan.without_passthrough();
+    }
     plan.no_open &= offered.contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
     plan.no_opendir &= offered.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
     if let Err(missing) = config.add_capabilities(wanted(plan) & offered) {
@@ -38,6 +42,10 @@ pub(super) fn negotiate(config: &mut KernelConfig, plan: &mut Plan) {
     if let Err(nearest) = config.set_max_background(MAX_BACKGROUND) {
         log::warn!("the kernel allows {nearest} background requests only");
     }
+    // one file system between us and the disk at most; without this there is no passthrough
+    if plan.passthrough && config.set_max_stack_depth(1).is_err() {
+        log::warn!("the kernel allows no stacked file systems");
+    }
     log::debug!("agreed with the kernel: {plan:?}");
 }
 
@@ -47,7 +55,8 @@ mod tests {
     use crate::fuse::options::{Facts, MountSettings};
 
     fn flags(read_only: bool, immutable: bool, s: &MountSettings) -> InitFlags {
-        wanted(&Plan::new(Facts { read_only, immutable, xattrs: true }, s))
+        let facts = Facts { read_only, immutable, xattrs: true, ..Facts::default() };
+        wanted(&Plan::new(facts, s))
     }
 
     #[test]

@@ -10,6 +10,9 @@ pub(super) fn threads(_wanted: usize) -> usize {
     1
 }
 
+/// Nothing of the kind there.
+pub(super) fn raise_read_ahead(_device: &str) {}
+
 /// Refused: the macOS device has no second queue.
 pub(super) fn clone_device(_connection: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
     Err(Errno::NOSYS.into())

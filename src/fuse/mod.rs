@@ -24,7 +24,7 @@ use macos as platform;
 
 pub use counters::{Counters, Op};
 pub use error::MountError;
-pub use options::MountSettings;
+pub use options::{MountSettings, Passthrough};
 pub use platform::unmount;
 pub use session::{Ended, Session, leave_working_directory};
 

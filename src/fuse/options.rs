@@ -4,6 +4,20 @@ use crate::sys::MountAttributes;
 use std::ffi::OsString;
 use std::time::Duration;
 
+/// Whether the kernel reads and writes files by itself, without a request. Only for who has
+/// `CAP_SYS_ADMIN` outside of user namespaces; for others nothing changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Passthrough {
+    /// Files of the upper, and, in a read-only view, files of the layers.
+    On,
+    /// None.
+    Off,
+    /// As `On`, but not in a read-only view of store layers that hold many files and little data
+    /// in large ones: there opens without a request are worth more, and both together cannot be.
+    #[default]
+    Auto,
+}
+
 /// How a view is to be mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountSettings {
@@ -28,6 +42,8 @@ pub struct MountSettings {
     pub no_acl: bool,
     /// The largest write in one request, in bytes; `None`: what is fastest.
     pub max_write: Option<u32>,
+    /// Which files the kernel reads and writes by itself.
+    pub passthrough: Passthrough,
     /// Options for the kernel's security module (`context` and the like), each with its value.
     /// They count only where that module is active, and for who may mount by himself.
     pub labels: Vec<(String, OsString)>,
@@ -50,6 +66,7 @@ impl MountSettings {
             no_xattrs: false,
             no_acl: false,
             max_write: None,
+            passthrough: Passthrough::Auto,
             labels: Vec::new(),
             threads: None,
         }
@@ -77,11 +94,15 @@ const MAX_WRITE: u32 = 1 << 20;
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// What the view is, as far as caching depends on it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Facts {
     pub(super) read_only: bool,
     pub(super) immutable: bool,
     pub(super) xattrs: bool,
+    /// Who mounts may register backing files.
+    pub(super) privileged: bool,
+    /// Reading large files matters more than opening small ones.
+    pub(super) large_files: bool,
 }
 
 /// What the kernel is to be told: how long to trust, and which requests it need not send.
@@ -109,6 +130,10 @@ pub(super) struct Plan {
     pub(super) max_write: u32,
     /// No upper.
     pub(super) read_only: bool,
+    /// Only we change the layers.
+    pub(super) immutable: bool,
+    /// The kernel reads and writes some files by itself.
+    pub(super) passthrough: bool,
 }
 
 impl Plan {
@@ -138,11 +163,19 @@ impl Plan {
             // somebody may edit a plain lower: as fresh as a network file system
             (None, false) => Duration::from_secs(1),
         };
+        // without opens there is nothing that could be passed through
+        let opens_free = facts.read_only && facts.immutable;
+        let passthrough = facts.privileged
+            && match settings.passthrough {
+                Passthrough::On => true,
+                Passthrough::Off => false,
+                Passthrough::Auto => !opens_free || facts.large_files,
+            };
         Plan {
             ttl,
             keep_cache: true,
             watch_content: !facts.immutable,
-            no_open: facts.read_only && facts.immutable,
+            no_open: opens_free && !passthrough,
             no_opendir: facts.immutable,
             xattrs,
             // implies default_permissions in the kernel, so never without it
@@ -151,7 +184,15 @@ impl Plan {
             owner_and_root: settings.allow_root,
             max_write: settings.max_write.map_or(MAX_WRITE, |n| n.clamp(4096, MAX_WRITE)),
             read_only: facts.read_only,
+            immutable: facts.immutable,
+            passthrough,
         }
+    }
+
+    /// Goes on as if passthrough had never been wished for.
+    pub(super) fn without_passthrough(&mut self) {
+        self.passthrough = false;
+        self.no_open = self.read_only && self.immutable;
     }
 }
 
@@ -160,7 +201,7 @@ mod tests {
     use super::*;
 
     fn plan(read_only: bool, immutable: bool, xattrs: bool, s: &MountSettings) -> Plan {
-        Plan::new(Facts { read_only, immutable, xattrs }, s)
+        Plan::new(Facts { read_only, immutable, xattrs, ..Facts::default() }, s)
     }
 
     #[test]
@@ -206,6 +247,31 @@ mod tests {
         };
         assert_eq!((of(None), of(Some(0)), of(Some(65536))), (1 << 20, 4096, 65536));
         assert_eq!(of(Some(u32::MAX)), 1 << 20);
+    }
+
+    #[test]
+    fn passthrough_takes_the_place_of_free_opens_where_it_is_worth_more() {
+        let of = |read_only, privileged, large_files, passthrough| {
+            let facts =
+                Facts { read_only, immutable: true, xattrs: false, privileged, large_files };
+            let s = MountSettings { passthrough, ..MountSettings::private("x") };
+            let p = Plan::new(facts, &s);
+            (p.passthrough, p.no_open)
+        };
+        use Passthrough::{Auto, Off, On};
+        assert_eq!(of(false, true, false, Auto), (true, false));
+        assert_eq!(of(true, true, false, Auto), (false, true));
+        assert_eq!(of(true, true, true, Auto), (true, false));
+        assert_eq!(of(true, true, false, On), (true, false));
+        assert_eq!(of(true, true, true, Off), (false, true));
+        assert_eq!(of(false, true, true, Off), (false, false));
+        assert_eq!(of(true, false, true, On), (false, true), "without the privilege");
+        let facts =
+            Facts { read_only: true, immutable: true, privileged: true, ..Facts::default() };
+        let s = MountSettings { passthrough: On, ..MountSettings::private("x") };
+        let mut p = Plan::new(facts, &s);
+        p.without_passthrough();
+        assert!(p.no_open && !p.passthrough, "the kernel does not offer it");
     }
 
     #[test]

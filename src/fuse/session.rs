@@ -74,6 +74,8 @@ impl Session {
             read_only: overlay.read_only(),
             immutable: settings.exclusive || overlay.immutable_lowers(),
             xattrs: overlay.has_xattrs(),
+            privileged: sys::Identity::current().privileged,
+            large_files: overlay.is_mostly_large_files(),
         };
         let plan = Plan::new(facts, &settings);
         let counters = Arc::new(Counters::default());
@@ -85,6 +87,9 @@ impl Session {
         Workers::start(&adapter, connection, threads)
             .map(|workers| {
                 let device = sys::mount_at(&target).map(|m| m.device);
+                if let Some(device) = device.as_deref().filter(|_| facts.privileged) {
+                    platform::raise_read_ahead(device);
+                }
                 let agreed = adapter.agreed();
                 Session { workers, overlay, counters, agreed, mount_point: target.clone(), device }
             })
@@ -147,6 +152,7 @@ impl Session {
         for (op, n) in counters.seen() {
             log::debug!("{n} {}", op.name());
         }
+        log::debug!("{} opens passed through", counters.passthrough());
         overlay.sync()?;
         Ok(ended)
     }

@@ -6,9 +6,10 @@ use super::blob::{self, Content, LayerBlob};
 use super::config::CONFIG_MAX;
 use super::manifest::{LAYERS_MAX, MANIFEST_MAX};
 use super::source::Found;
-use super::{ImageConfig, ImageError, Reference, SourceConfig, SourceImage};
+use super::{ImageConfig, ImageError, SourceConfig, SourceImage};
 use crate::id::Digest;
 use crate::name::printable;
+use crate::reference::Reference;
 use serde::Deserialize;
 
 const MANIFEST: &str = "manifest.json";

@@ -15,7 +15,6 @@ mod lower;
 mod manifest;
 mod oci;
 mod platform;
-mod reference;
 mod source;
 mod tarball;
 mod tree;
@@ -28,10 +27,10 @@ pub use manifest::{
     Descriptor, Document, INDEX_DEPTH_MAX, Index, LAYERS_MAX, MANIFEST_MAX, Manifest, MediaType,
 };
 pub use platform::{BadPlatform, Platform};
-pub use reference::{BadReference, Reference, is_tag};
 pub use source::{Form, Input, Source, SourceOptions, open_source, split_lowerdir};
 
 use crate::id::Digest;
+use crate::reference::Reference;
 
 /// An image as a source gives it.
 #[derive(Clone, Debug)]

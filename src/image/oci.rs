@@ -9,9 +9,10 @@ use super::manifest::{
     Descriptor, Document, INDEX_DEPTH_MAX, Index, MANIFEST_MAX, Manifest, MediaType,
 };
 use super::source::Found;
-use super::{ImageConfig, ImageError, Platform, Reference, SourceConfig, SourceImage};
+use super::{ImageConfig, ImageError, Platform, SourceConfig, SourceImage};
 use crate::id::Digest;
 use crate::name::printable;
+use crate::reference::Reference;
 use crate::sys::Dir;
 use std::cell::Cell;
 use std::collections::HashMap;

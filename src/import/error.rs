@@ -1,9 +1,10 @@
 //! Why an import failed.
 
 use crate::id::DiffId;
-use crate::image::{ImageError, Reference};
+use crate::image::ImageError;
 use crate::index::IndexError;
 use crate::indexes::IndexesError;
+use crate::reference::Reference;
 use crate::store::StoreError;
 use crate::unpack::UnpackError;
 

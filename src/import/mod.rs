@@ -15,7 +15,8 @@ pub use error::{ImportError, LayerError};
 pub use observer::{Observer, Silent};
 
 use crate::id::{ChainId, DiffId, Digest, ImageId};
-use crate::image::{Reference, SourceConfig, SourceImage};
+use crate::image::{SourceConfig, SourceImage};
+use crate::reference::Reference;
 use crate::store::{ImportLock, Store};
 use crate::unpack::Limits;
 use serde::Serialize;
@@ -128,8 +129,10 @@ fn import_image(
     };
     let mut replaced = Vec::new();
     for reference in &image.references {
-        let Some(tag) = reference.tag() else { continue };
-        let old = store.tag(lock, &reference.familiar_name(), tag, &id)?;
+        if reference.tag().is_none() {
+            continue;
+        }
+        let old = store.tag(lock, &reference.without_digest(), &id)?;
         if let Some(old) = old.filter(|old| *old != id) {
             replaced.push(Replaced { reference: reference.clone(), old });
         }

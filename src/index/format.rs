@@ -18,6 +18,8 @@ pub(super) const VERSION: u32 = 2;
 pub(super) const HEADER: usize = 112;
 /// Length of a node.
 pub(super) const NODE: usize = 64;
+/// From which length in bytes on a file is large.
+pub(super) const LARGE: u64 = 8 << 20;
 /// No record of xattrs and redirect.
 pub(super) const NO_EXTRA: u32 = u32::MAX;
 
@@ -46,6 +48,8 @@ pub(super) struct Header {
     pub(super) whiteouts: u32,
     pub(super) opaque_dirs: u32,
     pub(super) xattr_nodes: u32,
+    /// MiB in files of at least [`LARGE`] bytes; 0 in what older versions wrote.
+    pub(super) large_mib: u32,
     pub(super) body_crc: u64,
     /// Of which layer directory this is the index.
     pub(super) layer: [u8; 32],
@@ -70,6 +74,7 @@ impl Header {
         put(48, &self.whiteouts.to_le_bytes());
         put(52, &self.opaque_dirs.to_le_bytes());
         put(56, &self.xattr_nodes.to_le_bytes());
+        put(60, &self.large_mib.to_le_bytes());
         put(64, &self.body_crc.to_le_bytes());
         put(72, &self.layer);
         let crc = CRC.checksum(&h[..HEADER - 8]);
@@ -99,6 +104,7 @@ impl Header {
             whiteouts: u32_at(h, 48),
             opaque_dirs: u32_at(h, 52),
             xattr_nodes: u32_at(h, 56),
+            large_mib: u32_at(h, 60),
             body_crc: u64_at(h, 64),
             layer: h[72..104].try_into().map_err(|_| Damaged("cut short"))?,
         };

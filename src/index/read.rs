@@ -293,6 +293,12 @@ impl Index {
         self.header.xattr_nodes != 0
     }
 
+    /// Returns how many MiB are in files of 8 MiB and more; 0 if an older version wrote the index.
+    #[must_use]
+    pub fn large_mib(&self) -> u32 {
+        self.header.large_mib
+    }
+
     /// Returns the number of whiteouts.
     #[must_use]
     pub fn whiteouts(&self) -> usize {

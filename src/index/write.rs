@@ -2,7 +2,7 @@
 
 use super::build::{Builder, EntryId};
 use super::format::{
-    CRC, HEADER, Header, IMPLIED, LINKED, NO_EXTRA, OPAQUE, REDIRECT, Record, XATTRS, Xattrs,
+    CRC, HEADER, Header, IMPLIED, LARGE, LINKED, NO_EXTRA, OPAQUE, REDIRECT, Record, XATTRS, Xattrs,
 };
 use super::{IndexError, Kind};
 use crate::sys::{Dir, Errno, File, OpenFlags, RenameFlags};
@@ -116,7 +116,7 @@ impl Builder {
 
         let fail = |e| IndexError::Write(name.to_vec(), e);
         let mut out = Out::new(file);
-        let mut name_at = 0;
+        let (mut name_at, mut large) = (0, 0_u64);
         for i in 0..n {
             let mut r = self.record(&o, i, &pool_at);
             r.name_at = name_at;
@@ -130,9 +130,13 @@ impl Builder {
             }
             header.whiteouts += u32::from(r.kind == Kind::Whiteout.to_byte());
             header.opaque_dirs += u32::from(r.flags & OPAQUE != 0);
+            if r.kind == Kind::File.to_byte() && r.size >= LARGE {
+                large = large.saturating_add(r.size >> 20);
+            }
             header.xattr_nodes += u32::from(r.flags & XATTRS != 0);
             out.put(&r.encode()).map_err(fail)?;
         }
+        header.large_mib = u32::try_from(large).unwrap_or(u32::MAX);
         let mut pairs: Vec<(u32, u32)> = links.iter().map(|l| (l.0, l.1)).collect();
         pairs.sort_unstable();
         for (a, b) in pairs {

@@ -79,6 +79,35 @@ impl Dialect {
         }
     }
 
+    /// Name of the attribute that names the lower file of a copied-up one ([`Origin`](super::Origin)).
+    #[must_use]
+    pub fn kernel_origin(self) -> &'static [u8] {
+        match self {
+            Dialect::Trusted => b"trusted.overlay.origin",
+            Dialect::User => b"user.overlay.origin",
+        }
+    }
+
+    /// Name of the attribute by which the kernel tells one overlay from another; on the root of the
+    /// upper.
+    #[must_use]
+    pub fn uuid(self) -> &'static [u8] {
+        match self {
+            Dialect::Trusted => b"trusted.overlay.uuid",
+            Dialect::User => b"user.overlay.uuid",
+        }
+    }
+
+    /// Name of the attribute that says how many links a copied-up hard-linked file shows
+    /// ([`Links`](super::Links)).
+    #[must_use]
+    pub fn links(self) -> &'static [u8] {
+        match self {
+            Dialect::Trusted => b"trusted.overlay.nlink",
+            Dialect::User => b"user.overlay.nlink",
+        }
+    }
+
     /// Name of the attribute in which a copied-up file remembers the number that it had below.
     /// Private to this program; the kernel hides it as it hides all of the prefix.
     #[must_use]

@@ -53,12 +53,12 @@ impl Overlay {
             let stat = handle.stat_self().upper("look at a directory")?;
             self.shown(dir.ino, &stat, self.dir_override(dir, &handle)?)
         } else {
-            let at = dir.lowers.first().ok_or(Error::Stale)?;
+            let at = dir.lowers().first().ok_or(Error::Stale)?;
             lower_attr(dir.ino, &self.lower(*at)?.meta(at.node)?)
         };
         if dir.is_removed() {
             attr.nlink = 0;
-        } else if dir.lowers.len() + usize::from(dir.in_upper()) > 1 {
+        } else if dir.lowers().len() + usize::from(dir.in_upper()) > 1 {
             // as the kernel's overlayfs: the count of a merged directory is not known
             attr.nlink = match self.options.dir_links {
                 DirLinks::Counted => self.count_links(dir)?,
@@ -113,7 +113,9 @@ impl Overlay {
     fn upper_attr(&self, file: &FileInode, state: &FileState, stat: &Stat) -> Result<Attr> {
         let recorded = self.file_override(file, state, stat)?;
         let mut attr = self.shown(file.ino, stat, recorded);
-        attr.nlink += state.uncopied_names.max(state.lower_names.len() as u32);
+        let seen = if state.counted { i64::MIN } else { state.lower_names.len() as i64 };
+        let links = i64::from(attr.nlink) + state.uncopied_names.max(seen);
+        attr.nlink = u32::try_from(links.max(0)).unwrap_or(u32::MAX);
         Ok(attr)
     }
 

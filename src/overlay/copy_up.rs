@@ -5,7 +5,7 @@
 //! visible, or the whole copy. Names of one file in a lower layer stay names of one file.
 
 use super::error::{Doing as _, Error, Result};
-use super::inode::{Backing, DirInode, FileInode, Place};
+use super::inode::{Backing, DirInode, FileInode, Place, Removed};
 use super::listing::{Below, Found, OwnEntry};
 use super::lower::{At, Meta};
 use super::make::Spec;
@@ -65,19 +65,21 @@ impl Overlay {
             let plan = self.plan(file, at, data)?;
             self.run(file, &plan)?;
         }
-        self.link_names_left(file)
+        self.link_names_left(file)?;
+        self.keep_links(file)
     }
 
     /// Gives a copy the names that it has not got yet: because they were looked up while it was
     /// made, or because of an error then. Without them, what is written would be lost to them.
     fn link_names_left(&self, file: &FileInode) -> Result<()> {
-        let (left, real, metacopy) = {
+        let (left, real) = {
             let state = file.state.read();
-            (state.lower_names.clone(), state.real, state.metacopy == Some(true))
+            (state.lower_names.clone(), state.real)
         };
         if left.is_empty() {
             return Ok(());
         }
+        let metacopy = self.is_metacopy(file)?;
         let copy = Copy { real, kind: self.file_attr(file)?.kind, metacopy };
         for place in &left {
             self.commit_name(file, place, &mut None, copy)?;
@@ -154,6 +156,7 @@ impl Overlay {
         let node = upper.stage.node(&staged.name).upper("open a staged file")?;
         // marks first: the final mode may forbid to write any
         self.mark_origin(&node, file.ino, plan.at);
+        self.mark_kernel_origin(&node, plan.at);
         if plan.metacopy {
             let mark = node.set_xattr(self.dialect.metacopy(), b"", false, false);
             mark.upper("mark a file as metacopy")?;
@@ -169,7 +172,8 @@ impl Overlay {
         // should giving it the other names fail, they still are names of this file
         {
             let mut state = file.state.write();
-            state.uncopied_names = plan.meta.nlink.saturating_sub(state.removed_names);
+            state.uncopied_names =
+                (i64::from(plan.meta.nlink) - i64::from(state.removed_names)).max(0);
             plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
         }
         for place in &plan.names {
@@ -239,7 +243,7 @@ impl Overlay {
             state.backing = Backing::Upper;
             state.real = copy.real;
             state.metacopy = Some(copy.metacopy);
-            state.uncopied_names = state.uncopied_names.saturating_sub(1);
+            state.one_name_less();
             state.add_upper_name(place.clone());
         }
         // the listing must say so too: the kernel may forget the file, and its object goes then
@@ -286,7 +290,7 @@ impl Overlay {
             let Some(found) = found.filter(|f| f.kind() == FileType::Dir) else { return Ok(None) };
             dir = self.object_of(&dir, &name, found)?.dir()?;
         }
-        Ok(Some(dir).filter(|d| d.lowers.contains(&part)))
+        Ok(Some(dir).filter(|d| d.lowers().contains(&part)))
     }
 
     /// Brings a directory (not what is in it) into the upper, with all that lead to it.
@@ -301,7 +305,7 @@ impl Overlay {
                 return Ok(());
             }
             if dir.is_removed() {
-                return Err(Error::NotFound);
+                return self.keep_removed(dir);
             }
             let place = dir.place.read().clone();
             let parent = self.dir(place.parent)?;
@@ -316,6 +320,7 @@ impl Overlay {
             }
             self.pass("copy-up:commit")?;
             let handle = self.upper_dir(&parent)?;
+            self.mark_impure(&parent, &handle)?;
             self.keeping_times(&handle, || {
                 let how = RenameFlags::NoReplace;
                 staged.commit(&handle, &place.name, how).upper("put a copied directory in place")
@@ -327,9 +332,21 @@ impl Overlay {
         }
     }
 
+    /// Gives a removed directory of the lowers, which somebody still holds and wants to change, a
+    /// copy in the upper that has no name.
+    fn keep_removed(&self, dir: &DirInode) -> Result<()> {
+        let upper = self.writable()?;
+        let staged = self.stage_dir(dir)?;
+        let held = upper.stage.open_dir(&staged.name).upper("open a staged directory")?;
+        drop(staged);
+        *dir.removed.write() = Some(Removed { dir: Some(held) });
+        dir.in_upper.store(true, Ordering::Release);
+        Ok(())
+    }
+
     fn stage_dir(&self, dir: &DirInode) -> Result<Staged<'_>> {
         let upper = self.writable()?;
-        let at = *dir.lowers.first().ok_or(Error::Stale)?;
+        let at = *dir.lowers().first().ok_or(Error::Stale)?;
         let layer = self.lower(at)?;
         let meta = layer.meta(at.node)?;
         let spec = Spec {
@@ -347,6 +364,7 @@ impl Overlay {
         self.pass("copy-up:metadata")?;
         let node = upper.stage.node(&staged.name).upper("open a staged directory")?;
         self.dress(&node, &spec)?;
+        self.mark_kernel_origin(&node, at);
         self.set_times(&node, meta.atime, meta.mtime)?;
         Ok(staged)
     }

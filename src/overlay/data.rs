@@ -6,6 +6,7 @@ use super::copy_up::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, FileInode};
 use super::lower::At;
+use crate::id::LayerIndex;
 use crate::index::Kind;
 use crate::marker::Redirect;
 use crate::name::printable;
@@ -34,6 +35,19 @@ struct Trail {
     redirect: Option<Redirect>,
     /// Only layers under this number are asked.
     below: u32,
+    /// How many lowers there are.
+    lowers: usize,
+}
+
+impl Trail {
+    /// The layer that holds the metadata.
+    fn layer(&self) -> LayerRef {
+        if self.below as usize >= self.lowers {
+            LayerRef::Upper
+        } else {
+            LayerRef::Lower(LayerIndex(self.below))
+        }
+    }
 }
 
 impl Overlay {
@@ -46,10 +60,11 @@ impl Overlay {
         let part = At { layer: at.layer, node: layer.parent(at.node) };
         let dir = self.dir_of_part(part)?.ok_or(Error::Stale)?;
         let data = self.follow(Trail {
-            parents: dir.lowers.clone(),
+            parents: dir.lowers().to_vec(),
             name: layer.with_name(at.node, |n| Box::from(n)),
             redirect: layer.redirect(at.node)?,
             below: at.layer.0,
+            lowers: self.lowers.len(),
         })?;
         self.lower(data)?.open(data.node)
     }
@@ -77,19 +92,31 @@ impl Overlay {
 
     /// Opens the lower data of a file of which the upper holds only the metadata.
     pub(super) fn open_data_below(&self, file: &FileInode) -> Result<File> {
-        let place = file.state.read().upper_names.first().cloned().ok_or(Error::Stale)?;
+        let place = match (file.state.read().upper_names.first().cloned(), file.below) {
+            (Some(place), _) => place,
+            // known to the kernel's index alone, by the lower file
+            (None, Some(at)) => return self.open_lower(at),
+            (None, None) => return Err(Error::Stale),
+        };
         let node = self.upper_node(file)?;
         let value = node.get_xattr(self.dialect.redirect()).upper("read a redirect")?;
         let redirect = match value.map(|v| Redirect::parse(&v)) {
             None => None,
             Some(Ok(r)) => Some(r),
-            Some(Err(_)) => return Err(Error::Metacopy { path: printable(&place.name) }),
+            Some(Err(_)) => {
+                return Err(Error::Layer {
+                    layer: LayerRef::Upper,
+                    doing: "follow a metacopy's redirect that is not valid",
+                    errno: Errno::IO,
+                });
+            }
         };
         let data = self.follow(Trail {
-            parents: self.dir(place.parent)?.lowers.clone(),
+            parents: self.dir(place.parent)?.lowers().to_vec(),
             name: place.name[..].into(),
             redirect,
             below: self.lowers.len() as u32,
+            lowers: self.lowers.len(),
         })?;
         self.lower(data)?.open(data.node)
     }
@@ -134,7 +161,14 @@ impl Overlay {
 
     /// Returns the file that holds the data.
     fn follow(&self, mut trail: Trail) -> Result<At> {
-        let lost = |t: &Trail| Error::Metacopy { path: printable(&t.name) };
+        let lost = |t: &Trail| Error::Metacopy {
+            path: printable(&t.name),
+            layer: t.layer(),
+            wanted: t
+                .redirect
+                .as_ref()
+                .map_or_else(|| printable(&t.name), |r| printable(&r.encode())),
+        };
         for _ in 0..CHAIN {
             let at = self.next_on(&trail)?.ok_or_else(|| lost(&trail))?;
             let layer = self.lower(at)?;

@@ -39,19 +39,30 @@ pub enum Error {
     /// The caller may not do that.
     #[error("operation not permitted")]
     NotPermitted,
+    /// The files that are shown have nothing of the kind.
+    #[error("operation not supported")]
+    NotSupported,
     /// The call makes no sense with these arguments.
     #[error("invalid argument")]
     Invalid,
+    /// A lower layer holds the view's own upper or work directory there.
+    #[error("the view's own upper or work directory lies there")]
+    Loop,
     /// The directory has lower parts and redirects are off.
     #[error("a directory of a lower layer cannot be renamed with redirect_dir=off")]
     CrossDevice,
     /// The file's data is in a layer below, which this view does not hold.
     #[error(
-        "{path:?} holds metadata only (overlay.metacopy); its data is in a layer that is not part of this view"
+        "{path:?} in {layer:?} holds metadata only (overlay.metacopy); its data, {wanted:?}, should be in \
+         a layer below, and that is not part of this view: mount with all the layers it was made on"
     )]
     Metacopy {
-        /// Where it was found, for people.
+        /// Its name.
         path: String,
+        /// The layer that holds the metadata.
+        layer: LayerRef,
+        /// The name or path at which the data was looked for.
+        wanted: String,
     },
     /// A system call on a layer failed.
     #[error("cannot {doing} in {layer:?}: {errno}")]
@@ -84,6 +95,7 @@ impl Error {
             Error::NotFound => Errno::NOENT,
             Error::Exists => Errno::EXIST,
             Error::NotDirectory => Errno::NOTDIR,
+            Error::NotSupported => Errno::OPNOTSUPP,
             Error::IsDirectory => Errno::ISDIR,
             Error::NotEmpty => Errno::NOTEMPTY,
             Error::ReadOnly => Errno::ROFS,
@@ -92,6 +104,7 @@ impl Error {
             Error::NoData => Errno::NODATA,
             Error::NotPermitted => Errno::PERM,
             Error::Invalid => Errno::INVAL,
+            Error::Loop => Errno::LOOP,
             Error::CrossDevice => Errno::XDEV,
             Error::Metacopy { .. } => Errno::IO,
             Error::Layer { errno, .. } | Error::Upper { errno, .. } => *errno,

@@ -13,6 +13,8 @@ pub const COPY_UP: &[&str] =
 pub const REMOVE: &[&str] = &["remove:commit", "remove:whiteout", "remove:committed"];
 /// Points of a rename.
 pub const RENAME: &[&str] = &["rename:redirect", "rename:commit", "rename:committed"];
+/// Points of a rename that copies, before those.
+pub const COPYING_RENAME: &[&str] = &["rename:copy", "rename:opaque"];
 /// Points of a creation.
 pub const CREATE: &[&str] = &["create:stage", "create:commit"];
 

@@ -1,7 +1,7 @@
 //! Open files.
 
 use super::inode::FileInode;
-use super::types::Fh;
+use super::types::{Fh, Ino};
 use crate::sys::File;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
@@ -46,6 +46,11 @@ impl Handle {
         self.lower.load(Ordering::Acquire) && self.inode.as_ref().is_some_and(|i| i.data_in_upper())
     }
 
+    /// Returns whether this handle reads a lower file.
+    pub(super) fn is_lower(&self) -> bool {
+        self.lower.load(Ordering::Acquire)
+    }
+
     /// Makes this handle read the copy in the upper.
     pub(super) fn replace(&self, file: File) {
         *self.file.write() = Arc::new(file);
@@ -69,6 +74,12 @@ impl HandleTable {
 
     pub(super) fn get(&self, fh: Fh) -> Option<Arc<Handle>> {
         self.open.read().get(&fh).cloned()
+    }
+
+    /// Returns whether anybody has a file open for writing.
+    pub(super) fn is_written(&self, ino: Ino) -> bool {
+        let open = self.open.read();
+        open.values().any(|h| h.writable && h.inode().is_some_and(|i| i.ino == ino))
     }
 
     pub(super) fn remove(&self, fh: Fh) -> Option<Arc<Handle>> {

@@ -26,8 +26,9 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct DirInode {
     pub(super) ino: Ino,
-    /// The lower directories that are merged here, top first.
-    pub(super) lowers: Vec<At>,
+    lowers: Vec<At>,
+    /// Whether the upper's directory was made opaque, since all that the lowers show is in it.
+    own: AtomicBool,
     pub(super) place: RwLock<Place>,
     /// Whether the upper holds this directory.
     pub(super) in_upper: AtomicBool,
@@ -70,6 +71,7 @@ impl DirInode {
         DirInode {
             ino,
             lowers,
+            own: AtomicBool::new(false),
             place: RwLock::new(place),
             in_upper: AtomicBool::new(in_upper),
             real: AtomicU64::new(0),
@@ -82,6 +84,16 @@ impl DirInode {
             overridden: RwLock::new(None),
             lookups: AtomicU64::new(0),
         }
+    }
+
+    /// Returns the lower directories that are merged here, top first.
+    pub(super) fn lowers(&self) -> &[At] {
+        if self.own.load(Ordering::Acquire) { &[] } else { &self.lowers }
+    }
+
+    /// Notes that the upper's directory hides all lower ones now.
+    pub(super) fn leave_lowers(&self) {
+        self.own.store(true, Ordering::Release);
     }
 
     pub(super) fn in_upper(&self) -> bool {
@@ -137,8 +149,11 @@ pub(super) struct FileState {
     pub(super) lower_names: Vec<Place>,
     /// Names of a lower file that were removed from the view.
     pub(super) removed_names: u32,
-    /// How many names the lower file had that the copy in the upper did not get.
-    pub(super) uncopied_names: u32,
+    /// How many names more than the copy in the upper has are there: those that it did not get.
+    /// Less than none where the kernel's index holds a name of it.
+    pub(super) uncopied_names: i64,
+    /// Whether the upper says so too.
+    pub(super) counted: bool,
     /// Inode number in the upper's file system.
     pub(super) real: u64,
     /// The upper's file, when its last name that we know of is gone.
@@ -161,6 +176,19 @@ impl FileState {
     /// Returns whether the upper does not hold the file under all the names that we know of.
     pub(super) fn is_incomplete(&self) -> bool {
         self.lower().is_some() || !self.lower_names.is_empty()
+    }
+
+    /// Takes over what the upper says of names that are not the copy's.
+    pub(super) fn count_names(&mut self, beside: Option<i64>) {
+        if let Some(n) = beside {
+            (self.uncopied_names, self.counted) = (n, true);
+        }
+    }
+
+    /// Notes that the upper got a name, or the lowers lost one, that was not the copy's.
+    pub(super) fn one_name_less(&mut self) {
+        let least = if self.counted { i64::MIN } else { 0 };
+        self.uncopied_names = (self.uncopied_names - 1).max(least);
     }
 
     pub(super) fn add_lower_name(&mut self, place: Place) {
@@ -198,6 +226,7 @@ impl FileInode {
                 lower_names: Vec::new(),
                 removed_names: 0,
                 uncopied_names: 0,
+                counted: false,
                 real,
                 orphan: None,
                 overridden: None,

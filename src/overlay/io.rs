@@ -8,6 +8,9 @@ use crate::resolve::LayerRef;
 use crate::sys::{Errno, File, FileType, Seek};
 use std::sync::Arc;
 
+/// What a file may do for whoever executes it; gone with the first change of its content or owner.
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
+
 impl Overlay {
     /// Reads at `offset` until `buf` is full or the file ends; returns the number of bytes.
     ///
@@ -58,6 +61,34 @@ impl Overlay {
         file.write_at(data, offset).upper("write a file")
     }
 
+    /// Writes what was written through a map. That takes no set-id bits and capabilities away; the
+    /// write of it in the upper would.
+    ///
+    /// # Errors
+    /// As [`Overlay::write`].
+    pub fn write_mapped(&self, fh: Fh, offset: u64, data: &[u8]) -> Result<usize> {
+        let (_, file) = self.writable_file(fh)?;
+        let before = file.stat().upper("look at a file")?;
+        if before.permissions() & 0o6111 == 0 {
+            return file.write_at(data, offset).upper("write a file");
+        }
+        let capability = |doing| match file.get_xattr(CAPABILITY) {
+            Err(Errno::OPNOTSUPP | Errno::PERM) => Ok(None),
+            r => r.upper(doing),
+        };
+        let able = capability("look for a file's capabilities")?;
+        let n = file.write_at(data, offset).upper("write a file")?;
+        if file.stat().upper("look at a file")?.permissions() != before.permissions() {
+            file.chmod(before.permissions()).upper("set the mode")?;
+        }
+        if let Some(value) = able
+            && capability("look for a file's capabilities")?.is_none()
+        {
+            file.set_xattr(CAPABILITY, &value).upper("keep a file's capabilities")?;
+        }
+        Ok(n)
+    }
+
     /// Clears setuid, setgid (of a group-executable file) and capabilities.
     pub(super) fn clear_set_id(&self, inode: &FileInode, file: &File) -> Result<()> {
         let attr = self.file_attr(inode)?;
@@ -68,7 +99,13 @@ impl Overlay {
         if mode != attr.mode {
             self.set_upper_mode(inode, mode)?;
         }
-        match file.remove_xattr(b"security.capability") {
+        // an empty one gives nothing, and cap_inode_need_killpriv() lets it be
+        match file.get_xattr(CAPABILITY) {
+            Ok(Some(v)) if !v.is_empty() => {}
+            Ok(_) | Err(Errno::OPNOTSUPP | Errno::PERM) => return Ok(()),
+            r => return r.map(drop).upper("look for a file's capabilities"),
+        }
+        match file.remove_xattr(CAPABILITY) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
             r => r.upper("clear a file's capabilities"),
         }

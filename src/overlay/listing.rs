@@ -170,6 +170,8 @@ pub(super) struct Listing {
     copied: HashMap<u32, OwnEntry>,
     /// Names at which the upper holds a whiteout.
     whiteouts: HashSet<Box<[u8]>>,
+    /// Whether the lowers are hidden altogether: the base only keeps its places in the listing.
+    detached: bool,
     by_name: HashMap<Arc<[u8]>, u64>,
     own: BTreeMap<u64, OwnEntry>,
     next: u64,
@@ -200,6 +202,7 @@ impl Listing {
             hidden: HashSet::new(),
             copied: HashMap::new(),
             whiteouts: HashSet::new(),
+            detached: false,
             by_name: HashMap::new(),
             own: BTreeMap::new(),
             next: OWN,
@@ -238,7 +241,7 @@ impl Listing {
 
     /// Returns whether the lowers show `name`: removing it takes a whiteout.
     pub(super) fn in_lowers(&self, layers: &[LowerLayer], name: &[u8]) -> bool {
-        self.base.find(layers, name).is_some()
+        !self.detached && self.base.find(layers, name).is_some()
     }
 
     /// Returns whether the upper holds a whiteout under `name`.
@@ -249,6 +252,17 @@ impl Listing {
     /// Returns whether the upper holds any whiteout in this directory.
     pub(super) fn whiteouts(&self) -> Vec<Box<[u8]>> {
         self.whiteouts.iter().cloned().collect()
+    }
+
+    /// Notes that the upper's directory is opaque now and holds all that is visible. Returns the
+    /// whiteouts that it has no more need of.
+    pub(super) fn detach(&mut self) -> Vec<Box<[u8]>> {
+        self.detached = true;
+        self.own
+            .values_mut()
+            .chain(self.copied.values_mut())
+            .for_each(|e| e.below = Below::Nothing);
+        self.whiteouts.drain().collect()
     }
 
     /// Notes that the upper's directory is empty and opaque now.

@@ -74,14 +74,16 @@ impl Overlay {
             Found::Own(e) if e.kind == FileType::Dir => {
                 let parts = match &e.below {
                     Below::Nothing => Vec::new(),
-                    Below::SameName => self.gather(Look::Name(dir.lowers.clone(), name.into()))?,
-                    Below::Redirected(r) => self.gather(look_at(&dir.lowers, r))?,
+                    Below::SameName => {
+                        self.gather(Look::Name(dir.lowers().to_vec(), name.into()))?
+                    }
+                    Below::Redirected(r) => self.gather(look_at(dir.lowers(), r))?,
                 };
                 self.dir_object(place(), parts, Some((e.ino, e.real))).map(Object::Dir)
             }
             Found::Own(e) => self.upper_file(&e, place()).map(Object::File),
             Found::Base(e) if e.kind == FileType::Dir => {
-                let parts = self.gather(Look::Name(dir.lowers.clone(), name.into()))?;
+                let parts = self.gather(Look::Name(dir.lowers().to_vec(), name.into()))?;
                 self.dir_object(place(), parts, None).map(Object::Dir)
             }
             Found::Base(e) => self.lower_file(e.at, place()),
@@ -104,12 +106,27 @@ impl Overlay {
         // a plain layer's hard links are not known before they are looked up: when the copy has
         // lost its names meanwhile, this name cannot become one of it
         let other = ino::hashed(&[&place.parent.0.to_le_bytes()[..], &place.name, b"/"].concat());
+        let copy = match self.indexed_copy(at)? {
+            Some((node, stat)) => {
+                let links = self.names_beside(&node)?;
+                Some((Arc::new(node), stat, links))
+            }
+            None => None,
+        };
         for number in [first, other] {
             let make = || FileInode::lower(number, at);
             let Some(file) = self.inodes.file_or_insert(number, make) else { continue };
             let mut state = file.state.write();
-            if state.orphan.is_some() {
-                continue;
+            match &copy {
+                Some((node, stat, links)) if state.lower().is_some() => {
+                    state.backing = Backing::Upper;
+                    state.real = stat.ino;
+                    state.orphan = Some(node.clone());
+                    state.count_names(*links);
+                }
+                Some((_, stat, _)) if state.real == stat.ino => {}
+                None if state.orphan.is_none() => {}
+                _ => continue,
             }
             state.add_lower_name(place);
             drop(state);
@@ -120,18 +137,30 @@ impl Overlay {
 
     /// Returns the object of a file that the upper holds at `place`.
     fn upper_file(&self, e: &OwnEntry, place: Place) -> Result<Arc<FileInode>> {
-        let real = self.devices.ino(self.writable()?.dev, e.real);
+        let upper = self.writable()?;
+        let real = self.devices.ino(upper.dev, e.real);
         let others = self.names_left_below(e.ino)?;
+        // what was copied up may have names that the upper does not hold
+        let beside = if e.ino != real && !self.is_upper_file(e.ino) {
+            let parent = self.upper_dir(&*self.dir(place.parent)?)?;
+            self.names_beside(&parent.node(&place.name).upper("open a file")?)?
+        } else {
+            None
+        };
         for number in [e.ino, real] {
             let make = || FileInode::upper(number, e.real);
             let Some(file) = self.inodes.file_or_insert(number, make) else { continue };
             let mut state = file.state.write();
+            let fresh = state.lower().is_some() || !state.counted && state.uncopied_names == 0;
             if state.lower().is_some() {
                 // another name of the lower file was seen first: it follows this copy
                 state.backing = Backing::Upper;
                 state.real = e.real;
             }
             if state.real == e.real {
+                if fresh {
+                    state.count_names(beside);
+                }
                 others.into_iter().for_each(|p| state.add_lower_name(p));
                 state.add_upper_name(place);
                 drop(state);
@@ -177,7 +206,7 @@ impl Overlay {
                 && *dir.place.read() == place
             {
                 let mut part_of = self.part_of.write();
-                for at in &dir.lowers {
+                for at in dir.lowers() {
                     part_of.entry(*at).or_insert(dir.ino);
                 }
                 return Ok(dir);
@@ -220,6 +249,10 @@ impl Overlay {
                 || layer.kind(at.node).file_type() != Some(FileType::Dir)
             {
                 break;
+            }
+            // as in the kernel: changing what lies there would change a lower
+            if self.traps.contains(&layer.ino(at.node)) {
+                return Err(Error::Loop);
             }
             out.push(at);
             if merge.cut().is_some() {
@@ -343,14 +376,15 @@ impl Overlay {
             *slot = Some(Listing::new(Base::default()));
             return Ok(());
         }
-        let mut listing = Listing::new(Base::merge(&self.lowers, &dir.lowers)?);
+        let mut listing = Listing::new(Base::merge(&self.lowers, dir.lowers())?);
         if dir.in_upper() {
             let handle = self.upper_dir(dir)?;
             let node = handle.as_node().upper("open a directory of the upper")?;
             let mark = |key| node.get_xattr(key).upper("read a directory's marks");
             let marks = Marks {
                 impure: mark(self.dialect.impure())?.is_some(),
-                xattr_whiteouts: mark(self.dialect.opaque())?.as_deref() == Some(b"x"),
+                xattr_whiteouts: self.writable()?.whiteout_files
+                    || mark(self.dialect.opaque())?.as_deref() == Some(b"x"),
             };
             dir.impure.store(marks.impure, Ordering::Relaxed);
             let entries = handle.list().upper("list a directory of the upper")?;
@@ -401,8 +435,10 @@ impl Overlay {
             let parts = match &below {
                 Below::Nothing => Vec::new(),
                 Below::SameName if !listing.in_lowers(&self.lowers, &e.name) => Vec::new(),
-                Below::SameName => self.gather(Look::Name(dir.lowers.clone(), e.name.clone()))?,
-                Below::Redirected(r) => self.gather(look_at(&dir.lowers, r))?,
+                Below::SameName => {
+                    self.gather(Look::Name(dir.lowers().to_vec(), e.name.clone()))?
+                }
+                Below::Redirected(r) => self.gather(look_at(dir.lowers(), r))?,
             };
             if let Some(at) = parts.first() {
                 ino = Some(self.lower(*at)?.ino(at.node));
@@ -418,6 +454,17 @@ impl Overlay {
                 && let Some(value) = xattr(self.dialect.origin())?
             {
                 ino = self.decode_origin(&value);
+            }
+            // the kernel marks no directory that a copied-up file is linked to
+            let linked = || -> Result<bool> {
+                let stat = handle.stat(&e.name).upper("look at a file of the upper")?;
+                Ok(stat.nlink > 1)
+            };
+            if ino.is_none()
+                && (marks.impure || upper.of_the_kernel && linked()?)
+                && let Some(value) = xattr(self.dialect.kernel_origin())?
+            {
+                ino = self.follow_kernel_origin(&value, listing, &e.name, e.ino)?;
             }
             if self.options.owner_view && kind == FileType::File {
                 let key = self.options.records.stat_key();

@@ -9,7 +9,7 @@ use crate::index::{Index, Kind, NodeId};
 use crate::marker::{OverrideStat, Redirect};
 use crate::name::printable;
 use crate::resolve::{LayerRef, Probe};
-use crate::sys::{Dir, File, FileType, OpenFlags, Time};
+use crate::sys::{Dir, File, FileHandle, FileType, OpenFlags, Time};
 use std::sync::Arc;
 
 /// A node of a lower layer.
@@ -246,6 +246,14 @@ impl LowerLayer {
         }
     }
 
+    /// Returns MiB in large files and the number of all nodes, as far as an index tells.
+    pub(super) fn weight(&self) -> (u64, u64) {
+        match self {
+            LowerLayer::Plain(_) => (0, 0),
+            LowerLayer::Indexed(i) => (i.index.large_mib().into(), i.index.len() as u64),
+        }
+    }
+
     /// Opens a regular file's content, read-only whatever happens.
     pub(super) fn open(&self, node: NodeId) -> Result<File> {
         match self {
@@ -270,6 +278,17 @@ impl LowerLayer {
         match self {
             LowerLayer::Plain(p) => p.is_metacopy(node),
             LowerLayer::Indexed(_) => Ok(false),
+        }
+    }
+
+    /// Returns what names the node's file on its file system, if that gives such handles.
+    pub(super) fn handle(&self, node: NodeId) -> Option<FileHandle> {
+        match self {
+            LowerLayer::Plain(p) => p.file_handle(node).ok(),
+            LowerLayer::Indexed(i) => {
+                let path = i.index.path(node);
+                i.diff.node_beneath(&path).and_then(|n| n.handle()).ok()
+            }
         }
     }
 

@@ -20,6 +20,7 @@ mod attr;
 mod copy_up;
 mod create;
 mod data;
+mod detach;
 mod error;
 pub mod failpoint;
 mod handle;
@@ -35,6 +36,7 @@ mod lower;
 mod make;
 mod open;
 mod options;
+mod origin;
 mod plain;
 mod readdir;
 mod records;
@@ -60,7 +62,7 @@ use crate::sys::{Dir, Errno, File, Identity};
 use error::Doing as _;
 use handle::HandleTable;
 use ino::Devices;
-use inode::{DirInode, FileInode, InodeTable, Object, Place};
+use inode::{Backing, DirInode, FileInode, InodeTable, Object, Place};
 use lower::{At, IndexedLayer, LowerLayer};
 use parking_lot::{Mutex, RwLock};
 use plain::PlainLayer;
@@ -99,6 +101,8 @@ pub struct Overlay {
     identity: Identity,
     devices: Arc<Devices>,
     inodes: InodeTable,
+    /// Numbers of the upper's and the work directory's roots, where a lower might hold them.
+    traps: Vec<Ino>,
     /// Which directory of the view a lower directory is part of.
     part_of: RwLock<hashbrown::HashMap<At, Ino>>,
     handles: HandleTable,
@@ -119,6 +123,8 @@ impl Overlay {
         let by_privilege = if identity.privileged { Dialect::Trusted } else { Dialect::User };
         let dialect = upper.as_ref().map(|u| u.dialect).or(options.dialect).unwrap_or(by_privilege);
         let devices = Arc::new(Devices::default());
+        let numbers = upper.iter().flat_map(|u| u.roots.iter().map(|r| devices.ino(u.dev, *r)));
+        let traps = numbers.collect();
         let mut lowers = Vec::with_capacity(stack.lowers.len());
         let data_only = u32::try_from(stack.data_only.len()).map_err(|_| Error::Invalid)?;
         let bottom_first = stack.data_only.into_iter().rev().chain(stack.lowers.into_iter().rev());
@@ -133,6 +139,7 @@ impl Overlay {
                     LowerLayer::Plain(
                         PlainLayer::new(layer, dir, dialect, devices, recorded)?
                             .heeding(options.whiteout_names)
+                            .among_mounts(!options.layers_apart)
                             .one_of(plain),
                     )
                 }
@@ -152,6 +159,7 @@ impl Overlay {
             dialect,
             identity,
             devices,
+            traps,
             part_of: RwLock::default(),
             handles: HandleTable::default(),
             contents: Mutex::new(contents),
@@ -189,6 +197,16 @@ impl Overlay {
     #[must_use]
     pub fn has_xattrs(&self) -> bool {
         self.upper.is_some() || self.lowers.iter().any(LowerLayer::has_xattrs)
+    }
+
+    /// Returns whether reading large files is likely to take longer than opening small ones, by
+    /// what the layers hold. An open costs about 20 µs, a MiB through a request 800 µs more than
+    /// without; each file is taken to be opened ten times.
+    #[must_use]
+    pub fn is_mostly_large_files(&self) -> bool {
+        let sum = |(a, b), (c, d)| (a + c, b + d);
+        let (mib, files) = self.lowers.iter().map(LowerLayer::weight).fold((0, 0), sum);
+        mib > 0 && mib * 4 >= files
     }
 
     /// Returns the namespace of the overlay's own attributes.
@@ -282,7 +300,7 @@ impl Overlay {
             }
             let place = dir.place.read().clone();
             let parent = self.dir(place.parent)?;
-            match self.upper_dir(&parent)?.open_dir(&place.name) {
+            match self.upper_dir(&parent)?.open_dir_here(&place.name) {
                 Ok(handle) => {
                     let real = handle.stat_self().upper("look at a directory of the upper")?.ino;
                     if dir.may_be(real) {

@@ -77,6 +77,32 @@ impl Overlay {
         self.as_its_owner(&node, || node.open(flags)).upper("open a file")
     }
 
+    /// Returns the file behind a handle, and its length in bytes, if it is that file for as long as
+    /// the handle is open, so that it may be read and written directly: a file of the upper, or
+    /// any of a read-only view. Not one with set-id bits: those go at the first write.
+    #[must_use]
+    pub fn backing_file(&self, fh: Fh) -> Option<(Arc<File>, u64)> {
+        let handle = self.handles.get(fh)?;
+        if !self.read_only() && (handle.is_lower() || self.options.owner_view) {
+            return None;
+        }
+        let file = handle.file();
+        let stat = file.stat().ok()?;
+        let fits = stat.file_type() == FileType::File
+            && (self.read_only() || stat.permissions() & 0o6000 == 0);
+        fits.then_some((file, stat.size))
+    }
+
+    /// Returns whether anybody has the file open.
+    pub fn is_open(&self, ino: Ino) -> bool {
+        matches!(self.inodes.get(ino), Some(Object::File(f)) if f.handles.load(Ordering::Acquire) > 0)
+    }
+
+    /// Returns whether anybody has the file open for writing.
+    pub fn is_written(&self, ino: Ino) -> bool {
+        self.handles.is_written(ino)
+    }
+
     /// Closes a handle.
     pub fn release(&self, fh: Fh) {
         let Some(handle) = self.handles.remove(fh) else { return };

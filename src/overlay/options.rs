@@ -75,6 +75,9 @@ pub struct Options {
     pub dir_links: DirLinks,
     /// Renaming a directory that has lower parts writes a redirect; else it fails with `EXDEV`.
     pub redirect_dir: bool,
+    /// Where `redirect_dir` is off: renaming such a directory copies it first, with all that is in
+    /// it, instead of failing.
+    pub rename_by_copy: bool,
     /// Redirects in the layers are followed.
     pub follow_redirects: bool,
     /// A change of a lower file's attributes alone copies up no data.
@@ -84,6 +87,9 @@ pub struct Options {
     /// A copied file is on disk before it gets its name, whatever the file system and whoever
     /// settles copies later.
     pub strict_sync: bool,
+    /// The layers' handles see no mounts (see [`crate::sys::open_apart`]); else care is taken not
+    /// to step into one, for it may be this very view.
+    pub layers_apart: bool,
     /// Nothing is synced: a crash may lose the upper.
     pub volatile: bool,
     /// Steps that are to fail, for tests.
@@ -100,10 +106,12 @@ impl Default for Options {
             ids: IdView::default(),
             dir_links: DirLinks::Kernel,
             redirect_dir: true,
+            rename_by_copy: false,
             follow_redirects: true,
             metacopy: false,
             whiteout_names: WhiteoutNames::Ordinary,
             strict_sync: false,
+            layers_apart: false,
             volatile: false,
             failpoints: None,
         }

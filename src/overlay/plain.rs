@@ -17,7 +17,7 @@ use crate::index::{Kind, NodeId};
 use crate::marker::{Dialect, Redirect, WHITEOUT_PREFIX};
 use crate::name::printable;
 use crate::resolve::LayerRef;
-use crate::sys::{Dir, Errno, File, FileType, Node, OpenFlags};
+use crate::sys::{Dir, Errno, File, FileHandle, FileType, Node, OpenFlags, Stat};
 use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -30,6 +30,12 @@ const LAYER_HANDLES: usize = 256;
 const FEW_HANDLES: usize = 4;
 /// fuse-overlayfs' own opaque mark.
 const FUSE_OVERLAYFS_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
+
+/// Returns whether something is mounted on the directory that was to be opened. What it covers
+/// cannot be seen then, and stepping into it might lead into this very view.
+fn is_covered(e: &Error) -> bool {
+    e.errno() == Errno::XDEV
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -60,6 +66,8 @@ pub(super) struct PlainLayer {
     dev: u64,
     recorded: Recorded,
     names: WhiteoutNames,
+    /// Something may be mounted on directories of the layer.
+    mounts: bool,
     entries: RwLock<Vec<Entry>>,
     handles: Mutex<lru::LruCache<NodeId, Dir>>,
     /// Found when a hard-linked file is copied up for the first time.
@@ -94,6 +102,7 @@ impl PlainLayer {
             dev: stat.dev,
             recorded,
             names: WhiteoutNames::Ordinary,
+            mounts: true,
             entries: RwLock::new(vec![entry]),
             handles: Mutex::new(handles),
             groups: Mutex::new(None),
@@ -112,6 +121,11 @@ impl PlainLayer {
     /// Takes names for what they are said to be.
     pub(super) fn heeding(self, names: WhiteoutNames) -> PlainLayer {
         PlainLayer { names, ..self }
+    }
+
+    /// Says whether the layer's handles see mounts.
+    pub(super) fn among_mounts(self, mounts: bool) -> PlainLayer {
+        PlainLayer { mounts, ..self }
     }
 
     pub(super) fn root(&self) -> &Dir {
@@ -135,7 +149,7 @@ impl PlainLayer {
             return Ok(d.clone());
         }
         let (parent, name) = self.with(node, |e| (e.parent, e.name.clone()))?;
-        let dir = self.dir(parent)?.open_dir(&name).layer(self.at(), "open a directory")?;
+        let dir = self.dir(parent)?.open_dir_here(&name).layer(self.at(), "open a directory")?;
         self.handles.lock().put(node, dir.clone());
         Ok(dir)
     }
@@ -150,7 +164,14 @@ impl PlainLayer {
             return self.root.as_node().layer(self.at(), "open the layer's root");
         }
         let (dir, name) = self.place(node)?;
-        dir.node(&name).layer(self.at(), "open a file")
+        let handle =
+            if self.is_watched_for_mounts(node) { dir.node_here(&name) } else { dir.node(&name) };
+        handle.layer(self.at(), "open a file")
+    }
+
+    /// Returns whether the node is a directory on which something may be mounted.
+    fn is_watched_for_mounts(&self, node: NodeId) -> bool {
+        self.mounts && node != NodeId::ROOT && self.kind(node) == Kind::Dir
     }
 
     /// Returns the names of a directory, reading them if that was not done yet.
@@ -158,7 +179,10 @@ impl PlainLayer {
         if let Some(c) = self.with(dir, |e| e.children.clone())? {
             return Ok(c);
         }
-        let handle = self.dir(dir)?;
+        let handle = match self.dir(dir) {
+            Err(e) if is_covered(&e) => return self.without_children(dir),
+            handle => handle?,
+        };
         let mut found = handle.list().layer(self.at(), "list a directory")?;
         let mut marks = Vec::new();
         if self.names.heeded() {
@@ -197,6 +221,15 @@ impl PlainLayer {
             e.children = Some(ids.clone());
         }
         Ok(ids)
+    }
+
+    /// Takes a directory for empty.
+    fn without_children(&self, dir: NodeId) -> Result<Arc<[NodeId]>> {
+        let none: Arc<[NodeId]> = Arc::default();
+        if let Some(e) = self.entries.write().get_mut(dir.0 as usize) {
+            e.children = Some(none.clone());
+        }
+        Ok(none)
     }
 
     fn classify(
@@ -291,10 +324,13 @@ impl PlainLayer {
     }
 
     fn opaque_mark(&self, dir: NodeId) -> Result<Opaque> {
+        let node = match self.handle(dir) {
+            Err(e) if is_covered(&e) => return Ok(Opaque::No),
+            node => node?,
+        };
         if self.names.heeded() && self.is_marked_opaque(dir)? {
             return Ok(Opaque::Yes);
         }
-        let node = self.handle(dir)?;
         let read = |key| node.get_xattr(key).layer(self.at(), "read the opaque mark");
         let value = read(self.dialect.opaque())?;
         Ok(match value.as_deref() {
@@ -328,7 +364,11 @@ impl PlainLayer {
     }
 
     pub(super) fn redirect(&self, node: NodeId) -> Result<Option<Redirect>> {
-        let value = self.handle(node)?.get_xattr(self.dialect.redirect());
+        let handle = match self.handle(node) {
+            Err(e) if is_covered(&e) => return Ok(None),
+            handle => handle?,
+        };
+        let value = handle.get_xattr(self.dialect.redirect());
         let Some(value) = value.layer(self.at(), "read a redirect")? else { return Ok(None) };
         match Redirect::parse(&value) {
             Ok(r) => Ok(Some(r)),
@@ -342,6 +382,11 @@ impl PlainLayer {
     pub(super) fn meta(&self, node: NodeId) -> Result<Meta> {
         let stat = if node == NodeId::ROOT {
             self.root.stat_self()
+        } else if self.is_watched_for_mounts(node) {
+            match self.stat_here(node) {
+                Err(e) if is_covered(&e) => return self.covered_meta(),
+                stat => Ok(stat?),
+            }
         } else {
             let (dir, name) = self.place(node)?;
             dir.stat(&name)
@@ -371,6 +416,21 @@ impl PlainLayer {
         Ok(meta)
     }
 
+    fn stat_here(&self, node: NodeId) -> Result<Stat> {
+        let open = self.handles.lock().get(&node).cloned();
+        match open {
+            Some(dir) => dir.stat_self(),
+            None => self.handle(node)?.stat(),
+        }
+        .layer(self.at(), "look at a directory")
+    }
+
+    /// What is shown of a directory that a mount covers.
+    fn covered_meta(&self) -> Result<Meta> {
+        let meta = self.meta(NodeId::ROOT)?;
+        Ok(Meta { mode: 0o555, nlink: 2, size: 0, blocks: 0, ..meta })
+    }
+
     pub(super) fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
         let (dir, name) = self.place(node)?;
         match dir.readlink(&name) {
@@ -388,7 +448,10 @@ impl PlainLayer {
     }
 
     pub(super) fn xattrs(&self, node: NodeId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let handle = self.handle(node)?;
+        let handle = match self.handle(node) {
+            Err(e) if is_covered(&e) => return Ok(Vec::new()),
+            handle => handle?,
+        };
         let mut out = Vec::new();
         for key in handle.list_xattr().layer(self.at(), "list extended attributes")? {
             if let Some(name) = shown_name(self.dialect, self.recorded.private(), &key)
@@ -402,14 +465,30 @@ impl PlainLayer {
     }
 
     pub(super) fn xattr_names(&self, node: NodeId) -> Result<Vec<Vec<u8>>> {
-        let all = self.handle(node)?.list_xattr().layer(self.at(), "list extended attributes")?;
+        let handle = match self.handle(node) {
+            Err(e) if is_covered(&e) => return Ok(Vec::new()),
+            handle => handle?,
+        };
+        let all = handle.list_xattr().layer(self.at(), "list extended attributes")?;
         let visible = |key: &Vec<u8>| shown_name(self.dialect, self.recorded.private(), key);
         Ok(all.iter().filter_map(visible).collect())
     }
 
     pub(super) fn xattr(&self, node: NodeId, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let disk = disk_name(self.dialect, self.recorded.private(), key);
-        self.handle(node)?.get_xattr(&disk).layer(self.at(), "read an extended attribute")
+        match self.handle(node) {
+            Err(e) if is_covered(&e) => Ok(None),
+            handle => handle?.get_xattr(&disk).layer(self.at(), "read an extended attribute"),
+        }
+    }
+
+    /// Returns what names the file on its file system.
+    pub(super) fn file_handle(&self, node: NodeId) -> Result<FileHandle> {
+        if node == NodeId::ROOT {
+            return self.handle(node)?.handle().layer(self.at(), "ask for a file's handle");
+        }
+        let (dir, name) = self.place(node)?;
+        dir.handle_of(&name).layer(self.at(), "ask for a file's handle")
     }
 
     pub(super) fn open(&self, node: NodeId) -> Result<File> {

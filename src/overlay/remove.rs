@@ -104,7 +104,7 @@ impl Overlay {
         *dir.removed.write() = Some(Removed { dir: handle });
         *dir.listing.write() = None;
         let mut part_of = self.part_of.write();
-        for at in &dir.lowers {
+        for at in dir.lowers() {
             if part_of.get(at) == Some(&dir.ino) {
                 part_of.remove(at);
             }
@@ -163,16 +163,18 @@ impl Overlay {
         if state.lower().is_some() {
             state.removed_names += 1;
             // a copy-up may be under way that has counted this name
-            state.uncopied_names = state.uncopied_names.saturating_sub(1);
+            state.one_name_less();
         } else if !state.upper_names.contains(place) {
-            state.uncopied_names = state.uncopied_names.saturating_sub(1);
+            state.one_name_less();
         }
         state.upper_names.retain(|p| p != place);
         state.lower_names.retain(|p| p != place);
         if let Some(node) = handle {
             state.orphan = Some(Arc::new(node));
         }
-        Ok(())
+        let counted = state.counted;
+        drop(state);
+        if counted { self.keep_links(&file) } else { Ok(()) }
     }
 }
 

@@ -153,8 +153,11 @@ impl Overlay {
     fn bring_up(&self, object: Object) -> Result<Object> {
         match object {
             Object::Dir(d) => {
-                if !d.lowers.is_empty() && !self.options.redirect_dir {
-                    return Err(Error::CrossDevice);
+                if !d.lowers().is_empty() && !self.options.redirect_dir {
+                    if !self.options.rename_by_copy {
+                        return Err(Error::CrossDevice);
+                    }
+                    self.detach(&d)?;
                 }
                 self.ensure_upper(&d)?;
                 Ok(Object::Dir(d))
@@ -271,7 +274,7 @@ impl Overlay {
             return Ok(Below::Nothing);
         };
         let node = a.handle.node(a.name).upper("open a directory")?;
-        if dir.lowers.is_empty() {
+        if dir.lowers().is_empty() {
             if b.in_lowers {
                 let opaque = node.set_xattr(self.dialect.opaque(), b"y", false, false);
                 opaque.upper("mark a directory opaque")?;
@@ -370,6 +373,7 @@ impl Overlay {
         upper.uncache(dir.ino);
         *dir.heritage.write() = None;
         dir.real.store(real, Ordering::Release);
+        dir.impure.store(false, Ordering::Relaxed);
         self.listing_mut(dir)?.cleared();
         Ok(())
     }

@@ -4,6 +4,7 @@ use super::Overlay;
 use super::copy_up::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{FileInode, Object};
+use super::io::CAPABILITY;
 use super::make::Spec;
 use super::types::{Attr, Fh, Ino, SetAttr};
 use crate::marker::OverrideStat;
@@ -26,9 +27,7 @@ impl Overlay {
         let object = match self.object(ino)? {
             Object::Dir(_) if set.size.is_some() => return Err(Error::IsDirectory),
             Object::Dir(d) => {
-                if !d.is_removed() || !d.in_upper() {
-                    self.ensure_upper(&d)?;
-                }
+                self.ensure_upper(&d)?;
                 Object::Dir(d)
             }
             other => {
@@ -110,7 +109,11 @@ impl Overlay {
             node.chmod(mode).upper("set the mode")?;
         }
         if regular && set.kill_suid {
-            match node.remove_xattr(b"security.capability") {
+            let has = match node.get_xattr(CAPABILITY) {
+                Err(Errno::OPNOTSUPP | Errno::PERM) => false,
+                r => r.upper("look for a file's capabilities")?.is_some_and(|v| !v.is_empty()),
+            };
+            match if has { node.remove_xattr(CAPABILITY) } else { Ok(()) } {
                 Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
                 r => r.upper("clear a file's capabilities")?,
             }

@@ -5,11 +5,12 @@
 
 use super::error::{Doing as _, Error, Result};
 use super::options::{Options, Upper};
+use super::origin::KernelIndex;
 use super::settle::UNCLEAN;
 use super::types::Ino;
 use super::wh_names::WhiteoutNames;
 use crate::marker::Dialect;
-use crate::sys::{Capabilities, Dir, Errno, OpenFlags, RenameFlags, TimeSet};
+use crate::sys::{Capabilities, Dir, Errno, FileType, OpenFlags, RenameFlags, TimeSet};
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,12 +33,22 @@ pub(super) struct UpperLayer {
     pub(super) dialect: Dialect,
     pub(super) caps: Capabilities,
     pub(super) dev: u64,
+    /// Inode numbers of the upper and of the work directory.
+    pub(super) roots: [u64; 2],
     pub(super) volatile: bool,
     /// Whether the file system shows a block as data only when its content is on disk.
     pub(super) holes_tell: bool,
     /// Whether the last mount may have left copies whose data was not on disk.
     pub(super) unclean: bool,
     pub(super) names: WhiteoutNames,
+    /// Whether the kernel's overlayfs has had it mounted.
+    pub(super) of_the_kernel: bool,
+    /// What the kernel's overlayfs noted about hard links.
+    pub(super) index: Option<KernelIndex>,
+    /// Its file system holds no character devices 0:0, so that whiteouts are empty files with an
+    /// extended attribute, as the kernel reads them in lower layers (overlayfs.rst, "Nested
+    /// overlayfs mounts").
+    pub(super) whiteout_files: bool,
     counter: AtomicU64,
     swept: std::sync::Once,
     handles: Mutex<lru::LruCache<Ino, Dir>>,
@@ -58,6 +69,7 @@ impl UpperLayer {
             let why = "upperdir and workdir must lie on the same file system".to_owned();
             return Err(refuse(why, Errno::XDEV));
         }
+        let upper_work = upper.work.stat_self().upper("look at the work directory")?.ino;
         match stage.open_dir_beneath(b"incompat/volatile") {
             Err(Errno::NOENT) => {}
             Ok(_) => {
@@ -81,9 +93,17 @@ impl UpperLayer {
         let (atime, mtime) = (TimeSet::At(work.atime), TimeSet::At(work.mtime));
         stage.set_times_self(atime, mtime).upper("set the staging directory's times")?;
         caps.check_upper().map_err(|why| refuse(why.to_owned(), Errno::INVAL))?;
-        if !caps.whiteout_device && names != WhiteoutNames::Written {
-            let why = "its file system cannot hold whiteouts (character devices 0:0)".to_owned();
-            return Err(refuse(why, Errno::INVAL));
+        // a name of no file: which error comes tells whether the two lie in one mount
+        let nothing = [STAGED, b"none"].concat();
+        if let Err(Errno::XDEV) =
+            stage.rename(&nothing, &upper.dir, &nothing, RenameFlags::NoReplace)
+        {
+            let why = "upperdir and workdir must lie in the same mount".to_owned();
+            return Err(refuse(why, Errno::XDEV));
+        }
+        let whiteout_files = !caps.whiteout_device && names != WhiteoutNames::Written;
+        if whiteout_files {
+            log::info!("the upper holds no character devices 0:0: whiteouts are marked files");
         }
         let dialect =
             dialect.unwrap_or(if caps.trusted_xattr { Dialect::Trusted } else { Dialect::User });
@@ -94,13 +114,21 @@ impl UpperLayer {
         if !usable {
             let prefix = String::from_utf8_lossy(dialect.prefix()).into_owned();
             return Err(refuse(
-                format!("its file system refuses {prefix}* attributes"),
+                format!(
+                    "its file system refuses {prefix}* attributes; use one that takes them, such \
+                     as ext4, xfs, btrfs or (since Linux 6.6) tmpfs"
+                ),
                 Errno::OPNOTSUPP,
             ));
         }
         if volatile {
             mark_volatile(&stage).upper("mark the upper as volatile")?;
         }
+        let root = upper.dir.as_node().upper("open the upper directory")?;
+        let has = |key| root.get_xattr(key).map(|v| v.is_some());
+        // an identity of its own, or that of the lowers for its index
+        let of_the_kernel = has(dialect.uuid()).upper("read the upper's marks")?
+            || has(dialect.kernel_origin()).upper("read the upper's marks")?;
         let handles =
             NonZeroUsize::new(HANDLES).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
         Ok(UpperLayer {
@@ -111,8 +139,12 @@ impl UpperLayer {
             dialect,
             caps,
             dev: stat.dev,
+            roots: [stat.ino, upper_work],
             volatile,
             names,
+            of_the_kernel,
+            index: KernelIndex::open(&upper.work)?,
+            whiteout_files,
             counter: AtomicU64::new(0),
             swept: std::sync::Once::new(),
             handles: Mutex::new(handles),
@@ -164,6 +196,7 @@ impl UpperLayer {
             };
         }
         match self.link_whiteout(dir, name) {
+            // the directory says already that whiteouts may be files
             Err(Error::Layer { errno: Errno::EXIST, .. }) => {
                 let staged = self.staged();
                 self.link_whiteout(&self.stage, &staged.name)?;
@@ -178,13 +211,14 @@ impl UpperLayer {
         if self.names == WhiteoutNames::Written {
             return self.put_mark(dir, name);
         }
+        self.announce_whiteout_files(dir)?;
         for _ in 0..2 {
             let known = self.whiteout.lock().clone();
             let source = match known {
                 Some(s) => s,
                 None => {
                     let fresh = self.stage_name();
-                    self.stage.mknod_whiteout(&fresh).upper("make a whiteout")?;
+                    self.make_whiteout(&self.stage, &fresh)?;
                     *self.whiteout.lock() = Some(fresh.clone());
                     fresh
                 }
@@ -201,12 +235,42 @@ impl UpperLayer {
                 }
                 Err(e @ (Errno::PERM | Errno::OPNOTSUPP | Errno::XDEV)) => {
                     log::debug!("no hard links to whiteouts here: {e}");
-                    return dir.mknod_whiteout(name).upper("make a whiteout");
+                    return self.make_whiteout(dir, name);
                 }
                 Err(e) => return Err(e).upper("link a whiteout"),
             }
         }
-        dir.mknod_whiteout(name).upper("make a whiteout")
+        self.make_whiteout(dir, name)
+    }
+
+    fn make_whiteout(&self, dir: &Dir, name: &[u8]) -> Result<()> {
+        if !self.whiteout_files {
+            return dir.mknod_whiteout(name).upper("make a whiteout");
+        }
+        dir.mknod(name, FileType::File, 0o600, 0).upper("make a whiteout")?;
+        dir.set_xattr(name, self.dialect.whiteout(), b"y").upper("mark a whiteout").inspect_err(
+            |_| {
+                // half a whiteout would be an empty file
+                if let Err(e) = dir.unlink(name) {
+                    log::warn!("cannot remove a whiteout without its mark: {e}");
+                }
+            },
+        )
+    }
+
+    /// Where whiteouts are files, a directory that holds some says so, lest every file of every
+    /// directory must be asked.
+    fn announce_whiteout_files(&self, dir: &Dir) -> Result<()> {
+        if !self.whiteout_files {
+            return Ok(());
+        }
+        let node = dir.as_node().upper("open a directory")?;
+        match node.get_xattr(self.dialect.opaque()).upper("read the opaque mark")? {
+            Some(_) => Ok(()),
+            None => node
+                .set_xattr(self.dialect.opaque(), b"x", false, false)
+                .upper("mark a directory of whiteouts"),
+        }
     }
 
     /// Returns whether a whiteout lies under the name that it hides.

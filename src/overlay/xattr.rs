@@ -20,6 +20,19 @@ const KEPT_BY_CONTAINERS: &[u8] = b"user.containers.override_";
 /// Marks of fuse-overlayfs, which it hides too.
 const HIDDEN: &[u8] = b"user.fuseoverlayfs.";
 
+/// Refuses names that no file system knows, as the kernel does for the file systems below (whose
+/// namespaces are those of xattr(7)) and leaves to us.
+fn check_key(key: &[u8]) -> Result<()> {
+    for prefix in [&b"user."[..], b"trusted.", b"security."] {
+        match key.strip_prefix(prefix) {
+            Some(b"") => return Err(Error::Invalid),
+            Some(_) => return Ok(()),
+            None => {}
+        }
+    }
+    if key == acl::ACCESS || key == acl::DEFAULT { Ok(()) } else { Err(Error::NotSupported) }
+}
+
 /// Returns the prefix of the names under which a private view keeps such attributes.
 fn kept(dialect: Dialect, records: Records) -> Option<Vec<u8>> {
     match records {
@@ -83,6 +96,7 @@ impl Overlay {
     /// # Errors
     /// `ENODATA` if there is none of that name.
     pub fn get_xattr(&self, ino: Ino, key: &[u8]) -> Result<Vec<u8>> {
+        check_key(key)?;
         let object = self.object(ino)?;
         let value = match self.upper_handle(&object)? {
             Some(node) => {
@@ -133,7 +147,7 @@ impl Overlay {
     /// Sets an extended attribute. `create`: it must not exist; `replace`: it must.
     ///
     /// # Errors
-    /// `EEXIST`, `ENODATA`, or what the upper's file system says.
+    /// `EEXIST`, `ENODATA`, `EOPNOTSUPP` for an unknown namespace, or what the upper's file system says.
     pub fn set_xattr(
         &self,
         ino: Ino,
@@ -142,6 +156,7 @@ impl Overlay {
         create: bool,
         replace: bool,
     ) -> Result<()> {
+        check_key(key)?;
         let (object, node) = self.changeable(ino)?;
         let disk = self.disk_key(key);
         self.as_its_owner(&node, || node.set_xattr(&disk, value, create, replace))
@@ -156,6 +171,7 @@ impl Overlay {
     /// `ENODATA` if there is none of that name.
     pub fn remove_xattr(&self, ino: Ino, key: &[u8]) -> Result<()> {
         self.writable()?;
+        check_key(key)?;
         if !self.is_in_upper(&self.object(ino)?) {
             // nothing to copy up for
             self.get_xattr(ino, key)?;
@@ -202,7 +218,7 @@ impl Overlay {
     /// Returns the lower node that an object not in the upper shows.
     pub(super) fn lower_part(&self, object: &Object) -> Result<super::lower::At> {
         match object {
-            Object::Dir(d) => d.lowers.first().copied().ok_or(Error::Stale),
+            Object::Dir(d) => d.lowers().first().copied().ok_or(Error::Stale),
             Object::File(f) => match f.state.read().backing {
                 Backing::Lower(at) => Ok(at),
                 Backing::Upper => Err(Error::Stale),

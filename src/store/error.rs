@@ -1,7 +1,7 @@
 //! What can go wrong with the store.
 
 use crate::id::{ChainId, ImageId};
-use crate::name::printable;
+use crate::reference::BadReference;
 use crate::sys::Errno;
 use std::path::PathBuf;
 
@@ -76,13 +76,8 @@ pub enum StoreError {
         candidates: Vec<String>,
     },
     /// Not the name of an image.
-    #[error("{text:?} is no image name: {why}")]
-    BadReference {
-        /// What was given, escaped.
-        text: String,
-        /// Which rule it breaks.
-        why: &'static str,
-    },
+    #[error(transparent)]
+    BadReference(#[from] BadReference),
     /// Not an image config.
     #[error("the image config is not valid: {0}")]
     BadConfig(String),
@@ -111,11 +106,4 @@ pub enum StoreError {
     /// More layers in one chain than the store takes.
     #[error("the chain would have {0} layers; at most {max} are allowed", max = super::MAX_DEPTH)]
     TooDeep(usize),
-}
-
-impl StoreError {
-    /// Returns what is wrong with the text of a name, which may be hostile.
-    pub(super) fn bad_reference(text: &str, why: &'static str) -> StoreError {
-        StoreError::BadReference { text: printable(text.as_bytes()), why }
-    }
 }

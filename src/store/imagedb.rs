@@ -2,6 +2,7 @@
 
 use super::{ImportLock, MAX_CONFIG, Store, StoreError, clock, files, layout};
 use crate::id::{ChainId, DiffId, Hash, ImageId};
+use crate::reference::Reference;
 use crate::sys::{Errno, Time};
 use serde::Deserialize;
 
@@ -81,16 +82,16 @@ impl Store {
         if let Some(id) = Hash::from_hex(digits).map(ImageId::new) {
             return if ids.contains(&id) { Ok(id) } else { Err(missing()) };
         }
-        let reference = super::reference::Reference::parse(text);
+        let reference = text.parse::<Reference>();
         if let Ok(r) = &reference
-            && let Some(id) = self.repositories_unlocked()?.get(&r.key())
+            && let Some(id) = self.repositories_unlocked()?.get(&r.repository_key().1)
         {
             return Ok(id);
         }
         let found = super::with_prefix(ids.iter().map(ImageId::hex), digits);
         match found.as_slice() {
             [one] => Hash::from_hex(one).map(ImageId::new).ok_or_else(missing),
-            [] => Err(reference.err().unwrap_or_else(missing)),
+            [] => Err(reference.err().map_or_else(missing, StoreError::from)),
             _ => Err(StoreError::Ambiguous {
                 what: "image",
                 text: digits.to_owned(),

@@ -30,7 +30,6 @@ mod layerdb;
 mod layout;
 mod lock;
 mod overlay2;
-mod reference;
 mod repositories;
 mod sweep;
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! `repositories.json`: which names the images have.
 
-use super::{ImportLock, Store, StoreError, files, layout, reference};
+use super::{ImportLock, Store, StoreError, files, layout};
 use crate::id::ImageId;
+use crate::reference::Reference;
 use crate::sys::Errno;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -88,26 +89,22 @@ impl Store {
         }
     }
 
-    /// Gives an image the name `NAME:TAG`; returns the image that had it before. `name` may carry
-    /// `docker.io/library/`, which Docker leaves out.
+    /// Gives an image a name; returns the image that had it before.
     ///
     /// # Errors
-    /// [`StoreError::NoImageId`] if the image is not in the store, [`StoreError::BadReference`].
+    /// [`StoreError::NoImageId`] if the image is not in the store.
     pub fn tag(
         &self,
         _lock: &ImportLock,
-        name: &str,
-        tag: &str,
+        reference: &Reference,
         id: &ImageId,
     ) -> Result<Option<ImageId>, StoreError> {
-        let name =
-            reference::familiar_name(name).map_err(|why| StoreError::bad_reference(name, why))?;
-        reference::check_tag(tag).map_err(|why| StoreError::bad_reference(tag, why))?;
         self.image_config(id)?.ok_or(StoreError::NoImageId(*id))?;
         let dir = self.place_to_write(layout::IMAGE)?;
         let _write = self.write_lock()?;
         let mut all = self.repositories_unlocked()?;
-        let old = all.set(&name, format!("{name}:{tag}"), *id);
+        let (name, key) = reference.repository_key();
+        let old = all.set(&name, key, *id);
         if old != Some(*id) {
             let path = format!("{}/{}", layout::IMAGE, layout::REPOSITORIES);
             files::replace(&dir, layout::REPOSITORIES, &all.encode(), layout::PRIVATE_MODE)

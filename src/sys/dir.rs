@@ -59,6 +59,17 @@ impl Dir {
         Ok(Dir::from_fd(fs::openat(&self.fd, name, DIR_FLAGS | OFlags::NOFOLLOW, Mode::empty())?))
     }
 
+    /// Opens the directory `name` as [`Dir::open_dir`] does, unless something is mounted there:
+    /// that gives `EXDEV`, and the file system that is mounted there is not asked anything.
+    pub fn open_dir_here(&self, name: &[u8]) -> Result<Dir> {
+        Ok(Dir::from_fd(platform::open_here(self.fd.as_fd(), name, DIR_FLAGS)?))
+    }
+
+    /// Opens `name` as [`Dir::node`] does, unless something is mounted there: that gives `EXDEV`.
+    pub fn node_here(&self, name: &[u8]) -> Result<Node> {
+        platform::node_here(self.fd.as_fd(), name)
+    }
+
     /// Opens a second handle of this very directory (with a read position of its own).
     pub fn reopen(&self) -> Result<Dir> {
         Ok(Dir::from_fd(fs::openat(&self.fd, c".", DIR_FLAGS, Mode::empty())?))
@@ -219,7 +230,7 @@ impl Dir {
             if name == b"." || name == b".." {
                 continue;
             }
-            #[allow(clippy::unnecessary_cast)]
+            #[allow(clippy::unnecessary_cast, reason = "the type differs between platforms")]
             let ino = entry.ino() as u64;
             f(DirEntry { name: name.into(), file_type: file_type(entry.file_type()), ino });
         }
@@ -241,14 +252,25 @@ impl Dir {
             Err(Errno::ISDIR | Errno::PERM) => {}
             Err(e) => return Err(e),
         }
+        match self.rmdir(name) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(e) => return Err(e),
+        }
+        let mode = self.stat(name)?.permissions();
         let top = self.open_to_clear(name)?;
         loop {
             match self.rmdir(name) {
-                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                Ok(()) | Err(Errno::NOENT) => break,
                 Err(Errno::NOTEMPTY | Errno::EXIST) => top.clear(&top, 0)?,
                 Err(e) => return Err(e),
             }
         }
+        // somebody may hold it still, and look
+        if top.stat_self()?.permissions() != mode {
+            top.chmod_self(mode)?;
+        }
+        Ok(())
     }
 
     /// Removes everything in this directory, or moves it to `top`.

@@ -41,6 +41,26 @@ pub(super) fn open_beneath(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> R
     }
 }
 
+/// Opens `name` in `dir`; a name on which something is mounted gives `EXDEV`, and nothing is
+/// asked of what is mounted there.
+pub(super) fn open_here(dir: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match fs::openat2(dir, name, flags | OFlags::NOFOLLOW, Mode::empty(), resolve) {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            // a kernel or sandbox without openat2: mounts are crossed
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
+                return Ok(fs::openat(dir, name, flags | OFlags::NOFOLLOW, Mode::empty())?);
+            }
+            r => return Ok(r?),
+        }
+    }
+}
+
+pub(super) fn node_here(dir: BorrowedFd<'_>, name: &[u8]) -> Result<super::Node> {
+    Ok(super::Node::from_fd(open_here(dir, name, PATH_FLAGS)?))
+}
+
 /// The same component by component, for kernels and sandboxes without openat2.
 fn open_by_hand(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
     let mut at: Option<OwnedFd> = None;
@@ -403,4 +423,28 @@ pub fn detach() -> Result<Detached> {
         Some((_, text)) => Err(String::from_utf8_lossy(text).into_owned()),
         None => Err("the daemon died before the mount was ready".to_owned()),
     }))
+}
+
+/// Returns whether a thread waits in one of the calls of chown(2); `None` if that cannot be seen
+/// (proc_pid_syscall(5): it takes the rights of a debugger).
+#[must_use]
+pub fn changes_owner(task: u32) -> Option<bool> {
+    let text = std::fs::read_to_string(format!("/proc/{task}/syscall")).ok()?;
+    let number = text.split(' ').next()?.parse().ok()?;
+    #[cfg(target_arch = "x86_64")]
+    if [libc::SYS_chown, libc::SYS_lchown].contains(&number) {
+        return Some(true);
+    }
+    Some([libc::SYS_fchown, libc::SYS_fchownat].contains(&number))
+}
+
+/// Returns whether a process runs the file of that number of a file system without a device. Asks
+/// nobody: the file system may be our own, and its threads busy.
+#[must_use]
+pub fn is_executed(ino: u64) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    processes.filter_map(|p| p.ok().map(|p| p.path().join("exe"))).any(|exe| {
+        let (how, what) = (fs::AtFlags::STATX_DONT_SYNC, fs::StatxFlags::INO);
+        fs::statx(fs::CWD, exe, how, what).is_ok_and(|s| s.stx_ino == ino && s.stx_dev_major == 0)
+    })
 }

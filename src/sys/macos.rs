@@ -19,6 +19,20 @@ fn check(rc: i32) -> Result<()> {
 
 pub(super) fn extra_open_flags(_: &mut OFlags, _: OpenFlags) {}
 
+/// There are no private copies of mounts here.
+pub fn open_apart(_: &super::Dir, _: bool) -> Result<super::Dir> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// Opens `name` in `dir`; mounts are crossed, for nothing here tells them beforehand.
+pub(super) fn open_here(dir: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    Ok(fs::openat(dir, name, flags | OFlags::NOFOLLOW, Mode::empty())?)
+}
+
+pub(super) fn node_here(dir: BorrowedFd<'_>, name: &[u8]) -> Result<super::Node> {
+    node_at(dir, name)
+}
+
 pub(super) fn open_beneath(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
     let mut at: Option<OwnedFd> = None;
     let mut parts = path.split(|b| *b == b'/').filter(|p| !p.is_empty() && *p != b".").peekable();
@@ -304,4 +318,16 @@ impl Readiness {
 /// Refused: the frameworks that a FUSE mount loads on macOS do not survive a fork.
 pub fn detach() -> Result<Detached> {
     Err(Errno::NOSYS)
+}
+
+/// Returns whether a thread waits in one of the calls of chown(2): not known here.
+#[must_use]
+pub fn changes_owner(_task: u32) -> Option<bool> {
+    None
+}
+
+/// Returns whether a process runs a file: not known here.
+#[must_use]
+pub fn is_executed(_ino: u64) -> bool {
+    false
 }

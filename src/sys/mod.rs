@@ -9,6 +9,7 @@ mod copy;
 mod dir;
 mod errno;
 mod file;
+mod handle;
 mod lock;
 mod mapping;
 mod mountinfo;
@@ -29,18 +30,24 @@ use linux as platform;
 mod macos;
 #[cfg(target_os = "macos")]
 use macos as platform;
+#[cfg(target_os = "macos")]
+pub use macos::open_apart;
 
 pub use copy::{Copied, copy_data, fill_holes};
 pub use dir::{Dir, DirEntry, RenameFlags};
 pub use errno::{Errno, Result};
 pub use file::{File, OpenFlags, Seek, StatVfs};
+pub use handle::FileHandle;
 pub use lock::LockKind;
 pub use mapping::Mapping;
 pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounted_elsewhere, mounts};
 #[cfg(target_os = "linux")]
-pub use mounting::{join_fuse_connection, mount_fuse, receive_fd, replace_descriptor};
+pub use mounting::{join_fuse_connection, mount_fuse, open_apart, receive_fd, replace_descriptor};
 pub use node::Node;
-pub use platform::{Detached, Readiness, detach, effective_capability_sys_admin, unmount};
+pub use platform::{
+    Detached, Readiness, changes_owner, detach, effective_capability_sys_admin, is_executed,
+    unmount,
+};
 pub use probe::{Capabilities, IdRanges, Identity, known_ids};
 pub use process::{
     SignalSet, block_signals, clear_umask, pid_alive, raise_open_files, random_bytes, terminate,

@@ -2,7 +2,7 @@
 //! over the connection to who may not.
 #![allow(unsafe_code)]
 
-use super::{Errno, MountAttributes, Result};
+use super::{Dir, Errno, MountAttributes, Result};
 use rustix::mount::MountFlags;
 use std::ffi::{CStr, OsStr};
 use std::io::IoSliceMut;
@@ -68,6 +68,56 @@ pub fn replace_descriptor(place: BorrowedFd<'_>, new: OwnedFd) -> Result<()> {
     // handle is never dropped, and dup3 keeps it open throughout.
     let mut place = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(place.as_raw_fd()) });
     Ok(rustix::io::dup3(&new, &mut place, rustix::io::DupFlags::CLOEXEC)?)
+}
+
+/// Opens the directory `dir` once more in a copy of its mount that nobody else sees: what is
+/// mounted anywhere below it, now or later, is not there, as in the layers of the kernel's
+/// overlayfs. With `read_only`, nothing can be written through the handle and no access time
+/// changes. Needs CAP_SYS_ADMIN over the mount namespace (open_tree(2), mount_setattr(2)).
+pub fn open_apart(dir: &Dir, read_only: bool) -> Result<Dir> {
+    use rustix::mount::{OpenTreeFlags as F, open_tree};
+    let flags = F::OPEN_TREE_CLONE | F::OPEN_TREE_CLOEXEC | F::AT_EMPTY_PATH;
+    let tree = open_tree(dir, c"", flags)?;
+    // private: a mount made on the original must not come here too
+    match (set_mount(tree.as_fd(), read_only, read_only), read_only) {
+        // a user namespace may not change how its mounts keep access times
+        (Err(Errno::PERM), true) => set_mount(tree.as_fd(), true, false)?,
+        (done, _) => done?,
+    }
+    // the copy lives as long as what is opened in it
+    open_dir_in(tree.as_fd())
+}
+
+fn open_dir_in(tree: BorrowedFd<'_>) -> Result<Dir> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(Dir::from_fd(openat(tree, c".", flags, Mode::empty())?))
+}
+
+/// Makes a mount private, and what else is asked for.
+fn set_mount(mount: BorrowedFd<'_>, read_only: bool, noatime: bool) -> Result<()> {
+    let mut attr = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    attr.propagation = libc::MS_PRIVATE;
+    if read_only {
+        attr.attr_set |= libc::MOUNT_ATTR_RDONLY;
+    }
+    if noatime {
+        attr.attr_set |= libc::MOUNT_ATTR_NOATIME;
+        attr.attr_clr |= libc::MOUNT_ATTR__ATIME;
+    }
+    // SAFETY: the descriptor is open during the call, the path is a C string, and the structure is
+    // initialized and of the size that is told.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            std::ptr::from_ref(&attr),
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if rc == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().into()) }
 }
 
 #[cfg(test)]

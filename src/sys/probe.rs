@@ -90,10 +90,12 @@ impl Capabilities {
     /// Returns what an upper directory needs and this one lacks, or `Ok`.
     pub fn check_upper(&self) -> std::result::Result<(), &'static str> {
         if !self.rename_exchange {
-            return Err("its file system cannot swap two names (renameat2 RENAME_EXCHANGE)");
+            return Err("its file system cannot swap two names (renameat2 RENAME_EXCHANGE); \
+                 use one that can, such as ext4, xfs, btrfs or tmpfs");
         }
         if !self.user_xattr && !self.trusted_xattr {
-            return Err("its file system holds no extended attributes of this user");
+            return Err("its file system holds no extended attributes of this user; \
+                 use one that does, such as ext4, xfs, btrfs or (since Linux 6.6) tmpfs");
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ pub fn wait_signal(set: SignalSet) -> Result<i32> {
 
 /// Sets the process' umask to zero, so that modes are what the engine says. Returns the old one.
 pub fn clear_umask() -> u32 {
-    #[allow(clippy::useless_conversion)]
+    #[allow(clippy::useless_conversion, reason = "the type is narrower on macOS")]
     u32::from(rustix::process::umask(rustix::fs::Mode::empty()).as_raw_mode())
 }
 

@@ -138,12 +138,12 @@ impl Stat {
     }
 }
 
-// The field types differ between platforms, so some of these casts are no-ops on one of them.
 #[allow(
     clippy::unnecessary_cast,
     clippy::useless_conversion,
     clippy::unnecessary_fallible_conversions,
-    trivial_numeric_casts
+    trivial_numeric_casts,
+    reason = "the types of the fields differ between platforms"
 )]
 impl From<rustix::fs::Stat> for Stat {
     fn from(s: rustix::fs::Stat) -> Stat {
@@ -168,7 +168,7 @@ impl From<rustix::fs::Stat> for Stat {
 /// Puts a device number together, in the encoding of the platform's `st_rdev`.
 #[must_use]
 pub fn makedev(major: u32, minor: u32) -> u64 {
-    #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+    #[allow(clippy::unnecessary_cast, reason = "the type differs between platforms")]
     let dev = rustix::fs::makedev(major, minor) as u64;
     dev
 }
@@ -176,14 +176,14 @@ pub fn makedev(major: u32, minor: u32) -> u64 {
 /// Returns the major part of a device number.
 #[must_use]
 pub fn major(dev: u64) -> u32 {
-    #[allow(clippy::unnecessary_cast)]
+    #[allow(clippy::unnecessary_cast, reason = "the type differs between platforms")]
     rustix::fs::major(dev as rustix::fs::Dev)
 }
 
 /// Returns the minor part of a device number.
 #[must_use]
 pub fn minor(dev: u64) -> u32 {
-    #[allow(clippy::unnecessary_cast)]
+    #[allow(clippy::unnecessary_cast, reason = "the type differs between platforms")]
     rustix::fs::minor(dev as rustix::fs::Dev)
 }
 

@@ -121,10 +121,22 @@ impl Disk {
         parent: EntryId,
         name: &[u8],
     ) -> Result<Vec<u8>, UnpackError> {
+        self.stash_by(b, parent, name, |dir, stash, stashed| {
+            dir.rename(name, stash, stashed, RenameFlags::NoReplace)
+        })
+    }
+
+    /// Brings a name into the stash by `how`; returns its name there.
+    fn stash_by(
+        &mut self,
+        b: &Builder,
+        parent: EntryId,
+        name: &[u8],
+        how: impl FnOnce(&Dir, &Dir, &[u8]) -> crate::sys::Result<()>,
+    ) -> Result<Vec<u8>, UnpackError> {
         let dir = self.dir(b, parent)?;
         let (stashed, stash) = self.stash_name()?;
-        dir.rename(name, &stash, &stashed, RenameFlags::NoReplace)
-            .map_err(|e| at(b, parent, name, e))?;
+        how(&dir, &stash, &stashed).map_err(|e| at(b, parent, name, e))?;
         Ok(stashed)
     }
 
@@ -305,10 +317,7 @@ impl Disk {
         parent: EntryId,
         name: &[u8],
     ) -> Result<Vec<u8>, UnpackError> {
-        let dir = self.dir(b, parent)?;
-        let (stashed, stash) = self.stash_name()?;
-        dir.link(name, &stash, &stashed).map_err(|e| at(b, parent, name, e))?;
-        Ok(stashed)
+        self.stash_by(b, parent, name, |dir, stash, stashed| dir.link(name, stash, stashed))
     }
 
     /// Makes a whiteout: the device, or an empty file with an attribute where that is refused.

@@ -18,20 +18,20 @@ pub fn refused_by_overlays(step: Step, said: &str) -> bool {
 
 /// The reason why stratafs may answer `ours` where the kernel answers `kernel`. `hidden`: a layer
 /// hides a name of a hard-linked file of a layer below.
-pub fn stated(step: Step, kernel: &str, ours: &str, hidden: bool) -> Option<&'static str> {
+pub fn stated(kernel: &str, ours: &str, hidden: bool) -> Option<&'static str> {
     if hidden && without_links(kernel) == without_links(ours) {
         return Some("a plain layer's file counts all its names, as with the kernel's index=on");
     }
-    match (step.1, kernel, ours) {
-        (
-            Op::Held { act: Act::Chmod(_) | Act::Chown(..) | Act::Times(_), .. },
-            "ENOTDIR",
-            "ENOENT",
-        )
-        | (Op::Held { act: Act::SetXattr(..), .. }, "ENOTDIR", "ENOENT") => {
-            Some("a removed directory of the lowers alone cannot be changed any more")
-        }
-        _ => None,
+    None
+}
+
+/// Whether FUSE itself refuses a step, so that nobody else does it.
+pub fn beyond_fuse(step: Step, said: &str) -> bool {
+    match (step.1, said) {
+        (Op::TmpFile { .. }, "EOPNOTSUPP") => true,
+        // FUSE passes on allocation, holes and zeros
+        (Op::Held { act: Act::Fallocate(5 | 6, ..), .. }, "EOPNOTSUPP") => true,
+        _ => false,
     }
 }
 

@@ -1,11 +1,13 @@
 //! A case from its layers to the last comparison.
 
 use crate::exec::Place;
-use crate::layer::{self, Entry};
+use crate::layer::{self, Entry, Kind};
 use crate::op::Step;
+use crate::readonly;
 use crate::tree::{self, Tree, What, differ};
 use crate::verdict::{Counts, Trees};
 use crate::world::{Mounts, Upper};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,33 +64,50 @@ struct Run<'a> {
 impl Run<'_> {
     fn all(&self) -> Result<Counts, String> {
         let (ours, kernel) = (self.mounts.upper("ours"), self.mounts.upper("kernel"));
-        let (counts, last) = self.steps(&ours, &kernel)?;
+        let (counts, last, alone) = self.steps(&ours, &kernel)?;
+        if alone && self.mounts.mode.exchanges() {
+            // the kernel was left behind where it departs from POSIX: the other upper is of then
+            return Ok(counts);
+        }
         self.nothing_left(&ours)?;
         let again = self.under_us(&self.lowers, Some(&ours))?;
         // which names of a plain layer belong together is known only to those who looked
         expect("after a remount", ["before", "after"], &last, &again)?;
         self.nothing_left(&ours)?;
-        let with = self.mounts.with_work(&ours.upper, "ours-under-kernel");
+        let with = self.work(&ours, "ours-under-kernel");
         let shown = self.under_kernel(&self.lowers, Some(&with))?;
         expect("our upper under the kernel", ["stratafs", "kernel"], &again, &shown)?;
-        let with = self.mounts.with_work(&kernel.upper, "kernel-under-kernel");
-        let theirs = self.under_kernel(&self.lowers, Some(&with))?;
-        let with = self.mounts.with_work(&kernel.upper, "kernel-under-us");
+        let with = self.work(&kernel, "kernel-under-kernel");
+        let mut theirs = self.under_kernel(&self.lowers, Some(&with))?;
+        // it marks no directory as impure to which it links a copied-up file
+        theirs.forgive_listings();
+        let with = self.work(&kernel, "kernel-under-us");
         let shown = self.under_us(&self.lowers, Some(&with))?;
         let what = "the kernel's upper under us";
-        expect(what, ["stratafs", "kernel"], &shown, &theirs)?;
+        // its index says how many names there are
+        let how = if self.mounts.mode.indexes() { What::All } else { What::NoLinks };
+        same(what, ["stratafs", "kernel"], &shown, &theirs, how)?;
+        if self.mounts.mode.indexes() {
+            // what a work directory says of hard links is lost to a layer
+            return Ok(counts);
+        }
         let mut stack = vec![ours.upper.clone()];
         stack.extend(self.lowers.iter().cloned());
         let shown = self.under_us(&stack, None)?;
         expect("our upper as a layer", ["upper", "layer"], &again, &shown)?;
+        readonly::compare(self.mounts, &stack, &self.case.steps)?;
         Ok(counts)
     }
 
     /// The steps; the tree at their end.
-    fn steps(&self, ours: &Upper, kernel: &Upper) -> Result<(Counts, Tree), String> {
+    fn steps(
+        &self,
+        our_upper: &Upper,
+        kernel_upper: &Upper,
+    ) -> Result<(Counts, Tree, bool), String> {
         let native = self.mounts.dir.join("native");
-        let kernel = Place::new(self.mounts.kernel(&self.lowers, Some(kernel), false)?);
-        let ours = Place::new(self.mounts.ours(&self.lowers, Some(ours))?);
+        let kernel = Place::new(self.mounts.kernel(&self.lowers, Some(kernel_upper), false)?);
+        let ours = Place::new(self.mounts.ours(&self.lowers, Some(our_upper))?);
         tree::copy(&kernel.root, &native);
         let mut trees = Trees {
             ours,
@@ -109,21 +128,50 @@ impl Run<'_> {
             }
         }
         trees.compare().map_err(|e| format!("before the first step: {e}"))?;
+        let middle = self.mounts.mode.exchanges().then_some(self.case.steps.len() / 2);
         for (i, step) in self.case.steps.iter().enumerate() {
+            if Some(i) == middle && trees.kernel.is_some() {
+                trees.compare().map_err(|e| format!("before the exchange: {e}"))?;
+                self.exchange(&mut trees, [our_upper, kernel_upper])?;
+                trees.compare().map_err(|e| format!("after the exchange: {e}"))?;
+            }
             let differed = trees.step(*step).map_err(|e| format!("step {i}, {step:?}:\n  {e}"))?;
             if differed || i % INTERVAL == INTERVAL - 1 {
                 trees.compare().map_err(|e| format!("after step {i}, {step:?}: {e}"))?;
             }
         }
         let last = trees.compare().map_err(|e| format!("at the end: {e}"))?;
-        for place in [Some(&mut trees.ours), trees.kernel.as_mut(), trees.native.as_mut()] {
-            place.into_iter().for_each(Place::close_all);
-        }
-        let counts = trees.counts;
+        close_all(&mut trees);
+        let (counts, alone) = (trees.counts, trees.kernel.is_none());
         drop(trees);
         self.mounts.unmount_ours()?;
         self.mounts.unmount_kernel()?;
-        Ok((counts, last))
+        Ok((counts, last, alone))
+    }
+
+    /// Each goes on with the other's upper and work directory.
+    fn exchange(&self, trees: &mut Trees, [ours, kernel]: [&Upper; 2]) -> Result<(), String> {
+        close_all(trees);
+        let point = |name: &str| tree::look(&self.mounts.dir.join(name));
+        let before = [point("ours-mount"), point("kernel-mount")];
+        self.mounts.unmount_ours()?;
+        self.mounts.unmount_kernel()?;
+        self.nothing_left(ours)?;
+        let after = [
+            tree::look(&self.mounts.kernel(&self.lowers, Some(ours), false)?),
+            tree::look(&self.mounts.ours(&self.lowers, Some(kernel))?),
+        ];
+        // of hard links the kernel believes its index alone, and we write none
+        let hard = |e: &Entry| matches!(e.kind, Kind::Hard(_));
+        let links = self.case.layers.iter().flatten().any(hard);
+        for (what, i, linked) in
+            [("our upper under the kernel", 0, !links), ("the kernel's under us", 1, true)]
+        {
+            if let Some(text) = tree::renumbered(&before[i], &after[i], linked) {
+                return Err(format!("{what} has other numbers: {text}"));
+            }
+        }
+        Ok(())
     }
 
     fn under_us(&self, lowers: &[PathBuf], upper: Option<&Upper>) -> Result<Tree, String> {
@@ -138,16 +186,40 @@ impl Run<'_> {
         Ok(tree)
     }
 
+    /// An upper with its work directory, if that may hold an index, else with a fresh one.
+    fn work(&self, upper: &Upper, name: &str) -> Upper {
+        if self.mounts.mode.exchanges() {
+            upper.clone()
+        } else {
+            self.mounts.with_work(&upper.upper, name)
+        }
+    }
+
     fn nothing_left(&self, upper: &Upper) -> Result<(), String> {
         let work = upper.work.join("work");
         let Ok(entries) = std::fs::read_dir(&work) else { return Ok(()) };
-        let left: Vec<_> = entries.map(|e| e.unwrap().file_name()).collect();
+        // the kernel keeps the whiteout that its others are links to
+        let theirs = |name: &OsString| {
+            self.mounts.mode.exchanges() && name.as_encoded_bytes().starts_with(b"#")
+        };
+        let names = entries.map(|e| e.unwrap().file_name());
+        let left: Vec<_> = names.filter(|name| !theirs(name)).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("left in the work directory: {left:?}")) }
     }
 }
 
+fn close_all(trees: &mut Trees) {
+    for place in [Some(&mut trees.ours), trees.kernel.as_mut(), trees.native.as_mut()] {
+        place.into_iter().for_each(Place::close_all);
+    }
+}
+
 fn expect(what: &str, names: [&str; 2], a: &Tree, b: &Tree) -> Result<(), String> {
-    match differ(names, a, b, What::NoLinks) {
+    same(what, names, a, b, What::NoLinks)
+}
+
+fn same(what: &str, names: [&str; 2], a: &Tree, b: &Tree, how: What) -> Result<(), String> {
+    match differ(names, a, b, how) {
         None => Ok(()),
         Some(text) => Err(format!("{what}: {text}")),
     }

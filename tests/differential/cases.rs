@@ -2,13 +2,98 @@
 
 use crate::case::Case;
 use crate::layer::{Entry, Kind, PLAIN};
-use crate::op::{How, Op, Special, Step};
+use crate::op::{Act, How, Map, Op, Special, Step};
 
 const APPEND: Op = Op::Put { path: "a", how: How::Append, mode: 0o666, umask: 0o022, data: "more" };
 
 pub fn all() -> Vec<(&'static str, Case)> {
     let file = |mode, xattr| Entry { path: "a", kind: Kind::File(176), mode, xattr, ..PLAIN };
+    let script = |mode| Op::Put { path: "a", how: How::CreateTrunc, mode, umask: 0, data: "data" };
     vec![
+        (
+            "who may write a set-id file does not clear it by a chown of nothing",
+            Case {
+                layers: vec![vec![]],
+                steps: vec![
+                    Step(0, script(0o4777)),
+                    Step(1000, Op::Chown { path: "a", owner: u32::MAX, group: u32::MAX }),
+                    Step(0, Op::Open { slot: 0, path: "a", how: How::ReadWrite }),
+                    Step(1000, Op::Chown { path: "a", owner: u32::MAX, group: u32::MAX }),
+                    // a write does
+                    Step(1000, Op::Held { slot: 0, act: Act::Write(0, "x") }),
+                ],
+            },
+        ),
+        (
+            "what is written through a map takes no set-id bits and capabilities away",
+            Case {
+                layers: vec![vec![file(0o6755, Some(("security.capability", 0)))]],
+                steps: vec![Step(0, Op::Mapped { path: "a", how: Map::Shared, data: "data" })],
+            },
+        ),
+        (
+            "a write leaves an empty capability",
+            Case {
+                layers: vec![vec![file(0o4777, Some(("security.capability", 9)))]],
+                steps: vec![Step(1000, APPEND), Step(0, APPEND)],
+            },
+        ),
+        (
+            "a removed directory of the lowers can be changed",
+            Case {
+                layers: vec![vec![Entry {
+                    path: "d",
+                    xattr: Some(("user.k", 1)),
+                    mode: 0o750,
+                    ..PLAIN
+                }]],
+                steps: vec![
+                    Step(0, Op::Open { slot: 0, path: "d", how: How::Directory }),
+                    Step(0, Op::Rmdir { path: "d" }),
+                    Step(0, Op::Held { slot: 0, act: Act::Stat }),
+                    Step(0, Op::Held { slot: 0, act: Act::Chmod(0o600) }),
+                    Step(0, Op::Held { slot: 0, act: Act::Chown(7, 1000) }),
+                    Step(0, Op::Held { slot: 0, act: Act::Times(1_400_000_000) }),
+                    Step(0, Op::Held { slot: 0, act: Act::SetXattr("user.k", 2) }),
+                    Step(0, Op::Held { slot: 0, act: Act::Xattrs }),
+                    Step(0, Op::Held { slot: 0, act: Act::Stat }),
+                    Step(0, Op::Held { slot: 0, act: Act::CreateIn("f") }),
+                    Step(0, Op::Held { slot: 0, act: Act::List }),
+                ],
+            },
+        ),
+        (
+            "a removed directory keeps the mode that it has",
+            Case {
+                layers: vec![vec![
+                    Entry { path: "d", ..PLAIN },
+                    Entry { path: "d/f", ..file(0o644, None) },
+                ]],
+                steps: vec![
+                    Step(0, Op::Unlink { path: "d/f" }),
+                    Step(0, Op::Chmod { path: "d", mode: 0o600 }),
+                    Step(0, Op::Open { slot: 0, path: "d", how: How::Directory }),
+                    Step(0, Op::Rmdir { path: "d" }),
+                    Step(0, Op::Held { slot: 0, act: Act::Stat }),
+                ],
+            },
+        ),
+        (
+            "attributes outside of the namespaces are not supported",
+            Case {
+                layers: vec![vec![file(0o644, None)]],
+                steps: ["bogus.k", "user.", "none", "system.k"]
+                    .iter()
+                    .flat_map(|key| {
+                        [
+                            Step(0, Op::XattrSizes { path: "a", key }),
+                            Step(0, Op::RemoveXattr { path: "a", key }),
+                            Step(0, Op::SetXattr { path: "a", key, value: 1, flag: 0 }),
+                        ]
+                    })
+                    .collect(),
+            },
+        ),
         (
             "root keeps set-id bits when he writes to a file with capabilities",
             Case {

@@ -2,7 +2,7 @@
 
 use crate::case::Case;
 use crate::layer::{Entry, Kind};
-use crate::op::{Act, How, Op, Renaming, Special, Step};
+use crate::op::{Act, How, Map, Op, Renaming, Special, Step};
 use crate::random::Random;
 use crate::world::Mode;
 
@@ -22,6 +22,7 @@ const KEYS: [&str; 10] = [
     "system.posix_acl_default",
     "security.capability",
 ];
+const ODD_KEYS: [&str; 4] = ["user.", "bogus.k", "user.\u{ff}", "none"];
 const MODES: [u32; 9] = [0o644, 0o600, 0o666, 0o755, 0o4755, 0o2755, 0o6711, 0o444, 0o640];
 const DIR_MODES: [u32; 6] = [0o755, 0o777, 0o700, 0o2777, 0o1777, 0o3775];
 const UMASKS: [u32; 4] = [0o022, 0o077, 0, 0o027];
@@ -123,9 +124,9 @@ impl Maker {
 
     fn step(&mut self) -> Step {
         let others = match self.mode {
-            Mode::Root => 12,
             Mode::Others => 85,
             Mode::Namespace => 0,
+            _ => 12,
         };
         let who = if self.r.chance(others) { self.r.pick(&[1000, 1000, 1001]) } else { 0 };
         Step(who, self.op())
@@ -133,6 +134,9 @@ impl Maker {
 
     fn op(&mut self) -> Op {
         let path = self.path();
+        if self.r.chance(12) {
+            return self.rare_op(path);
+        }
         match self.r.below(100) {
             0..=12 => self.put(path),
             13..=14 => Op::Read { path },
@@ -165,15 +169,38 @@ impl Maker {
             85..=86 => Op::Truncate { path, size: self.r.below(300) },
             87..=89 => {
                 let flag = self.r.pick(&[0, 0, 0, 1, 2]);
-                Op::SetXattr { path, key: self.r.pick(&KEYS), value: self.value(), flag }
+                Op::SetXattr { path, key: self.key(), value: self.value(), flag }
             }
-            90..=91 => Op::RemoveXattr { path, key: self.r.pick(&KEYS) },
+            90..=91 => Op::RemoveXattr { path, key: self.key() },
             92 => Op::Xattrs { path },
             93..=94 => Op::Access { path, bits: u32::try_from(self.r.below(8)).unwrap() },
             95..=96 => Op::CopyRange { from: path, to: self.path() },
             97 => Op::RemovedCwd { path },
             _ => Op::WalkRemoving { path },
         }
+    }
+
+    fn rare_op(&mut self, path: &'static str) -> Op {
+        match self.r.below(20) {
+            0..=1 => Op::TmpFile { slot: self.slot(), path },
+            2..=6 => {
+                let how = self.r.pick(&[Map::Read, Map::Shared, Map::Shared, Map::Private]);
+                Op::Mapped { path, how, data: self.data() }
+            }
+            7..=8 => Op::Direct { path, data: self.data() },
+            9..=10 => Op::Locks { path },
+            11 => Op::Clone { from: path, to: self.path() },
+            12 => Op::StatFs { path },
+            13..=14 => Op::XattrSizes { path, key: self.key() },
+            15..=16 => Op::Now { path },
+            17 => Op::SetXattr { path, key: self.key(), value: self.r.pick(&[6, 7]), flag: 0 },
+            _ => Op::WalkSeeking { path },
+        }
+    }
+
+    /// Seldom one that is none.
+    fn key(&mut self) -> &'static str {
+        if self.r.chance(5) { self.r.pick(&ODD_KEYS) } else { self.r.pick(&KEYS) }
     }
 
     fn put(&mut self, path: &'static str) -> Op {
@@ -225,13 +252,13 @@ impl Maker {
     }
 
     fn act(&mut self) -> Act {
-        match self.r.below(28) {
+        match self.r.below(34) {
             0..=2 => Act::Stat,
             3..=4 => Act::Read(self.r.below(50), 40),
             5..=7 => Act::Write(self.r.pick(&[0, 3, 100, 70_000, 1 << 20]), self.data()),
             8..=9 => Act::Truncate(self.r.pick(&[0, 1, 50, 5000])),
             10..=11 => {
-                let kind = u8::try_from(self.r.below(4)).unwrap();
+                let kind = u8::try_from(self.r.below(7)).unwrap();
                 Act::Fallocate(kind, self.r.pick(&[0, 4096]), self.r.pick(&[100, 8192]))
             }
             12 => Act::SeekHole(self.r.below(100)),
@@ -242,14 +269,18 @@ impl Maker {
                 Act::Chown(owner, group)
             }
             16 => Act::Times(self.seconds()),
-            17..=18 => Act::SetXattr(self.r.pick(&KEYS), self.value()),
-            19 => Act::RemoveXattr(self.r.pick(&KEYS)),
+            17..=18 => Act::SetXattr(self.key(), self.value()),
+            19 => Act::RemoveXattr(self.key()),
             20 => Act::Xattrs,
             21 => Act::LinkAs(self.path()),
             22 => Act::Sync,
             23..=24 => Act::List,
             25 => Act::CreateIn(self.name()),
             26 => Act::UnlinkIn(self.name()),
+            27 => Act::Map,
+            28..=30 => Act::Look,
+            31 => Act::Append(self.r.chance(50)),
+            32 => Act::Lease(self.r.chance(50)),
             _ => Act::Close,
         }
     }

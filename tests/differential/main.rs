@@ -23,6 +23,7 @@
 //! ```text
 //! STRATAFS_SEEDS=0..2000 cargo test --release --test differential as_root
 //! STRATAFS_SEEDS=0..1000 cargo test --release --test differential in_a_user_namespace
+//! STRATAFS_SEEDS=0..300 cargo test --release --test differential with_uppers_exchanged
 //! ```
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations, clippy::print_stderr)]
@@ -35,6 +36,7 @@ mod generate;
 mod layer;
 mod op;
 mod random;
+mod readonly;
 mod shrink;
 mod supervise;
 #[path = "../support/mod.rs"]
@@ -63,9 +65,25 @@ fn in_a_user_namespace() {
     supervise(Mode::Namespace, Work::Seeds(0..60));
 }
 
+/// In the middle the kernel goes on with our upper and we with the kernel's.
+#[test]
+fn with_uppers_exchanged_redirect() {
+    supervise(Mode::Redirect, Work::Seeds(0..40));
+}
+
+#[test]
+fn with_uppers_exchanged_metacopy() {
+    supervise(Mode::Metacopy, Work::Seeds(0..40));
+}
+
+#[test]
+fn with_uppers_exchanged_index() {
+    supervise(Mode::Index, Work::Seeds(0..40));
+}
+
 #[test]
 fn cases_that_once_failed() {
-    for mode in [Mode::Root, Mode::Namespace] {
+    for mode in [Mode::Root, Mode::Namespace, Mode::Redirect, Mode::Metacopy, Mode::Index] {
         supervise(mode, Work::Cases);
     }
 }

@@ -19,6 +19,15 @@ pub enum How {
     CreateRead,
     Directory,
     Path,
+    Direct,
+}
+
+/// How a file is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Map {
+    Read,
+    Shared,
+    Private,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +54,8 @@ pub enum Act {
     Read(u64, usize),
     Write(u64, &'static str),
     Truncate(u64),
-    /// 0: allocate, 1: keep the size, 2: punch a hole, 3: make zeros.
+    /// 0: allocate, 1: keep the size, 2: punch a hole, 3: make zeros, 4: the same and keep the
+    /// size, 5: collapse, 6: insert.
     Fallocate(u8, u64, u64),
     SeekHole(u64),
     SeekData(u64),
@@ -63,6 +73,14 @@ pub enum Act {
     /// A new file in a directory.
     CreateIn(&'static str),
     UnlinkIn(&'static str),
+    /// Keeps a shared map of the first page.
+    Map,
+    /// Looks into the map that was kept last.
+    Look,
+    /// Appends from now on, or no more.
+    Append(bool),
+    /// For writing, or for reading.
+    Lease(bool),
     Close,
 }
 
@@ -173,6 +191,46 @@ pub enum Op {
     },
     /// Reads a directory and removes each file as it is read.
     WalkRemoving {
+        path: &'static str,
+    },
+    /// Opens a file without a name in a directory.
+    TmpFile {
+        slot: usize,
+        path: &'static str,
+    },
+    Mapped {
+        path: &'static str,
+        how: Map,
+        data: &'static str,
+    },
+    /// Past the page cache.
+    Direct {
+        path: &'static str,
+        data: &'static str,
+    },
+    /// `flock` and `fcntl` locks by a descriptor from before a copy-up and one from after it.
+    Locks {
+        path: &'static str,
+    },
+    /// `FICLONE`.
+    Clone {
+        from: &'static str,
+        to: &'static str,
+    },
+    StatFs {
+        path: &'static str,
+    },
+    /// The length of a value, and what a buffer that is too short gets.
+    XattrSizes {
+        path: &'static str,
+        key: &'static str,
+    },
+    /// `utimensat` with `UTIME_NOW`, which who may write may do.
+    Now {
+        path: &'static str,
+    },
+    /// Reads a directory, goes back to each place in it, removes one name, and reads on.
+    WalkSeeking {
         path: &'static str,
     },
 }

@@ -23,6 +23,8 @@ pub enum What {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Node {
+    /// `st_ino`, of what is no directory.
+    number: Option<u64>,
     text: String,
     /// Link count, and the first of the names that lead to the same inode.
     links: String,
@@ -33,6 +35,17 @@ pub struct Tree {
     nodes: BTreeMap<PathBuf, Node>,
     /// Names that are listed and not found: whiteouts that the kernel shows.
     pub ghosts: BTreeSet<PathBuf>,
+}
+
+const NOT_AS_LISTED: &str = " number not as listed";
+
+impl Tree {
+    /// Takes numbers in listings as right, where only those of `stat` are to be compared.
+    pub fn forgive_listings(&mut self) {
+        for node in self.nodes.values_mut() {
+            node.links = node.links.replace(NOT_AS_LISTED, "");
+        }
+    }
 }
 
 struct Walk<'a> {
@@ -69,7 +82,7 @@ impl Walk<'_> {
                 return;
             }
             Err(e) => {
-                let node = Node { text: errno(e), links: String::new() };
+                let node = Node { number: None, text: errno(e), links: String::new() };
                 self.tree.nodes.insert(inside.to_owned(), node);
                 return;
             }
@@ -84,9 +97,10 @@ impl Walk<'_> {
         }
         // the kernel tells it right only in directories that it marked as impure
         if listed.is_some_and(|ino| ino != stat.st_ino) {
-            links += " number not as listed";
+            links += NOT_AS_LISTED;
         }
-        self.tree.nodes.insert(inside.to_owned(), Node { text, links });
+        let number = (!dir).then_some(stat.st_ino);
+        self.tree.nodes.insert(inside.to_owned(), Node { number, text, links });
         if dir {
             self.children(inside, &path);
         }
@@ -185,6 +199,16 @@ fn content(path: &Path) -> String {
         }
         Err(e) => errno(e),
     }
+}
+
+/// Says which file has another number in `b` than in `a`. Without `linked`
+/// nothing is asked.
+pub fn renumbered(a: &Tree, b: &Tree, linked: bool) -> Option<String> {
+    a.nodes.iter().find_map(|(path, was)| {
+        let is = b.nodes.get(path)?;
+        let differs = linked && was.number != is.number;
+        differs.then(|| format!("/{}: {:?}, then {:?}", path.display(), was.number, is.number))
+    })
 }
 
 /// Says where two trees differ.

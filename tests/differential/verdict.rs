@@ -2,7 +2,7 @@
 
 use crate::allow;
 use crate::exec::Place;
-use crate::op::Step;
+use crate::op::{Act, Op, Step};
 use crate::tree::{self, Tree, What};
 
 /// What a whole case came to.
@@ -35,6 +35,15 @@ impl Trees {
     pub fn step(&mut self, step: Step) -> Result<bool, String> {
         self.counts.steps += 1;
         let ours = self.ours.run(step);
+        if allow::beyond_fuse(step, &ours) {
+            if let Op::TmpFile { slot, .. } = step.1 {
+                let close = Step(0, Op::Held { slot, act: Act::Close });
+                [self.kernel.as_mut(), self.native.as_mut()].into_iter().flatten().for_each(|p| {
+                    p.run(close);
+                });
+            }
+            return Ok(false);
+        }
         let kernel = self.kernel.as_mut().map(|k| k.run(step));
         let agreed = kernel.as_ref().is_none_or(|k| *k == ours);
         if agreed && allow::refused_by_overlays(step, &ours) {
@@ -51,7 +60,7 @@ impl Trees {
             (None, Some(n)) if n == ours => Ok(false),
             (k, n) => {
                 let (k, n) = (k.unwrap_or_else(|| "-".into()), n.unwrap_or_else(|| "-".into()));
-                match allow::stated(step, &k, &ours, self.native_what == What::NoLinks) {
+                match allow::stated(&k, &ours, self.native_what == What::NoLinks) {
                     Some(_) => Ok(true),
                     None => Err(format!("stratafs: {ours}\n  kernel:   {k}\n  native:   {n}")),
                 }

@@ -15,21 +15,52 @@ pub enum Mode {
     Others,
     /// Root of a user name space that knows no one else.
     Namespace,
+    /// As `Root`; after half of the steps each goes on with the other's upper. The kernel mounts
+    /// with `redirect_dir=on` alone.
+    Redirect,
+    /// The same with `metacopy=on`, both.
+    Metacopy,
+    /// The same with `index=on`.
+    Index,
 }
 
 impl Mode {
-    pub const ALL: [Mode; 3] = [Mode::Root, Mode::Others, Mode::Namespace];
+    pub const ALL: [Mode; 6] =
+        [Mode::Root, Mode::Others, Mode::Namespace, Mode::Redirect, Mode::Metacopy, Mode::Index];
 
     pub fn name(self) -> &'static str {
         match self {
             Mode::Root => "root",
             Mode::Others => "others",
             Mode::Namespace => "namespace",
+            Mode::Redirect => "redirect",
+            Mode::Metacopy => "metacopy",
+            Mode::Index => "index",
         }
     }
 
     pub fn namespace(self) -> bool {
         self == Mode::Namespace
+    }
+
+    /// Whether the uppers are exchanged in the middle.
+    pub fn exchanges(self) -> bool {
+        self.kernel().is_some()
+    }
+
+    /// Whether hard links are kept in an index.
+    pub fn indexes(self) -> bool {
+        matches!(self, Mode::Metacopy | Mode::Index)
+    }
+
+    /// The kernel's options in a mode in which the same are used for every mount.
+    fn kernel(self) -> Option<&'static str> {
+        match self {
+            Mode::Root | Mode::Others | Mode::Namespace => None,
+            Mode::Redirect => Some("redirect_dir=on,index=off,metacopy=off"),
+            Mode::Metacopy => Some("redirect_dir=on,index=on,metacopy=on"),
+            Mode::Index => Some("redirect_dir=on,index=on,metacopy=off"),
+        }
     }
 
     /// Where the overlay's marks are.
@@ -97,6 +128,7 @@ impl Mounts {
         let mut options = Mounts::stack(lowers, upper) + ",";
         options += match self.kernel_options.as_deref() {
             Some(o) if !plain => o,
+            _ if self.mode.exchanges() => self.mode.kernel().unwrap_or_default(),
             _ if self.mode.namespace() && plain => "userxattr,index=off,metacopy=off",
             _ if self.mode.namespace() => "userxattr,index=on,metacopy=off",
             _ if plain => "redirect_dir=on,index=off,metacopy=off",
@@ -121,6 +153,9 @@ impl Mounts {
         let mut options = Mounts::stack(lowers, upper);
         options +=
             if self.mode.namespace() { ",userxattr,redirect_dir=off" } else { ",redirect_dir=on" };
+        if self.mode == Mode::Metacopy {
+            options += ",metacopy=on";
+        }
         let said = Command::new(&self.binary).arg("-o").arg(&options).arg(&point).output();
         let said = said.map_err(|e| format!("{}: {e}", self.binary.display()))?;
         if said.status.success() {

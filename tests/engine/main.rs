@@ -7,6 +7,7 @@ mod merge;
 mod metacopy;
 mod model;
 mod objects;
+mod on_disk;
 mod settle;
 mod support;
 mod xattrs;

@@ -97,6 +97,11 @@ fn metacopies_made_elsewhere_lead_to_their_data() {
         assert_eq!(v.text(f), BIG, "{f}");
     }
     assert_eq!(errno(v.read("lost")), Errno::IO);
+    let lost = v.fs.open(v.ino("lost").unwrap(), READ).unwrap_err().to_string();
+    // which file of which layer, and what it wants
+    for part in ["lost", "Upper", "/nowhere"] {
+        assert!(lost.contains(part), "{lost}");
+    }
     assert_eq!(v.fs.list_xattr(me(), v.ino("d/abs").unwrap()).unwrap(), b"");
     v.append("d/abs", b"!").unwrap();
     v.append("up", b"!").unwrap();

@@ -1,6 +1,7 @@
 //! Directories in overlay form become layers that show the same tree.
 
 use super::support::Bench;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -159,7 +160,8 @@ fn redirects_and_metacopies_are_written_whole() {
 #[test]
 fn the_kernel_and_the_import_agree() {
     if !Identity::current().privileged {
-        eprintln!("skipped: mounting an overlay needs root");
+        writeln!(std::io::stderr(), "\nSKIPPED (1 so far): mounting an overlay needs root")
+            .unwrap();
         return;
     }
     let tmp = tempfile::tempdir().unwrap();
@@ -180,7 +182,8 @@ fn the_kernel_and_the_import_agree() {
         ))
     };
     if !mount("low", "mid") {
-        eprintln!("skipped: this kernel mounts no overlay here");
+        writeln!(std::io::stderr(), "\nSKIPPED (1 so far): this kernel mounts no overlay here")
+            .unwrap();
         return;
     }
     assert!(run("mv m/dir m/moved; chmod 600 m/plain; echo more > m/moved/c; umount m"));

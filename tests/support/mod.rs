@@ -8,6 +8,7 @@
 )]
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,10 +17,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 static SKIPPED: AtomicU32 = AtomicU32::new(0);
 
-/// Says that a test, or a part of it, cannot run here.
+/// Says that a test, or a part of it, cannot run here. Not by `eprintln!`, of which the harness
+/// shows nothing unless the test fails: a skip must be seen. `.ci/run` counts these lines.
 pub fn skip(what: &str, why: &str) {
     let n = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
-    eprintln!("SKIPPED ({n} so far): {what}: {why}");
+    let line = format!("\nSKIPPED ({n} so far): {what}: {}\n", why.replace('\n', " "));
+    // in one write, as other tests write too
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// As whom a test runs the binary.

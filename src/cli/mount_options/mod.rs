@@ -12,6 +12,7 @@ mod tests;
 
 pub use ignored::WITHOUT_EFFECT;
 
+use crate::fuse::Passthrough;
 use crate::name::printable;
 use crate::overlay::{DirLinks, IdRange, Records, WhiteoutNames};
 use grammar::{Item, directories, items, label, path, ranges};
@@ -84,6 +85,8 @@ pub struct MountOptions {
     pub threads: Option<usize>,
     /// Renamed directories leave a redirect.
     pub redirect_dir: Option<bool>,
+    /// A directory of the lowers is renamed by copying it.
+    pub rename_by_copy: bool,
     /// Redirects in the layers are followed.
     pub follow_redirects: Option<bool>,
     /// A change of attributes copies up no data.
@@ -108,6 +111,8 @@ pub struct MountOptions {
     pub noacl: bool,
     /// The largest write in one request, in bytes.
     pub max_write: Option<u32>,
+    /// Which files the kernel reads and writes by itself.
+    pub passthrough: Passthrough,
     /// Security contexts for the security module of the kernel: name of the option and value.
     pub labels: Vec<(String, OsString)>,
     /// The overlay's own attributes are in `user.overlay.*`, as the kernel's `userxattr`.
@@ -209,8 +214,9 @@ impl MountOptions {
             "root" => self.root = Some(path(option.value()?)),
             "fsname" => self.fs_name = Some(path(option.value()?).into_os_string()),
             "redirect_dir" => {
-                let how = option.one_of(&["on", "off", "follow", "nofollow"])?;
+                let how = option.one_of(&["on", "off", "follow", "nofollow", "copy"])?;
                 self.redirect_dir = Some(how == "on");
+                self.rename_by_copy = how == "copy";
                 self.follow_redirects = Some(how != "nofollow");
             }
             "metacopy" => self.metacopy = Some(option.one_of(&["on", "off"])? == "on"),
@@ -232,6 +238,13 @@ impl MountOptions {
             "acl" => self.noacl = option.flag(false)?.is_none(),
             "noacl" => self.noacl = option.flag(true)?.is_some(),
             "max_write" => self.max_write = Some(option.bytes()?),
+            "passthrough" => {
+                self.passthrough = match option.one_of(&["on", "off", "auto"])? {
+                    "on" => Passthrough::On,
+                    "off" => Passthrough::Off,
+                    _ => Passthrough::Auto,
+                }
+            }
             "context" | "fscontext" | "defcontext" | "rootcontext" => {
                 self.labels.push((key_text.clone(), label(option)?));
             }

@@ -129,6 +129,9 @@ fn redirects_are_written_and_followed_as_the_kernel_would() {
     assert_eq!(of("redirect_dir=on"), (Some(true), Some(true)));
     assert_eq!(of("redirect_dir=off"), (Some(false), Some(true)));
     assert_eq!(of("redirect_dir=follow"), (Some(false), Some(true)));
+    assert_eq!(of("redirect_dir=copy"), (Some(false), Some(true)));
+    assert!(parse("redirect_dir=copy").unwrap().rename_by_copy);
+    assert!(!parse("redirect_dir=copy,redirect_dir=off").unwrap().rename_by_copy);
     assert_eq!(of("redirect_dir=nofollow"), (Some(false), Some(false)));
 }
 

@@ -1,5 +1,6 @@
 //! A stack of directories, named by `-o lowerdir=` and the like.
 
+use super::apart::Apart;
 use super::{Built, Facts, common, lock, resolved, view};
 use crate::cli::CliError;
 use crate::cli::mount_options::MountOptions;
@@ -35,25 +36,28 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
     };
     let mut stack = Stack { lowers: Vec::new(), data_only: Vec::new(), upper: None };
     let (mut locks, mut locked) = (Vec::new(), Vec::new());
+    let mut apart = Apart::default();
     if let Some(upper) = &o.upper {
         let dir = open("upper directory", upper)?;
         match &o.work {
             Some(work) if o.read_only != Some(true) => {
                 let work_dir = open("work directory", work)?;
                 check_pair(upper, &dir, work, &work_dir)?;
+                check_lowers(o, &[upper, work])?;
+                let (dir, work_dir) = apart.pair((upper, dir), (work, work_dir));
                 locks = vec![lock(&dir, upper)?, lock(&work_dir, work)?];
                 locked = vec![resolved(upper), resolved(work)];
                 stack.upper = Some(Upper { dir, work: work_dir });
             }
             // nothing is written: one more layer to read
-            _ => stack.lowers.push(Lower::Plain(dir)),
+            _ => stack.lowers.push(Lower::Plain(apart.layer(dir))),
         }
     }
     for lower in &o.lowers {
-        stack.lowers.push(Lower::Plain(open("lower directory", lower)?));
+        stack.lowers.push(Lower::Plain(apart.layer(open("lower directory", lower)?)));
     }
     for lower in &o.data_only {
-        stack.data_only.push(Lower::Plain(open("data-only directory", lower)?));
+        stack.data_only.push(Lower::Plain(apart.layer(open("data-only directory", lower)?)));
     }
     let dialect = o.userxattr.then_some(Dialect::User);
     let options = Options {
@@ -61,12 +65,14 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
         // in a user namespace the kernel keeps owners that can be set; without one they cannot
         owner_view: o.records.is_some()
             || !me.privileged && !crate::sys::effective_capability_sys_admin(),
+        layers_apart: apart.all(),
         // what other tools read: whole files, unless asked for
         metacopy: o.metacopy.unwrap_or(false),
         redirect_dir: o.redirect_dir.unwrap_or_else(|| {
             // the kernel follows redirects by default only where it trusts who wrote them
             me.privileged && !o.userxattr && !o.upper.as_deref().is_some_and(belongs_to_a_store)
         }),
+        rename_by_copy: o.rename_by_copy,
         whiteout_names: match o.whiteout_names {
             WhiteoutNames::Ordinary if of_a_store(o) => WhiteoutNames::Read,
             told => told,
@@ -119,6 +125,25 @@ fn check_pair(upper: &Path, u: &Dir, work: &Path, w: &Dir) -> Result<(), CliErro
             upper.display(),
             work.display()
         )));
+    }
+    Ok(())
+}
+
+/// No lower may be, or lie in, what is written. The kernel's overlayfs refuses it too (`ELOOP`).
+fn check_lowers(o: &MountOptions, written: &[&Path]) -> Result<(), CliError> {
+    let real = |p: &Path| p.canonicalize().unwrap_or_else(|_| p.to_owned());
+    for dir in written {
+        let place = real(dir);
+        if let Some(lower) =
+            o.lowers.iter().chain(&o.data_only).find(|l| real(l).starts_with(&place))
+        {
+            return Err(CliError::message(format!(
+                "the lower directory {} lies in {}, which this mount would write to",
+                lower.display(),
+                dir.display()
+            ))
+            .hint("a lower is never written: choose an upperdir and workdir apart from it"));
+        }
     }
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! From what the user names to a view: directories, or an image or container of the store.
 
+mod apart;
 mod directories;
 mod store;
 
 pub(super) use directories::{check_directories, directories};
-pub(super) use store::{Found, Target, create, find, from_store, indexes, no_store, short};
+pub(super) use store::{Found, Target, create, find, from_store, indexes, listed, no_store, short};
 
 use super::mount_options::MountOptions;
 use super::{CliError, live};

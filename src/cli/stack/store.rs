@@ -1,9 +1,9 @@
 //! The layers of an image or a container of the store.
 
 use super::{Built, Facts, common, lock, resolved, view};
-use crate::cli::CliError;
 use crate::cli::mount_options::MountOptions;
 use crate::cli::root;
+use crate::cli::{CliError, Context};
 use crate::id::{CacheId, ChainId, ImageId};
 use crate::image::ImageConfig;
 use crate::index::Index;
@@ -35,6 +35,18 @@ pub(in crate::cli) enum Found {
 
 pub(in crate::cli) fn no_store(e: &StoreError) -> CliError {
     CliError::failed("the layer store", e)
+}
+
+/// Lists what a store holds; one that does not exist yet holds nothing.
+pub(in crate::cli) fn listed<T>(
+    context: &Context,
+    list: impl FnOnce(&Store) -> Result<Vec<T>, CliError>,
+) -> Result<Vec<T>, CliError> {
+    match Store::open(&context.root, false) {
+        Ok(store) => list(&store),
+        Err(StoreError::Missing(_)) => Ok(Vec::new()),
+        Err(e) => Err(no_store(&e)),
+    }
 }
 
 /// Stacks what `target` names in the store in `root`.
@@ -82,7 +94,7 @@ pub(in crate::cli) fn find(store: &Store, name: &str) -> Result<Found, CliError>
     }
     match store.find_image(name) {
         Ok(image) => Ok(Found::Image(image)),
-        Err(StoreError::NoImage(_) | StoreError::BadReference { .. }) => Err(CliError::message(
+        Err(StoreError::NoImage(_) | StoreError::BadReference(_)) => Err(CliError::message(
             format!("no image and no container is called {}", printable(name.as_bytes())),
         )
         .hint("stratafs images, stratafs containers")),
@@ -134,7 +146,9 @@ fn options(o: &MountOptions) -> Options {
         // true owners are in the index, and in the upper an ordinary user can only record them
         owner_view: o.records.is_some() || !Identity::current().privileged,
         redirect_dir: o.redirect_dir.unwrap_or(true),
-        metacopy: o.metacopy.unwrap_or(false),
+        rename_by_copy: o.rename_by_copy,
+        // nobody but this program reads these uppers, as a rule
+        metacopy: o.metacopy.unwrap_or(true),
         ..common(o)
     }
 }

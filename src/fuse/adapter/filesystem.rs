@@ -1,11 +1,12 @@
 //! One short method per request: convert, serve, answer.
 
+use super::passthrough::{Way, numbered};
 use super::{Adapter, GENERATION, READ_BUFFER, caller, empty, fh, ino, sized, written};
 use crate::fuse::convert;
 use crate::fuse::counters::Op;
 use crate::fuse::init;
 use crate::overlay::SetAttr;
-use crate::sys::{Errno, FileType, Seek};
+use crate::sys::{self, Errno, FileType, Seek};
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo,
     IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
@@ -40,6 +41,9 @@ impl Filesystem for Adapter {
     fn forget(&self, _req: &Request, node: INodeNo, count: u64) {
         // no answer is expected, and serve() has logged what went wrong
         self.serve(Op::Forget, |o| {
+            if self.plan.passthrough {
+                self.backings.forget(ino(node));
+            }
             o.forget(ino(node), count);
             Ok(())
         })
@@ -80,7 +84,7 @@ impl Filesystem for Adapter {
         let set =
             SetAttr { mode: mode.map(|m| m & 0o7777), uid, gid, size, atime, mtime, kill_suid };
         let a = self.serve(Op::SetAttr, |o| {
-            if nothing && !self.clears_set_id(o, caller(req), ino(node))? {
+            if nothing && !self.clears_set_id(o, caller(req), req.pid(), ino(node))? {
                 return Ok(o.getattr(ino(node), None)?);
             }
             Ok(o.setattr(ino(node), h.map(fh), &set)?)
@@ -196,6 +200,11 @@ impl Filesystem for Adapter {
         }
         let mode = convert::open_mode(flags.0);
         let opened = self.serve(Op::Open, |o| {
+            // The kernel looks for that when we have cut the file already, unless it is opened for
+            // writing. A program that runs is open.
+            if mode.truncate && !mode.write && o.is_open(ino(node)) && sys::is_executed(node.0) {
+                return Err(Errno::TXTBSY.into());
+            }
             if mode.truncate && req.uid() != 0 {
                 self.open_and_kill_suid(o, ino(node), mode)
             } else {
@@ -203,7 +212,18 @@ impl Filesystem for Adapter {
             }
         });
         match opened {
-            Ok(h) => reply.opened(FileHandle(h.0), self.open_flags()),
+            Ok(h) => {
+                let way = self.way(ino(node), h, mode, |f| reply.open_backing(f));
+                let (number, flags) = (numbered(h, &way), self.open_flags(&way));
+                if let Way::Through(id) = &way {
+                    if mode.read && mode.write {
+                        self.forget_attributes(ino(node));
+                    }
+                    reply.opened_passthrough(number, flags, id);
+                } else {
+                    reply.opened(number, flags);
+                }
+            }
             Err(e) => reply.error(e),
         }
     }
@@ -218,18 +238,22 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let open = convert::open_mode(flags);
         let made = self.serve(Op::Create, |o| {
-            let (name, open) = (convert::name(name)?, convert::open_mode(flags));
+            let name = convert::name(name)?;
             Ok(o.create(caller(req), ino(parent), name, mode & 0o7777, umask, open)?)
         });
         match made {
-            Ok((a, h)) => reply.created(
-                &self.plan.ttl,
-                &convert::attr(&a),
-                GENERATION,
-                FileHandle(h.0),
-                self.open_flags(),
-            ),
+            Ok((a, h)) => {
+                let way = self.way(a.ino, h, open, |f| reply.open_backing(f));
+                let (number, flags) = (numbered(h, &way), self.open_flags(&way));
+                let (ttl, attr) = (&self.attr_ttl(a.ino), &convert::attr(&a));
+                if let Way::Through(id) = &way {
+                    reply.created_passthrough(ttl, attr, GENERATION, number, flags, id);
+                } else {
+                    reply.created(ttl, attr, GENERATION, number, flags);
+                }
+            }
             Err(e) => reply.error(e),
         }
     }
@@ -277,7 +301,15 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let n = self.serve(Op::Write, |o| Ok(o.write(fh(h), offset, data, kill_suid)? as u64));
+        // without a writeback cache, the pages that the kernel writes back are mapped ones
+        let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let n = self.serve(Op::Write, |o| {
+            Ok(if mapped {
+                o.write_mapped(fh(h), offset, data)?
+            } else {
+                o.write(fh(h), offset, data, kill_suid)?
+            } as u64)
+        });
         written(n, reply);
     }
 
@@ -298,7 +330,7 @@ impl Filesystem for Adapter {
     fn release(
         &self,
         _req: &Request,
-        _node: INodeNo,
+        node: INodeNo,
         h: FileHandle,
         _flags: OpenFlags,
         _owner: Option<LockOwner>,
@@ -306,6 +338,9 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let done = self.serve(Op::Release, |o| {
+            if self.plan.passthrough {
+                self.backings.release(ino(node), h);
+            }
             o.release(fh(h));
             Ok(())
         });
@@ -369,7 +404,7 @@ impl Filesystem for Adapter {
         let done = self.serve(Op::ReadDirPlus, |o| {
             Ok(o.readdir_plus(ino(node), cookie, &mut |e, a| {
                 let (name, attr) = (OsStr::from_bytes(e.name), convert::attr(a));
-                let ttl = &self.plan.ttl;
+                let ttl = &self.attr_ttl(a.ino);
                 let full = reply.add(INodeNo(a.ino.0), e.cookie, name, ttl, &attr, GENERATION);
                 taken |= !full;
                 !full

@@ -1,22 +1,25 @@
 //! From requests to calls of the engine and back. Nothing about semantics is decided here.
 
 mod filesystem;
+mod passthrough;
 
 use super::convert::{self, Refusal};
 use super::counters::{Counters, Op};
 use super::options::Plan;
 use crate::overlay::{self, Attr, Caller, Fh, Ino, OpenMode, Overlay, SetAttr};
-use crate::sys::FileType;
+use crate::sys::{self, File, FileType};
 use fuser::{
-    FileHandle, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEmpty, ReplyEntry,
+    BackingId, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEmpty, ReplyEntry,
     ReplyWrite, ReplyXattr, Request, SessionACL,
 };
+use passthrough::{Backings, Way, plain as fh};
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 type Served<T> = std::result::Result<T, Refusal>;
 type Answer<T> = std::result::Result<T, fuser::Errno>;
@@ -35,6 +38,8 @@ pub(super) struct Adapter {
     overlay: Arc<Overlay>,
     counters: Arc<Counters>,
     plan: Plan,
+    /// Which inodes are open in which way, where passthrough is in use.
+    backings: Arc<Backings>,
     /// What the kernel has agreed to.
     agreed: Arc<OnceLock<Plan>>,
     notifier: Arc<OnceLock<Notifier>>,
@@ -46,18 +51,21 @@ fn ino(n: INodeNo) -> Ino {
     Ino(n.0)
 }
 
-fn fh(h: FileHandle) -> Fh {
-    Fh(h.0)
-}
-
 fn caller(req: &Request) -> Caller {
     Caller { uid: req.uid(), gid: req.gid() }
 }
 
 impl Adapter {
     pub(super) fn new(overlay: Arc<Overlay>, counters: Arc<Counters>, plan: Plan) -> Adapter {
-        let (agreed, notifier, uncapped) = (Arc::default(), Arc::default(), Arc::default());
-        Adapter { overlay, counters, plan, agreed, notifier, uncapped }
+        Adapter {
+            overlay,
+            counters,
+            plan,
+            backings: Arc::default(),
+            agreed: Arc::default(),
+            notifier: Arc::default(),
+            uncapped: Arc::default(),
+        }
     }
 
     /// Returns what the kernel has agreed to.
@@ -104,13 +112,8 @@ impl Adapter {
             o.release(h);
             return Err(e.into());
         }
-        if before.mode & 0o6000 != 0
-            && let Some(notifier) = self.notifier.get()
-        {
-            // a negative offset means the attributes alone, for which the kernel takes no lock
-            notifier
-                .inval_inode(INodeNo(node.0), -1, 0)
-                .unwrap_or_else(|e| log::debug!("open: the kernel keeps old attributes: {e}"));
+        if before.mode & 0o6000 != 0 {
+            self.forget_attributes(node);
         }
         Ok(h)
     }
@@ -120,20 +123,21 @@ impl Adapter {
     /// and writes to a file with capabilities; nothing in it says which.
     ///
     /// # Errors
-    /// `EPERM` for somebody who can have asked for none: he may not write the file, and does not
-    /// own it.
-    fn clears_set_id(&self, o: &Overlay, caller: Caller, node: Ino) -> Served<bool> {
+    /// `EPERM` for a chown(2) of somebody who does not own the file.
+    fn clears_set_id(&self, o: &Overlay, caller: Caller, task: u32, node: Ino) -> Served<bool> {
         if caller.uid == 0 {
             // a write of root takes the capabilities alone, by a request of its own just before
             return Ok(self.uncapped.swap(0, Ordering::Relaxed) != node.0);
         }
         let attr = o.getattr(node, None)?;
         let set_id = attr.kind != FileType::Dir && attr.mode & 0o6000 != 0;
-        // whether an ACL or a group lets him write is not ours to know: such a file is cleared
-        let open = attr.mode & 0o022 != 0;
         // with ACLs, and so with permissions, for the kernel to enforce
-        if self.plan.acl && set_id && attr.uid != caller.uid && !open {
-            return Err(overlay::Error::NotPermitted.into());
+        if self.plan.acl && set_id && attr.uid != caller.uid {
+            // what clears set-id bits by itself comes from somebody who has the file open
+            let written = o.is_written(node);
+            if !written || sys::changes_owner(task) == Some(true) {
+                return Err(overlay::Error::NotPermitted.into());
+            }
         }
         Ok(true)
     }
@@ -164,22 +168,62 @@ impl Adapter {
 
     fn entry(&self, answer: Answer<Attr>, reply: ReplyEntry) {
         match answer {
-            Ok(a) => reply.entry(&self.plan.ttl, &convert::attr(&a), GENERATION),
+            Ok(a) => {
+                let (attr_ttl, entry_ttl) = (&self.attr_ttl(a.ino), &self.plan.ttl);
+                reply.entry_with_ttls(attr_ttl, entry_ttl, &convert::attr(&a), GENERATION);
+            }
             Err(e) => reply.error(e),
         }
     }
 
     fn attr(&self, answer: Answer<Attr>, reply: ReplyAttr) {
         match answer {
-            Ok(a) => reply.attr(&self.plan.ttl, &convert::attr(&a)),
+            Ok(a) => reply.attr(&self.attr_ttl(a.ino), &convert::attr(&a)),
             Err(e) => reply.error(e),
         }
     }
 
-    fn open_flags(&self) -> FopenFlags {
+    /// For how long the kernel may trust an inode's attributes.
+    fn attr_ttl(&self, node: Ino) -> Duration {
+        let unseen =
+            self.plan.passthrough && !self.plan.read_only && self.backings.changes_unseen(node);
+        if unseen { Duration::ZERO } else { self.plan.ttl }
+    }
+
+    /// Decides how an open is answered.
+    fn way(
+        &self,
+        node: Ino,
+        h: Fh,
+        mode: OpenMode,
+        register: impl FnOnce(&File) -> std::io::Result<BackingId>,
+    ) -> Way {
+        if self.plan.passthrough {
+            let way = self.backings.open(&self.overlay, node, h, mode, register);
+            if matches!(way, Way::Through(_)) {
+                self.counters.add_passthrough();
+            }
+            way
+        } else {
+            Way::Cached { keep: true }
+        }
+    }
+
+    fn open_flags(&self, way: &Way) -> FopenFlags {
         let mut f = FopenFlags::FOPEN_NOFLUSH;
-        f.set(FopenFlags::FOPEN_KEEP_CACHE, self.plan.keep_cache);
+        let keep = self.plan.keep_cache && matches!(way, Way::Cached { keep: true });
+        f.set(FopenFlags::FOPEN_KEEP_CACHE, keep);
         f
+    }
+
+    /// Tells the kernel to ask for an inode's attributes again.
+    fn forget_attributes(&self, node: Ino) {
+        if let Some(notifier) = self.notifier.get() {
+            // a negative offset means the attributes alone, for which the kernel takes no lock
+            notifier
+                .inval_inode(INodeNo(node.0), -1, 0)
+                .unwrap_or_else(|e| log::debug!("open: the kernel keeps old attributes: {e}"));
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Configs, names and blobs.
 
 use super::*;
+use crate::reference::Reference;
 
 #[test]
 fn images_come_back_and_are_found() {
@@ -29,18 +30,16 @@ fn images_come_back_and_are_found() {
         assert!(!e.to_string().contains('\x1b'));
     }
     // a name wins over the beginning of an id
+    let name = |text: &str| text.parse::<Reference>().unwrap();
     let lock = s.import_lock().unwrap();
-    assert_eq!(s.tag(&lock, &one.hex()[..8], "latest", &two).unwrap(), None);
+    assert_eq!(s.tag(&lock, &name(&one.hex()[..8]), &two).unwrap(), None);
     assert_eq!(s.find_image(&one.hex()[..8]).unwrap(), two);
-    assert_eq!(s.tag(&lock, "test", "l1", &two).unwrap(), Some(one));
-    assert_eq!(s.tag(&lock, "test", "l1", &two).unwrap(), Some(two));
+    assert_eq!(s.tag(&lock, &name("test:l1"), &two).unwrap(), Some(one));
+    assert_eq!(s.tag(&lock, &name("test:l1"), &two).unwrap(), Some(two));
     assert!(s.last_tagged(&two).unwrap().is_some());
     assert_eq!(s.repositories().unwrap().of_image(&two).count(), 3);
     let missing = ImageId::new(Hash::of(b""));
-    assert!(matches!(s.tag(&lock, "x", "y", &missing), Err(StoreError::NoImageId(_))));
-    for (name, tag) in [("x", ""), ("x", "a/b"), ("../x", "y"), ("sha256", "y")] {
-        assert!(matches!(s.tag(&lock, name, tag, &two), Err(StoreError::BadReference { .. })));
-    }
+    assert!(matches!(s.tag(&lock, &name("x:y"), &missing), Err(StoreError::NoImageId(_))));
 }
 
 #[test]

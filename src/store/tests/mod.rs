@@ -64,7 +64,7 @@ impl Fixture {
             .collect();
         s.commit_layers(None, staged).unwrap();
         let id = s.put_image(&lock, &config(n)).unwrap();
-        s.tag(&lock, "docker.io/library/test", &format!("l{n}"), &id).unwrap();
+        s.tag(&lock, &format!("docker.io/library/test:l{n}").parse().unwrap(), &id).unwrap();
         id
     }
 

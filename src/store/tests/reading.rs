@@ -70,7 +70,7 @@ fn damaged_images_and_names_are_errors() {
     fs::write(image.join("repositories.json"), "{").unwrap();
     assert!(matches!(s.repositories(), Err(StoreError::Corrupt { .. })));
     assert!(matches!(s.find_image("test:l1"), Err(StoreError::Corrupt { .. })));
-    assert!(s.tag(&lock, "a", "b", &id).is_err());
+    assert!(s.tag(&lock, &"a:b".parse().unwrap(), &id).is_err());
     assert_eq!(fs::read(image.join("repositories.json")).unwrap(), b"{", "not overwritten");
     assert_eq!(s.find_image(&id.hex()).unwrap(), id);
 }

@@ -25,7 +25,7 @@ pub struct Reference {
 
 /// Why a text is no image reference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no image reference: {why}")]
+#[error("{text:?} is no image name: {why}")]
 pub struct BadReference {
     text: String,
     why: &'static str,
@@ -85,6 +85,18 @@ impl Reference {
         self
     }
 
+    /// Returns repository and reference as Docker's `repositories.json` keys them: the familiar
+    /// name, and `NAME@DIGEST` if there is a digest, else `NAME:TAG` (`latest` without a tag).
+    #[must_use]
+    pub fn repository_key(&self) -> (String, String) {
+        let name = self.familiar_name();
+        let key = match (&self.digest, &self.tag) {
+            (Some(digest), _) => format!("{name}@{digest}"),
+            (None, tag) => format!("{name}:{}", tag.as_deref().unwrap_or("latest")),
+        };
+        (name, key)
+    }
+
     /// Returns this name with another tag and no digest.
     ///
     /// # Errors
@@ -94,6 +106,12 @@ impl Reference {
             return Err(BadReference { text: tag.to_owned(), why: BAD_TAG });
         }
         Ok(Reference { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
+    }
+
+    /// Returns this name with its tag alone.
+    #[must_use]
+    pub fn without_digest(&self) -> Reference {
+        Reference { digest: None, ..self.clone() }
     }
 
     /// Returns this name with a manifest's digest and no tag.
@@ -184,9 +202,7 @@ fn is_bare_id(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Returns whether `text` can be a tag.
-#[must_use]
-pub fn is_tag(text: &str) -> bool {
+fn is_tag(text: &str) -> bool {
     let word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
     let bytes = text.as_bytes();
     bytes.len() <= TAG_MAX
@@ -279,6 +295,8 @@ mod tests {
             ("[::1]:80/x", "[::1]:80/x", "[::1]:80/x"),
             ("docker.io/library/a/b", "docker.io/library/a/b", "library/a/b"),
             ("Upper/x", "Upper/x", "Upper/x"),
+            ("quay.io/library/x", "quay.io/library/x", "quay.io/library/x"),
+            ("library/debian", "docker.io/library/debian", "debian"),
         ] {
             let r: Reference = text.parse().unwrap();
             assert_eq!(r.full_name(), full);
@@ -288,6 +306,9 @@ mod tests {
         let both: Reference = format!("a:t@{HEX}").parse().unwrap();
         assert_eq!((both.tag(), both.digest().is_some()), (Some("t"), true));
         assert_eq!("a".parse::<Reference>().unwrap().or_latest().to_string(), "a:latest");
+        let key = |text: &str| text.parse::<Reference>().unwrap().repository_key().1;
+        assert_eq!(key(&format!("docker.io/library/a:t@{HEX}")), format!("a@{HEX}"));
+        assert_eq!((key("a:t"), key("h.x/a")), ("a:t".to_owned(), "h.x/a:latest".to_owned()));
     }
 
     #[test]
@@ -317,6 +338,10 @@ mod tests {
             "-h.x/a",
             "é",
             "[::1/x",
+            "[]/x",
+            "[::1]x/y",
+            "bad-.io/x",
+            "a:b:c",
             &HEX[7..],
             "sha256",
             "sha256:1",

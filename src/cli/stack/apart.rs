@@ -1,0 +1,61 @@
+//! Handles on the layers through which no other mount is seen.
+//!
+//! The kernel's overlayfs looks at its layers through private copies of their mounts. Who may do
+//! that does it here too; an ordinary user's view takes care by itself
+//! ([`Options::layers_apart`](crate::overlay::Options)).
+
+use crate::sys::{self, Dir, Errno};
+use std::path::Path;
+
+/// Moves handles to private copies of their mounts, as long as that works.
+#[derive(Debug, Default)]
+pub(super) struct Apart {
+    /// One handle at least could not be moved.
+    failed: bool,
+}
+
+impl Apart {
+    /// Returns whether all handles were moved.
+    pub(super) fn all(&self) -> bool {
+        !self.failed
+    }
+
+    /// Returns a handle for reading a lower layer: nothing can be written through it.
+    pub(super) fn layer(&mut self, dir: Dir) -> Dir {
+        match sys::open_apart(&dir, true) {
+            Ok(d) => d,
+            Err(e) => self.stay(dir, e),
+        }
+    }
+
+    /// Returns handles for the upper and the work directory. Both must lie in one copy, for the
+    /// kernel moves and links nothing between two mounts: so their common parent is copied.
+    pub(super) fn pair(&mut self, upper: (&Path, Dir), work: (&Path, Dir)) -> (Dir, Dir) {
+        match pair(&upper, &work) {
+            Ok(pair) => pair,
+            Err(e) => (self.stay(upper.1, e), work.1),
+        }
+    }
+
+    fn stay(&mut self, dir: Dir, e: Errno) -> Dir {
+        log::debug!("no private copy of a layer's mount: {e}");
+        self.failed = true;
+        dir
+    }
+}
+
+fn pair(upper: &(&Path, Dir), work: &(&Path, Dir)) -> sys::Result<(Dir, Dir)> {
+    let real = |p: &Path| p.canonicalize().map_err(Errno::from);
+    let (u, w) = (real(upper.0)?, real(work.0)?);
+    let common = u.ancestors().find(|a| w.starts_with(a)).ok_or(Errno::XDEV)?;
+    let top = sys::open_apart(&Dir::open(common)?, false)?;
+    let find = |path: &Path, old: &Dir| {
+        use std::os::unix::ffi::OsStrExt as _;
+        let rest = path.strip_prefix(common).map_err(|_| Errno::XDEV)?;
+        let new = top.open_dir_beneath(rest.as_os_str().as_bytes())?;
+        let (a, b) = (new.stat_self()?, old.stat_self()?);
+        // another mount lies on the way: what is in the copy is what that mount covers
+        if (a.dev, a.ino) == (b.dev, b.ino) { Ok(new) } else { Err(Errno::XDEV) }
+    };
+    Ok((find(&u, &upper.1)?, find(&w, &work.1)?))
+}

@@ -1,0 +1,159 @@
+//! Passthrough: files that the kernel reads and writes by itself, without a request.
+//!
+//! The kernel allows one way at a time for an inode: all of its opens go through our pages
+//! (cached), or all go to one backing file (passthrough); any other open fails with `EIO`
+//! (`fuse_file_io_open` in fs/fuse/iomode.c). So the first open decides, and the others follow
+//! until the last has been closed. We count by RELEASE, which comes after the kernel's own count.
+//!
+//! Two things outlive an open. What passthrough wrote is not in the pages that a cached open finds,
+//! so the first one after drops them. And a mapping of the backing file may go on writing unseen,
+//! so an inode that was open for reading and writing has no attributes that the kernel may trust.
+
+use crate::overlay::{Fh, Ino, OpenMode, Overlay};
+use crate::sys::{Errno, File};
+use fuser::{BackingId, FileHandle};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// In a handle's number as the kernel knows it: the open is a passthrough one.
+const THROUGH: u64 = 1 << 63;
+/// From which length on a file opened for reading alone is passed through. The kernel's own pages
+/// serve small ones as fast, and keeping them costs no registration.
+const WORTH_READING: u64 = 128 << 10;
+
+/// How an open is to be answered.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// By requests, with the kernel's pages; `keep`: those of earlier opens are still right.
+    Cached { keep: bool },
+    /// By the backing file.
+    Through(Arc<BackingId>),
+}
+
+/// What is known about an inode that is open, or was in a way that still matters.
+#[derive(Debug, Default)]
+struct Use {
+    cached: u32,
+    through: u32,
+    id: Option<Arc<BackingId>>,
+    /// The kernel's pages may be older than the file.
+    outdated: bool,
+    /// A mapping that writes may exist.
+    mapped: bool,
+}
+
+const SHARDS: usize = 16;
+
+/// Which inodes are open in which way.
+#[derive(Debug, Default)]
+pub(super) struct Backings {
+    shards: [Mutex<HashMap<Ino, Use>>; SHARDS],
+    /// The kernel has refused once for good.
+    refused: AtomicBool,
+}
+
+/// Returns the engine's number of a handle.
+pub(super) fn plain(h: FileHandle) -> Fh {
+    Fh(h.0 & !THROUGH)
+}
+
+/// Returns a handle's number as the kernel is to know it.
+pub(super) fn numbered(h: Fh, way: &Way) -> FileHandle {
+    match way {
+        Way::Cached { .. } => FileHandle(h.0),
+        Way::Through(_) => FileHandle(h.0 | THROUGH),
+    }
+}
+
+impl Backings {
+    fn shard(&self, ino: Ino) -> &Mutex<HashMap<Ino, Use>> {
+        let mixed = ino.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
+        &self.shards[mixed as usize % SHARDS]
+    }
+
+    /// Decides how an open of `ino` that has `h` goes, and counts it. `register` gives the kernel
+    /// a backing file.
+    pub(super) fn open(
+        &self,
+        overlay: &Overlay,
+        ino: Ino,
+        h: Fh,
+        mode: OpenMode,
+        register: impl FnOnce(&File) -> std::io::Result<BackingId>,
+    ) -> Way {
+        let mut shard = self.shard(ino).lock();
+        let known = shard.entry(ino).or_default();
+        if known.through == 0 && known.cached == 0 && !self.refused.load(Ordering::Relaxed) {
+            known.id = candidate(overlay, h, mode).and_then(|f| self.register(&f, register));
+        }
+        match known.id.clone().filter(|_| known.cached == 0) {
+            Some(id) => {
+                known.through += 1;
+                known.outdated |= mode.write || mode.truncate;
+                known.mapped |= mode.write && mode.read;
+                Way::Through(id)
+            }
+            None => {
+                known.cached += 1;
+                let keep = !known.outdated;
+                known.outdated = known.mapped;
+                Way::Cached { keep }
+            }
+        }
+    }
+
+    fn register(
+        &self,
+        file: &File,
+        register: impl FnOnce(&File) -> std::io::Result<BackingId>,
+    ) -> Option<Arc<BackingId>> {
+        match register(file) {
+            Ok(id) => Some(Arc::new(id)),
+            Err(e) => {
+                let e = Errno::from(e);
+                // too deep a stack of file systems, or too many open files: this one alone
+                let passing = [Errno::LOOP, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+                if !passing.contains(&e) {
+                    self.refused.store(true, Ordering::Relaxed);
+                }
+                log::debug!("no passthrough: {e}");
+                None
+            }
+        }
+    }
+
+    /// Notes that a handle was closed. The last one of an inode gives its backing file back.
+    pub(super) fn release(&self, ino: Ino, h: FileHandle) {
+        let mut shard = self.shard(ino).lock();
+        let Some(known) = shard.get_mut(&ino) else { return };
+        let count = if h.0 & THROUGH != 0 { &mut known.through } else { &mut known.cached };
+        *count = count.saturating_sub(1);
+        let id = if known.through == 0 { known.id.take() } else { None };
+        if known.through == 0 && known.cached == 0 && !known.outdated && !known.mapped {
+            shard.remove(&ino);
+        }
+        drop(shard);
+        drop(id);
+    }
+
+    /// The kernel has dropped an inode, and its pages and attributes with it.
+    pub(super) fn forget(&self, ino: Ino) {
+        let mut shard = self.shard(ino).lock();
+        if shard.get(&ino).is_some_and(|k| k.through == 0 && k.cached == 0) {
+            shard.remove(&ino);
+        }
+    }
+
+    /// Returns whether the attributes of an inode may change without a request.
+    pub(super) fn changes_unseen(&self, ino: Ino) -> bool {
+        self.shard(ino).lock().get(&ino).is_some_and(|k| k.mapped)
+    }
+}
+
+/// Returns the backing file of a handle, if passing it through is allowed and worth it.
+fn candidate(overlay: &Overlay, h: Fh, mode: OpenMode) -> Option<Arc<File>> {
+    let (file, size) = overlay.backing_file(h)?;
+    (mode.write || size >= WORTH_READING).then_some(file)
+}

@@ -1,0 +1,26 @@
+//! The same steps where nothing can be changed: what is refused, and in which order of reasons.
+
+use crate::allow;
+use crate::exec::Place;
+use crate::op::Step;
+use crate::world::Mounts;
+use std::path::PathBuf;
+
+/// Does the steps in mounts of layers alone.
+pub fn compare(mounts: &Mounts, layers: &[PathBuf], steps: &[Step]) -> Result<(), String> {
+    let mut kernel = Place::new(mounts.kernel(layers, None, true)?);
+    let mut ours = Place::new(mounts.ours(layers, None)?);
+    for (i, step) in steps.iter().enumerate() {
+        let (k, o) = (kernel.run(*step), ours.run(*step));
+        // files of which a layer above hides some names
+        if k != o && allow::stated(&k, &o, true).is_none() {
+            return Err(format!(
+                "read-only, step {i}, {step:?}:\n  stratafs: {o}\n  kernel:   {k}"
+            ));
+        }
+    }
+    // what is held keeps a mount busy
+    drop((kernel, ours));
+    mounts.unmount_ours()?;
+    mounts.unmount_kernel()
+}
