@@ -47,6 +47,18 @@ fn want(text: &str) -> Requests {
     out
 }
 
+/// Leaves out content for root, whose mounts hand it to the kernel (passthrough) where that can.
+fn content_aside(c: &Case, mut all: Requests) -> Requests {
+    if c.user.uid == 0 {
+        all.retain(|op, _| op != "read" && op != "write");
+    }
+    all
+}
+
+fn want_of(c: &Case, text: &str) -> Requests {
+    content_aside(c, want(text))
+}
+
 fn with_image(test: &str, rw: bool, check: impl Fn(&Case)) {
     for user in mounters(test) {
         let c = Case::new(user);
@@ -81,12 +93,18 @@ fn a_read_only_image_is_asked_once() {
 fn a_changing_image_is_asked_for_what_changes() {
     with_image("requests of a read-write image", true, |c| {
         c.sh("test -e m/d").ok();
-        let create = want("lookup create getxattr write release");
-        assert_eq!(asked(c, "echo new >m/d/new"), create);
+        let create = want_of(c, "lookup create getxattr write release");
+        assert_eq!(content_aside(c, asked(c, "echo new >m/d/new")), create);
         // the kernel remembers that the file has no capabilities to lose
-        assert_eq!(asked(c, "echo more >>m/d/new"), want("open write release"));
-        assert_eq!(asked(c, "read x <m/d/two"), want("lookup open read release"));
-        assert_eq!(asked(c, "read x <m/d/two"), want("open release"));
-        assert_eq!(asked(c, "mkdir m/sub"), want("lookup mkdir"));
+        assert_eq!(
+            content_aside(c, asked(c, "echo more >>m/d/new")),
+            want_of(c, "open write release")
+        );
+        assert_eq!(
+            content_aside(c, asked(c, "read x <m/d/two")),
+            want_of(c, "lookup open read release")
+        );
+        assert_eq!(content_aside(c, asked(c, "read x <m/d/two")), want_of(c, "open release"));
+        assert_eq!(content_aside(c, asked(c, "mkdir m/sub")), want_of(c, "lookup mkdir"));
     });
 }

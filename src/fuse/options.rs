@@ -158,6 +158,7 @@ impl Plan {
             ("xattrs", self.xattrs),
             ("acl", self.acl),
             ("read_only", self.read_only),
+            ("passthrough", self.passthrough),
         ];
         out.extend(flags.map(|(name, on)| (name, if on { "yes" } else { "no" }.to_owned())));
         out
