@@ -1,6 +1,6 @@
 //! Copies that get their name before they are on disk, and copies that take long.
 
-use crate::support::{Form, Layers, View, armed, dialect_key, name};
+use crate::support::{Form, Layers, View, armed, dialect_key, name, skip};
 use std::sync::Arc;
 use stratafs::overlay::failpoint::Failpoints;
 use stratafs::overlay::{Ino, OpenMode, Options, RenameMode, SetAttr};
@@ -23,14 +23,9 @@ fn waiting(l: &Layers, form: Form, options: Options) -> Option<View> {
     let v = l.open_with(form, options, true);
     let able = v.fs.settle_later();
     if !able {
-        skipped("a crash may leave anything on this file system");
+        skip("a crash may leave anything on this file system");
     }
     able.then_some(v)
-}
-
-#[allow(clippy::print_stdout)]
-fn skipped(why: &str) {
-    println!("skipped: {why}");
 }
 
 type Change = fn(&View);
