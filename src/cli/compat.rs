@@ -167,9 +167,9 @@ Mount options:
   uidmapping=STORED:SHOWN:COUNT[:..], gidmapping=.., squash_to_root, squash_to_uid=N, squash_to_gid=N
   xattr_permissions=1|2, noxattrs, noacl, static_nlink, context=..
   allow_other, allow_root, default_permissions, [no]suid, [no]dev, [no]exec, noatime, sync, dirsync
-  lower_changes=watch|timeout|ignore, timeout=SECONDS, threads=N, max_write=BYTES, fsname=NAME,
-  passthrough=on|off|auto, debug
-Accepted without effect: what mount(8) adds, and xino, index, nfs_export, threaded and the like.
+  lower_changes=watch|timeout|ignore, max_watches=N, timeout=SECONDS, threads=N, max_write=BYTES,
+  fsname=NAME, passthrough=on|off|auto, xino=on|auto|off (off: inode numbers below 2^32), debug
+Accepted without effect: what mount(8) adds, and fast_ino, index, nfs_export, threaded and the like.
 ";
 
 /// Mounts.
