@@ -22,7 +22,7 @@ const XATTR_BLOCKS: u64 = 64 << 10;
 
 /// Returns whether a file's blocks alone say that it is no metacopy: as many as it has bytes, and
 /// more than its extended attributes may take.
-pub(super) fn data_is_here(stat: &Stat) -> bool {
+pub(crate) fn data_is_here(stat: &Stat) -> bool {
     let allocated = stat.blocks.saturating_mul(512);
     stat.size == 0 || allocated >= stat.size && allocated > XATTR_BLOCKS
 }

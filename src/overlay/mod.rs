@@ -54,6 +54,7 @@ mod watch;
 mod wh_names;
 mod xattr;
 
+pub(crate) use data::data_is_here;
 pub use error::{Error, Result};
 pub use ids::{IdMap, IdRange, IdView, KnownIds};
 pub use options::{DirLinks, Lower, LowerChanges, Options, Stack, Upper};
