@@ -386,6 +386,23 @@ impl PlainLayer {
         Ok(())
     }
 
+    /// Returns whether the node's file is where it was, as far as the disk can tell now.
+    pub(super) fn is_there(&self, node: NodeId) -> bool {
+        let found = self
+            .place(node)
+            .and_then(|(dir, name)| dir.stat(&name).layer(self.at(), "look at a file"));
+        match found {
+            Ok(s) => {
+                self.odd_numbers.load(Ordering::Relaxed)
+                    || s.dev != self.dev
+                    || self.devices.ino(s.dev, s.ino) == self.ino(node)
+            }
+            Err(e) => {
+                !matches!(e, Error::Replaced) && !matches!(e.errno(), Errno::NOENT | Errno::NOTDIR)
+            }
+        }
+    }
+
     /// Returns whether the node is a regular file whose data is in a layer below.
     pub(super) fn is_metacopy(&self, node: NodeId) -> Result<bool> {
         if self.kind(node) != Kind::File {
