@@ -203,7 +203,7 @@ fn missing_tests(document: &str, files: &[(String, String)]) -> Vec<String> {
         }
     }
     let cases = files.iter().find(|(p, _)| p == "tests/differential/cases.rs");
-    for after in text.split("(differential: ").skip(1) {
+    for after in text.split("differential: ").skip(1) {
         let list = after.split(')').next().unwrap_or("");
         for title in list.split('"').skip(1).step_by(2) {
             if !cases.is_some_and(|(_, t)| t.contains(&format!("\"{title}\""))) {
