@@ -114,7 +114,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let a = self.serve(Op::MkNod, |o| {
+        let a = self.serve_change(Op::MkNod, parent, |o| {
             // mknod(2): no type means a regular file
             let kind = match mode & 0o170_000 {
                 0 => FileType::File,
@@ -136,20 +136,23 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let a = self.serve(Op::MkDir, |o| {
+        let a = self.serve_change(Op::MkDir, parent, |o| {
             Ok(o.mkdir(caller(req), self.ino(parent), convert::name(name)?, mode & 0o7777, umask)?)
         });
         self.entry(a, reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let done =
-            self.serve(Op::Unlink, |o| Ok(o.unlink(self.ino(parent), convert::name(name)?)?));
+        let done = self.serve_change(Op::Unlink, parent, |o| {
+            Ok(o.unlink(self.ino(parent), convert::name(name)?)?)
+        });
         empty(done, reply);
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let done = self.serve(Op::RmDir, |o| Ok(o.rmdir(self.ino(parent), convert::name(name)?)?));
+        let done = self.serve_change(Op::RmDir, parent, |o| {
+            Ok(o.rmdir(self.ino(parent), convert::name(name)?)?)
+        });
         empty(done, reply);
     }
 
@@ -162,7 +165,7 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let target = target.as_os_str().as_bytes();
-        let a = self.serve(Op::Symlink, |o| {
+        let a = self.serve_change(Op::Symlink, parent, |o| {
             Ok(o.symlink(caller(req), self.ino(parent), convert::name(name)?, target)?)
         });
         self.entry(a, reply);
@@ -178,11 +181,12 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let done = self.serve(Op::Rename, |o| {
+        let done = self.serve_change(Op::Rename, parent, |o| {
             let (from, to) = (convert::name(name)?, convert::name(new_name)?);
             let mode = convert::rename_mode(flags)?;
             Ok(o.rename(self.ino(parent), from, self.ino(new_parent), to, mode)?)
         });
+        self.forget_listing(new_parent);
         empty(done, reply);
     }
 
@@ -194,7 +198,7 @@ impl Filesystem for Adapter {
         new_name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let a = self.serve(Op::Link, |o| {
+        let a = self.serve_change(Op::Link, new_parent, |o| {
             Ok(o.link(self.ino(node), self.ino(new_parent), convert::name(new_name)?)?)
         });
         self.entry(a, reply);
@@ -246,7 +250,7 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let open = convert::open_mode(flags);
-        let made = self.serve(Op::Create, |o| {
+        let made = self.serve_change(Op::Create, parent, |o| {
             let name = convert::name(name)?;
             Ok(o.create(caller(req), self.ino(parent), name, mode & 0o7777, umask, open)?)
         });
@@ -385,6 +389,7 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectory,
     ) {
         let mut taken = false;
+        self.lists(node);
         let done = self.serve(Op::ReadDir, |o| {
             Ok(o.readdir(self.ino(node), cookie, &mut |e| {
                 let (name, kind) = (OsStr::from_bytes(e.name), convert::kind(e.kind));
@@ -409,6 +414,7 @@ impl Filesystem for Adapter {
     ) {
         let mut taken = false;
         let names_ttl = self.names_ttl(self.ino(node));
+        self.lists(node);
         let done = self.serve(Op::ReadDirPlus, |o| {
             Ok(o.readdir_plus(self.ino(node), cookie, &mut |e, a| {
                 let (name, attr) = (OsStr::from_bytes(e.name), self.shown(a));

@@ -1,6 +1,7 @@
 //! From requests to calls of the engine and back. Nothing about semantics is decided here.
 
 mod filesystem;
+mod listed;
 mod numbers;
 mod passthrough;
 
@@ -13,6 +14,7 @@ use fuser::{
     BackingId, FileAttr, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEmpty,
     ReplyEntry, ReplyWrite, ReplyXattr, Request, SessionACL,
 };
+use listed::Listed;
 use numbers::Numbers;
 use passthrough::{Backings, Way, plain as fh};
 use std::cell::RefCell;
@@ -43,6 +45,8 @@ pub(super) struct Adapter {
     plan: Plan,
     /// Which inodes are open in which way, where passthrough is in use.
     backings: Arc<Backings>,
+    /// Whose listing the kernel may hold, where it holds them and names change.
+    listed: Arc<Listed>,
     /// What the kernel has agreed to.
     agreed: Arc<OnceLock<Plan>>,
     notifier: Arc<OnceLock<Notifier>>,
@@ -63,6 +67,7 @@ impl Adapter {
             counters,
             plan,
             backings: Arc::default(),
+            listed: Arc::default(),
             agreed: Arc::default(),
             notifier: Arc::default(),
             uncapped: Arc::default(),
@@ -288,6 +293,42 @@ impl Adapter {
         let keep = self.plan.keep_cache && matches!(way, Way::Cached { keep: true });
         f.set(FopenFlags::FOPEN_KEEP_CACHE, keep);
         f
+    }
+
+    /// Whether the kernel keeps listings of directories that change.
+    fn keeps_listings(&self) -> bool {
+        self.plan.no_opendir && !self.plan.read_only
+    }
+
+    /// Notes that a listing is about to be sent.
+    fn lists(&self, dir: INodeNo) {
+        if self.keeps_listings() {
+            self.listed.add(dir);
+        }
+    }
+
+    /// Serves a request that changes names in a directory; the kernel's listing of it goes.
+    fn serve_change<T>(
+        &self,
+        op: Op,
+        dir: INodeNo,
+        f: impl FnOnce(&Overlay) -> Served<T>,
+    ) -> Answer<T> {
+        let done = self.serve(op, f);
+        self.forget_listing(dir);
+        done
+    }
+
+    fn forget_listing(&self, dir: INodeNo) {
+        if self.keeps_listings()
+            && self.listed.take(dir)
+            && let Some(notifier) = self.notifier.get()
+        {
+            // ENOENT: the kernel has dropped the directory, and its listing with it
+            notifier
+                .inval_inode(dir, 0, 0)
+                .unwrap_or_else(|e| log::debug!("the kernel keeps an old listing: {e}"));
+        }
     }
 
     /// Tells the kernel to ask for an inode's attributes again.
