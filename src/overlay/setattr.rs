@@ -24,6 +24,7 @@ impl Overlay {
             gid: set.gid.map(|id| ids.gids.stored(id)),
             ..*set
         };
+        let mut fresh = None;
         let object = match self.object(ino)? {
             Object::Dir(_) if set.size.is_some() => return Err(Error::IsDirectory),
             Object::Dir(d) => {
@@ -37,7 +38,7 @@ impl Overlay {
                     Some(_) => Data::All,
                     None => Data::StaysBelow,
                 };
-                self.copy_up(&file, data)?;
+                fresh = self.copy_up_and_hold(&file, data)?;
                 if set.size.is_some() {
                     self.complete(&file, data)?;
                     self.settle(&file)?;
@@ -45,7 +46,10 @@ impl Overlay {
                 Object::File(file)
             }
         };
-        let node = self.upper_handle(&object)?.ok_or(Error::Stale)?;
+        let node = match fresh {
+            Some(node) => node,
+            None => self.upper_handle(&object)?.ok_or(Error::Stale)?,
+        };
         let before = self.attr_by(&object, &node)?;
         if let (Some(size), Object::File(_)) = (set.size, &object) {
             self.truncate(&node, fh, size)?;
@@ -150,13 +154,27 @@ impl Overlay {
             kind: Some(before.kind),
             rdev: before.rdev,
         };
-        let key = self.options.records.stat_key();
-        self.as_its_owner(node, || node.set_xattr(key, &o.encode(), false, false))
-            .upper("record the attributes")?;
-        node.chmod(self.disk_mode(on_disk, mode, owner)).upper("set the mode")?;
+        let on_disk_mode = self.disk_mode(on_disk, mode, owner);
+        let known = match object {
+            Object::Dir(d) => *d.overridden.read(),
+            Object::File(f) => f.state.read().overridden,
+            Object::Pure(..) => None,
+        };
+        // without a record so far, and the disk can say it all
+        let plain = known == Some(None)
+            && on_disk == before.kind
+            && owner == (self.identity.uid, self.identity.gid)
+            && on_disk_mode == mode;
+        if !plain {
+            let key = self.options.records.stat_key();
+            self.as_its_owner(node, || node.set_xattr(key, &o.encode(), false, false))
+                .upper("record the attributes")?;
+        }
+        node.chmod(on_disk_mode).upper("set the mode")?;
+        let now = Some((!plain).then_some(o));
         match object {
-            Object::Dir(d) => *d.overridden.write() = Some(Some(o)),
-            Object::File(f) => f.state.write().overridden = Some(Some(o)),
+            Object::Dir(d) => *d.overridden.write() = now,
+            Object::File(f) => f.state.write().overridden = now,
             Object::Pure(..) => {}
         }
         Ok(())
