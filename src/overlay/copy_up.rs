@@ -115,8 +115,7 @@ impl Overlay {
 
     fn plan(&self, file: &FileInode, at: At, data: Data) -> Result<Plan> {
         let layer = self.lower(at)?;
-        let Source { meta, xattrs, content, metacopy: below_metacopy } =
-            self.source(at, data)?;
+        let Source { meta, xattrs, content, metacopy: below_metacopy } = self.source(at, data)?;
         let target =
             if meta.kind == FileType::Symlink { layer.readlink(at.node)? } else { Vec::new() };
         let bytes = match (meta.kind, data) {
@@ -155,7 +154,9 @@ impl Overlay {
             Data::Nothing => false,
         };
         let mut content = None;
-        if needs_content && let LowerLayer::Plain(plain) = layer && plain.kind(at.node) == Kind::File
+        if needs_content
+            && let LowerLayer::Plain(plain) = layer
+            && plain.kind(at.node) == Kind::File
         {
             let opened = plain.open(at.node)?;
             let here = LayerRef::Lower(at.layer);

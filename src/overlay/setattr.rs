@@ -10,6 +10,7 @@ use super::types::{Attr, Fh, Ino, SetAttr};
 use crate::marker::OverrideStat;
 use crate::sys::{Errno, FileType, Node, OpenFlags, RenameFlags, TimeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Overlay {
     /// Changes attributes and returns the new ones. With a handle, those of the file it has open.
@@ -55,7 +56,7 @@ impl Overlay {
             self.truncate(&node, fh, size)?;
         }
         let done = self.set_owner_and_mode(&object, &node, &before, set);
-        forget_heritage(&object);
+        forget_what_was_seen(&object);
         done?;
         if set.atime.is_some() || set.mtime.is_some() {
             let at = set.atime.unwrap_or(TimeSet::Omit);
@@ -242,6 +243,7 @@ impl Overlay {
     /// Sets the mode of a file that is in the upper.
     pub(super) fn set_upper_mode(&self, file: &FileInode, mode: u32) -> Result<()> {
         let node = self.upper_node(file)?;
+        file.no_set_id.store(false, Ordering::Release);
         if !self.options.owner_view {
             return node.chmod(mode).upper("set the mode");
         }
@@ -251,10 +253,13 @@ impl Overlay {
     }
 }
 
-/// Forgets what new files take over from a directory, because it has changed.
-pub(super) fn forget_heritage(object: &Object) {
-    if let Object::Dir(d) = object {
-        *d.heritage.write() = None;
+/// Forgets what was seen of an object's mode and extended attributes, because they have changed:
+/// what new files take over from a directory, and what a write would take away from a file.
+pub(super) fn forget_what_was_seen(object: &Object) {
+    match object {
+        Object::Dir(d) => *d.heritage.write() = None,
+        Object::File(f) => f.no_set_id.store(false, Ordering::Release),
+        Object::Pure(..) => {}
     }
 }
 

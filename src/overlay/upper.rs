@@ -5,9 +5,9 @@
 
 use super::acl;
 use super::error::{Doing as _, Error, Result};
+use super::lower::Meta;
 use super::options::{Options, Upper};
 use super::origin::KernelIndex;
-use super::lower::Meta;
 use super::types::Ino;
 use super::wh_names::WhiteoutNames;
 use crate::marker::Dialect;
@@ -164,9 +164,7 @@ impl UpperLayer {
         self.swept.call_once(|| match self.stage.list() {
             Ok(all) => all
                 .iter()
-                .filter(|e| {
-                    e.name[..] != *INCOMPAT && !e.name.starts_with(STAGED)
-                })
+                .filter(|e| e.name[..] != *INCOMPAT && !e.name.starts_with(STAGED))
                 .for_each(|e| self.discard(&e.name)),
             Err(e) => log::warn!("cannot list the work directory: {e}"),
         });
