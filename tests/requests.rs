@@ -70,7 +70,7 @@ fn cache_drops() -> Vec<String> {
 fn undisturbed(user: &User, check: impl Fn(&Case)) {
     for _ in 0..8 {
         let before = cache_drops();
-        let c = Case::new(user.clone());
+        let c = Case::new(*user);
         let done = catch_unwind(AssertUnwindSafe(|| check(&c)));
         c.stratafs(&["umount", "m"]);
         match done {
@@ -134,7 +134,7 @@ fn a_changing_image_is_asked_for_what_changes() {
 
 #[test]
 fn changing_names_and_attributes_takes_one_request_each() {
-    with_image("requests for names and attributes", true, |c| changes(c));
+    with_image("requests for names and attributes", true, changes);
 }
 
 #[test]

@@ -208,7 +208,7 @@ impl Overlay {
             let shared = upper.copy(&from, to, plan.bytes, &plan.meta)?;
             // as the kernel's overlayfs: after a power loss the name must not lead to less data.
             // The sharing of blocks needs no sync: it is in the journal before the rename
-            if !upper.volatile && !(upper.holes_tell && shared) {
+            if !(upper.volatile || upper.holes_tell && shared) {
                 if plan.names.len() == 1 && plan.meta.nlink == 1 {
                     batch = self.may_wait(upper);
                 }
