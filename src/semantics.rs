@@ -26,8 +26,10 @@
 //!   data is synced before the copy gets its name, as in the kernel. With `fsync=auto`, the default,
 //!   a mount puts it in place first and writes it out within seconds: after a crash each block of
 //!   the copy is the lower's or what was written, and what was synced stays (`engine::settle`). For
-//!   that time the copy carries a metacopy mark that the kernel's overlayfs refuses (`EIO`) until we
-//!   have mounted that upper again. `volatile` syncs nothing.
+//!   that time there is a note in `work/work/incompat` for which the kernel's overlayfs refuses to
+//!   mount the upper, after a crash until we have mounted it again. What cannot be completed then
+//!   (its lower file is gone) is refused (`engine::settle::what_cannot_be_completed_is_refused_and_stays_noted`).
+//!   `volatile` syncs nothing.
 //! * A copy-up keeps nobody waiting but users of that file
 //!   (`engine::settle::a_long_copy_up_keeps_nobody_else_waiting`).
 //! * All names of a hard-linked file stay names of one file over copy-up and remount: the copy gets
@@ -134,7 +136,9 @@
 //!
 //! A copied-up file names its lower file in `overlay.origin` as the kernel's do, and its directory
 //! is marked `overlay.impure`: so the kernel shows our uppers under the lower files' numbers
-//! (`engine::on_disk::copies_name_their_origin_as_the_kernel_does`). Of hard-linked files it does so
+//! (`engine::on_disk::copies_name_their_origin_as_the_kernel_does`); in the private view of an
+//! ordinary user only where the kernel had that upper before
+//! (`engine::on_disk::a_private_view_writes_one_mark_into_a_copy`). Of hard-linked files it does so
 //! for those in its index alone, and we write none. Its records are read in turn
 //! (`engine::on_disk::the_kernels_origin_keeps_numbers`): by comparing the handle of the lower file
 //! of that name, or by opening the handle, which takes `CAP_DAC_READ_SEARCH` as in the kernel.

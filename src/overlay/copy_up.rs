@@ -7,13 +7,16 @@
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, DirInode, FileInode, Place, Removed};
 use super::listing::{Below, Found, OwnEntry};
-use super::lower::{At, Meta};
+use super::lower::{At, LowerLayer, Meta};
 use super::make::Spec;
+use super::own_origin::OwnOrigin;
+use super::settle::Batch;
 use super::types::Ino;
 use super::upper::Staged;
 use super::{Overlay, ino};
+use crate::index::Kind;
 use crate::resolve::LayerRef;
-use crate::sys::{Copied, Dir, FileType, RenameFlags, copy_data};
+use crate::sys::{Dir, File, FileType, Node, OpenFlags, RenameFlags};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -34,12 +37,23 @@ struct Plan {
     meta: Meta,
     target: Vec<u8>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The lower file's content, if it was opened to look at it.
+    content: Option<File>,
     /// How many bytes are copied.
     bytes: u64,
     /// Whether the data stays in the lower.
     metacopy: bool,
     /// The names that the copy gets, the first by the rename.
     names: Vec<Place>,
+}
+
+/// What is known of a lower file that is to be copied.
+struct Source {
+    meta: Meta,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Its content, if it was opened and is where its attributes are.
+    content: Option<File>,
+    metacopy: bool,
 }
 
 /// What a copy is in the upper.
@@ -55,18 +69,30 @@ struct Copy {
 impl Overlay {
     /// Brings a file into the upper, if it is not there yet.
     pub(super) fn copy_up(&self, file: &Arc<FileInode>, data: Data) -> Result<()> {
+        self.copy_up_and_hold(file, data).map(drop)
+    }
+
+    /// Brings a file into the upper, if it is not there yet, and returns a handle on the copy if it
+    /// was just made.
+    pub(super) fn copy_up_and_hold(
+        &self,
+        file: &Arc<FileInode>,
+        data: Data,
+    ) -> Result<Option<Arc<Node>>> {
         self.writable()?;
         if !file.state.read().is_incomplete() {
-            return Ok(());
+            return Ok(None);
         }
         let _one_at_a_time = file.copy_up.lock();
         let at = file.state.read().lower();
+        let mut fresh = None;
         if let Some(at) = at {
             let plan = self.plan(file, at, data)?;
-            self.run(file, &plan)?;
+            fresh = Some(self.run(file, plan)?);
         }
         self.link_names_left(file)?;
-        self.keep_links(file)
+        self.keep_links(file)?;
+        Ok(fresh)
     }
 
     /// Gives a copy the names that it has not got yet: because they were looked up while it was
@@ -89,7 +115,7 @@ impl Overlay {
 
     fn plan(&self, file: &FileInode, at: At, data: Data) -> Result<Plan> {
         let layer = self.lower(at)?;
-        let meta = layer.meta(at.node)?;
+        let Source { meta, xattrs, content, metacopy: below_metacopy } = self.source(at, data)?;
         let target =
             if meta.kind == FileType::Symlink { layer.readlink(at.node)? } else { Vec::new() };
         let bytes = match (meta.kind, data) {
@@ -102,7 +128,7 @@ impl Overlay {
             && meta.kind == FileType::File
             && meta.nlink == 1
             && meta.size > 0
-            && !layer.is_metacopy(at.node)?;
+            && !below_metacopy;
         let bytes = if data == Data::StaysBelow && !metacopy && meta.kind == FileType::File {
             meta.size
         } else {
@@ -116,10 +142,40 @@ impl Overlay {
                 }
             }
         }
-        Ok(Plan { at, meta, target, xattrs: layer.xattrs(at.node)?, bytes, metacopy, names })
+        Ok(Plan { at, meta, target, xattrs, content, bytes, metacopy, names })
     }
 
-    fn run(&self, file: &Arc<FileInode>, plan: &Plan) -> Result<()> {
+    /// Looks at the lower file; where its content is needed, by means of its open content.
+    fn source(&self, at: At, data: Data) -> Result<Source> {
+        let layer = self.lower(at)?;
+        let needs_content = match data {
+            Data::All => true,
+            Data::StaysBelow => !self.options.metacopy,
+            Data::Nothing => false,
+        };
+        let mut content = None;
+        if needs_content
+            && let LowerLayer::Plain(plain) = layer
+            && plain.kind(at.node) == Kind::File
+        {
+            let opened = plain.open(at.node)?;
+            let here = LayerRef::Lower(at.layer);
+            if opened.list_xattr().layer(here, "list extended attributes")?.is_empty() {
+                let meta = Meta::from(&opened.stat().layer(here, "look at a file")?);
+                let content = Some(opened);
+                return Ok(Source { meta, xattrs: Vec::new(), content, metacopy: false });
+            }
+            content = Some(opened);
+        }
+        let meta = layer.meta(at.node)?;
+        let metacopy = meta.kind == FileType::File && layer.is_metacopy(at.node)?;
+        if metacopy || meta.kind != FileType::File {
+            content = None;
+        }
+        Ok(Source { meta, xattrs: layer.xattrs(at.node)?, content, metacopy })
+    }
+
+    fn run(&self, file: &Arc<FileInode>, plan: Plan) -> Result<Arc<Node>> {
         let upper = self.writable()?;
         let spec = Spec {
             kind: plan.meta.kind,
@@ -131,41 +187,57 @@ impl Overlay {
             xattrs: plan.xattrs.clone(),
         };
         self.pass("copy-up:stage")?;
-        let mut waits = false;
+        let mut batch = None;
         let staged = upper.staged();
-        let content = self.make_bare(&upper.stage, &staged.name, &spec)?;
-        if let Some(file) = content.as_ref().filter(|_| plan.metacopy) {
-            file.truncate(plan.meta.size).upper("give a metacopy its size")?;
+        let dressed = self.is_dressed_when_made(&spec);
+        let to = if dressed {
+            let flags = OpenFlags::CREATE_NEW;
+            Some(upper.stage.open_file(&staged.name, flags, spec.mode).upper("make a file")?)
+        } else {
+            self.make_bare(&upper.stage, &staged.name, &spec)?
+        };
+        if let Some(to) = to.as_ref().filter(|_| plan.metacopy) {
+            to.truncate(plan.meta.size).upper("give a metacopy its size")?;
         }
-        if let Some(to) = content.filter(|_| plan.bytes > 0) {
+        if let Some(to) = to.as_ref().filter(|_| plan.bytes > 0) {
             self.pass("copy-up:data")?;
-            let from = self.open_lower(plan.at)?;
-            let how = copy_data(&from, &to, plan.bytes).upper("copy a file's data")?;
-            log::trace!("copied up {} bytes: {how:?}", plan.bytes);
+            let from = match plan.content {
+                Some(f) => f,
+                None => self.open_lower(plan.at)?,
+            };
+            let shared = upper.copy(&from, to, plan.bytes, &plan.meta)?;
             // as the kernel's overlayfs: after a power loss the name must not lead to less data.
             // The sharing of blocks needs no sync: it is in the journal before the rename
-            let shared = upper.holes_tell && how == Copied::Cloned;
-            if !upper.volatile && !shared {
-                waits = plan.names.len() == 1 && plan.meta.nlink == 1 && self.may_wait(upper);
-                if !waits {
+            if !(upper.volatile || upper.holes_tell && shared) {
+                if plan.names.len() == 1 && plan.meta.nlink == 1 {
+                    batch = self.may_wait(upper);
+                }
+                if batch.is_none() {
                     to.sync(true).upper("sync a copied file")?;
                 }
             }
         }
         self.pass("copy-up:metadata")?;
-        let node = upper.stage.node(&staged.name).upper("open a staged file")?;
+        let node = match to {
+            Some(to) => Node::from(to),
+            None => upper.stage.node(&staged.name).upper("open a staged file")?,
+        };
         // marks first: the final mode may forbid to write any
-        self.mark_origin(&node, file.ino, plan.at);
+        self.mark_origin(&node, file.ino, plan.at, batch.as_deref())?;
         self.mark_kernel_origin(&node, plan.at);
         if plan.metacopy {
             let mark = node.set_xattr(self.dialect.metacopy(), b"", false, false);
             mark.upper("mark a file as metacopy")?;
-        } else if waits {
-            self.mark_unsettled(&node)?;
         }
-        self.dress(&node, &spec)?;
+        let recorded = if dressed {
+            self.set_xattrs(&node, &spec)?;
+            None
+        } else {
+            self.dress(&node, &spec)?
+        };
         self.set_times(&node, plan.meta.atime, plan.meta.mtime)?;
         let real = node.stat().upper("look at a staged file")?.ino;
+        let node = Arc::new(node);
         let copy = Copy { real, kind: plan.meta.kind, metacopy: plan.metacopy };
         self.pass("copy-up:commit")?;
         let mut staged = Some(staged);
@@ -175,12 +247,13 @@ impl Overlay {
             state.uncopied_names =
                 (i64::from(plan.meta.nlink) - i64::from(state.removed_names)).max(0);
             plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
+            state.overridden = self.options.owner_view.then_some(recorded);
         }
         for place in &plan.names {
             let unnamed = staged.is_some();
             if self.commit_name(file, place, &mut staged, copy)? && staged.is_none() {
-                if waits && unnamed {
-                    self.settles_later(file);
+                if unnamed && let Some(batch) = &batch {
+                    self.settles_later(file, batch);
                 }
                 self.pass("copy-up:committed")?;
             }
@@ -190,12 +263,12 @@ impl Overlay {
             let mut state = file.state.write();
             state.lower_names.clear();
             state.uncopied_names = 0;
-            state.orphan = Some(Arc::new(node));
+            state.orphan = Some(node.clone());
             state.backing = Backing::Upper;
             state.real = real;
             state.metacopy = Some(false);
         }
-        Ok(())
+        Ok(node)
     }
 
     /// Gives the copy one of its names, if the view still shows the file there.
@@ -382,29 +455,29 @@ impl Overlay {
     }
 
     /// Writes into a copy which number it has: only a hint, so that a file that cannot carry it
-    /// (a symlink of an ordinary user) gets another number at the next mount.
-    fn mark_origin(&self, node: &crate::sys::Node, number: Ino, at: At) {
-        let value = self.encode_origin(number, at);
-        if let Err(e) = node.set_xattr(self.dialect.origin(), &value, false, false) {
-            log::debug!("{:?} keeps no origin: {e}", LayerRef::Upper);
+    /// (a symlink of an ordinary user) gets another number at the next mount. With a batch, also
+    /// that its data may not be on disk, which must be there.
+    fn mark_origin(&self, node: &Node, number: Ino, at: At, batch: Option<&Batch>) -> Result<()> {
+        let layer = self.lowers.get(at.layer.0 as usize);
+        let origin = OwnOrigin {
+            number,
+            layer: at.layer,
+            print: layer.map_or(0, LowerLayer::fingerprint),
+            batch: batch.map(Batch::id),
+        };
+        match node.set_xattr(self.dialect.origin(), &origin.encode(), false, false) {
+            Err(e) if batch.is_none() => {
+                log::debug!("{:?} keeps no origin: {e}", LayerRef::Upper);
+                Ok(())
+            }
+            r => r.upper("mark a copy as not yet on disk"),
         }
-    }
-
-    fn encode_origin(&self, number: Ino, at: At) -> Vec<u8> {
-        let print =
-            self.lowers.get(at.layer.0 as usize).map_or(0, super::lower::LowerLayer::fingerprint);
-        [number.0.to_le_bytes(), u64::from(at.layer.0).to_le_bytes(), print.to_le_bytes()].concat()
     }
 
     /// Returns the number that an origin names, if its layer is still part of this stack.
     pub(super) fn decode_origin(&self, value: &[u8]) -> Option<Ino> {
-        let word = |i: usize| {
-            let bytes = value.get(i * 8..i * 8 + 8)?;
-            Some(u64::from_le_bytes(bytes.try_into().ok()?))
-        };
-        let (number, layer, print) = (word(0)?, word(1)?, word(2)?);
-        let layer = self.lowers.get(usize::try_from(layer).ok()?)?;
-        (value.len() == 24 && layer.fingerprint() == print && number > Ino::ROOT.0)
-            .then_some(Ino(number))
+        let origin = OwnOrigin::parse(value)?;
+        let layer = self.lowers.get(origin.layer.0 as usize)?;
+        (layer.fingerprint() == origin.print && origin.number > Ino::ROOT).then_some(origin.number)
     }
 }

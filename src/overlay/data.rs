@@ -77,15 +77,10 @@ impl Overlay {
         }
         let node = self.upper_node(file)?;
         let stat = node.stat().upper("look at a file")?;
+        self.find_again(file, &node, stat.ino)?;
         let found = stat.file_type() == FileType::File
             && !data_is_here(&stat)
-            && match node.get_xattr(self.dialect.metacopy()).upper("read the metacopy mark")? {
-                Some(v) if Overlay::is_unsettled(&v) => {
-                    self.mend(file, &node)?;
-                    false
-                }
-                value => value.is_some(),
-            };
+            && node.get_xattr(self.dialect.metacopy()).upper("read the metacopy mark")?.is_some();
         file.state.write().metacopy = Some(found);
         Ok(found)
     }
@@ -135,20 +130,19 @@ impl Overlay {
         let node = self.upper_node(file)?;
         let stat = node.stat().upper("look at a file")?;
         let to = node.open(OpenFlags::READ_WRITE).upper("open a file")?;
+        let mut batch = None;
         if data == Data::Nothing {
             to.truncate(0).upper("cut a file")?;
         } else {
             let from = self.open_data_below(file)?;
             copy_data(&from, &to, stat.size).upper("copy a file's data")?;
             self.set_times(&node, stat.atime, stat.mtime)?;
-            if !upper.volatile && self.may_wait(upper) {
-                self.mark_unsettled(&node)?;
-                file.state.write().metacopy = Some(false);
-                self.settles_later(file);
-                return Ok(());
-            }
-            if !upper.volatile {
-                to.sync(true).upper("sync a copied file")?;
+            batch = if upper.volatile { None } else { self.may_wait(upper) };
+            match &batch {
+                // before the mark goes, in that order on disk too
+                Some(batch) => self.mark_unsettled(&node, batch)?,
+                None if upper.volatile => {}
+                None => to.sync(true).upper("sync a copied file")?,
             }
         }
         match node.remove_xattr(self.dialect.metacopy()) {
@@ -156,6 +150,9 @@ impl Overlay {
             r => r.upper("take the metacopy mark off")?,
         }
         file.state.write().metacopy = Some(false);
+        if let Some(batch) = &batch {
+            self.settles_later(file, batch);
+        }
         Ok(())
     }
 

@@ -143,6 +143,11 @@ pub(super) struct FileInode {
     pub(super) handles: AtomicU64,
     /// Whether this is a copy whose data may not be on disk yet.
     pub(super) unsettled: AtomicBool,
+    /// Whether there is nothing to take away at a write: no set-id bits and no capability. Set
+    /// before looking, so that a change meanwhile is not missed.
+    pub(super) no_set_id: AtomicBool,
+    /// Whether it has had no extended attributes since it was made here.
+    pub(super) no_xattrs: AtomicBool,
 }
 
 /// What changes about a file.
@@ -245,6 +250,8 @@ impl FileInode {
             lookups: AtomicU64::new(0),
             handles: AtomicU64::new(0),
             unsettled: AtomicBool::new(false),
+            no_set_id: AtomicBool::new(false),
+            no_xattrs: AtomicBool::new(false),
         }
     }
 

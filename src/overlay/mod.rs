@@ -43,6 +43,7 @@ mod open;
 mod options;
 mod origin;
 mod own;
+mod own_origin;
 mod plain;
 mod plain_names;
 mod readdir;
@@ -266,9 +267,7 @@ impl Overlay {
     pub fn sync(&self) -> Result<()> {
         let Some(upper) = &self.upper else { return Ok(()) };
         self.settle_for_good();
-        upper.close()?;
-        self.all_settled(upper);
-        Ok(())
+        upper.close()
     }
 
     fn writable(&self) -> Result<&UpperLayer> {

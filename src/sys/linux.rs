@@ -256,6 +256,10 @@ pub(super) fn get_xattr_fd(fd: BorrowedFd<'_>, key: &[u8]) -> Result<Option<Vec<
     read_xattr(|buf| Ok(fs::fgetxattr(fd, key, buf)?))
 }
 
+pub(super) fn list_xattr_fd(fd: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
+    read_list(|buf| Ok(fs::flistxattr(fd, buf)?))
+}
+
 pub(super) fn get_xattr_at(
     dir: BorrowedFd<'_>,
     name: &[u8],

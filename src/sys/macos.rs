@@ -216,6 +216,10 @@ pub(super) fn get_xattr_fd(fd: BorrowedFd<'_>, key: &[u8]) -> Result<Option<Vec<
     read_xattr(|buf| fs::fgetxattr(fd, key, buf))
 }
 
+pub(super) fn list_xattr_fd(fd: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
+    node_list_xattr(fd)
+}
+
 pub(super) fn get_xattr_at(
     dir: BorrowedFd<'_>,
     name: &[u8],

@@ -45,6 +45,18 @@ fn copies_name_their_origin_as_the_kernel_does() {
 }
 
 #[test]
+fn a_private_view_writes_one_mark_into_a_copy() {
+    let l = Layers::new(&[&["f a data"]]);
+    let v = l.open_with(Form::Plain, Options { owner_view: true, ..Options::default() }, true);
+    v.chmod("a", 0o600).unwrap();
+    let root = Dir::open(l.upper()).unwrap();
+    let mut keys = root.list_xattr(b"a").unwrap();
+    // a record is needed only where the file cannot be made the owner's
+    keys.retain(|k| !k.starts_with(b"user.containers."));
+    assert_eq!(keys, [dialect_key("stratafs.origin")]);
+}
+
+#[test]
 fn the_kernels_origin_keeps_numbers() {
     let l = Layers::new(&[&["f a a", "f b b", "f c c"]]);
     let v = l.open(Form::Plain);
