@@ -41,6 +41,7 @@ mod open;
 mod options;
 mod origin;
 mod plain;
+mod plain_marks;
 mod plain_names;
 mod readdir;
 mod records;
