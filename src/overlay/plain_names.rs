@@ -20,6 +20,9 @@ use std::sync::Arc;
 /// good enough: the next event corrects it.
 const READINGS: u32 = 8;
 
+/// Which part of what the nodes take is kept free for more.
+const SPARE: usize = 4;
+
 /// A node of a plain layer.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -51,7 +54,8 @@ pub(super) struct NameChange {
 impl PlainLayer {
     /// Returns parent and name of a node that is still there.
     pub(super) fn living(&self, node: NodeId) -> Result<(NodeId, Box<[u8]>)> {
-        self.with(node, |e| (!e.state.is_gone()).then(|| (e.parent, e.name.clone())))?.ok_or(Error::Replaced)
+        self.with(node, |e| (!e.state.is_gone()).then(|| (e.parent, e.name.clone())))?
+            .ok_or(Error::Replaced)
     }
 
     pub(super) fn is_gone(&self, node: NodeId) -> bool {
@@ -84,6 +88,11 @@ impl PlainLayer {
             let first = u32::try_from(all.len()).map_err(|_| Error::Stale)?;
             let ids: Arc<[NodeId]> =
                 (0..fresh.len()).map(|i| NodeId(first.saturating_add(i as u32))).collect();
+            if all.capacity() - all.len() < fresh.len() {
+                // not twice as much, as a vector would by itself
+                let spare = all.len() / SPARE;
+                all.reserve_exact(fresh.len() + spare);
+            }
             all.append(&mut fresh);
             if let Some(e) = all.get_mut(dir.0 as usize) {
                 e.children = Some(ids.clone());
