@@ -153,8 +153,9 @@
 //!
 //! # Lower directories that are edited while they are mounted
 //! The kernel calls that undefined and mostly shows it. Here plain directories (`lowerdir=`) are
-//! watched from the moment at which their names are read, and the kernel's caches are told to let go
-//! what changed: content, attributes, new, removed, replaced and moved names, whiteouts and opaque
+//! watched from the moment at which they are looked up
+//! (`engine::lower_changes::a_directory_is_watched_before_anybody_reads_it`), and the kernel's
+//! caches are told to let go what changed: content, attributes, new, removed, replaced and moved names, whiteouts and opaque
 //! marks in any layer (`engine::lower_changes`, `tests/lower_changes.rs`). So what is cached stays
 //! so for ever, and an edit is seen within the time of a few requests.
 //! * What was changed through the view is not affected by an edit of what lies below it. A whiteout

@@ -10,7 +10,8 @@ use super::error::{Doing as _, Result};
 use super::inode::{Backing, DirInode, FileInode, Object, Place};
 use super::lower::{At, LowerLayer};
 use super::options::{DirLinks, LowerChanges};
-use super::plain::{Opaque, PlainLayer};
+use super::plain::PlainLayer;
+use super::plain_marks::Opaque;
 use super::plain_names::NameChange;
 use super::types::{Change, Ino};
 use super::watch::Watch;
@@ -271,7 +272,7 @@ impl Overlay {
             // an attribute may have made it a whiteout, or another type of file
             let depends = marked.entry(*at).or_insert_with(|| {
                 layer.recorded.any()
-                    || matches!(layer.opaque_mark(at.node), Ok(Opaque::HoldsXattrWhiteouts))
+                    || layer.marks(at.node).is_ok_and(|m| m.opaque == Opaque::HoldsXattrWhiteouts)
             });
             if *depends {
                 seen.again.insert(*at);

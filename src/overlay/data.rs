@@ -54,8 +54,8 @@ impl Overlay {
     /// Opens the content of a lower file, wherever it is.
     pub(super) fn open_lower(&self, at: At) -> Result<File> {
         let layer = self.lower(at)?;
-        if !layer.is_metacopy(at.node)? {
-            return layer.open(at.node);
+        if let Some(file) = layer.open_data(at.node)? {
+            return Ok(file);
         }
         let part = At { layer: at.layer, node: layer.parent(at.node) };
         let dir = self.dir_of_part(part)?.ok_or(Error::Stale)?;

@@ -206,6 +206,10 @@ impl FileState {
 
     pub(super) fn add_lower_name(&mut self, place: Place) {
         if !self.lower_names.contains(&place) && !self.upper_names.contains(&place) {
+            // most files have one name
+            if self.lower_names.is_empty() {
+                self.lower_names.reserve_exact(1);
+            }
             self.lower_names.push(place);
         }
     }
@@ -215,6 +219,9 @@ impl FileState {
         // a name that was not known when the last known one went, or a new link
         self.orphan = None;
         if !self.upper_names.contains(&place) {
+            if self.upper_names.is_empty() {
+                self.upper_names.reserve_exact(1);
+            }
             self.upper_names.push(place);
         }
     }

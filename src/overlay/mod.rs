@@ -45,6 +45,7 @@ mod origin;
 mod own;
 mod own_origin;
 mod plain;
+mod plain_marks;
 mod plain_names;
 mod readdir;
 mod records;

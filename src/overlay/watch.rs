@@ -112,8 +112,11 @@ impl Watch {
         self.unwatched.lock().insert(at, stamp);
     }
 
-    pub(super) fn is_watched(&self, at: At) -> bool {
-        !self.any_unwatched.load(Ordering::Acquire) || !self.unwatched.lock().contains_key(&at)
+    /// Notes that a directory is read that is watched.
+    pub(super) fn is_read(&self, at: At) {
+        if self.any_unwatched.load(Ordering::Acquire) {
+            self.unwatched.lock().remove(&at);
+        }
     }
 
     /// Returns the directories that an event speaks of; forgets a watch that has ended.

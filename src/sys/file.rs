@@ -218,7 +218,7 @@ impl File {
 
     /// Returns the names of all extended attributes that the caller may see.
     pub fn list_xattr(&self) -> Result<Vec<Vec<u8>>> {
-        platform::list_xattr_fd(self.fd.as_fd())
+        platform::list_xattr_fd(self.fd.as_fd()).map(Option::unwrap_or_default)
     }
 
     /// Sets an extended attribute.

@@ -363,13 +363,33 @@ fn directories_without_a_watch_are_looked_at_when_asked_for() {
 }
 
 #[test]
-fn a_directory_that_nobody_read_is_not_vouched_for() {
-    let l = Layers::new(&[&["d d"]]);
+fn a_directory_is_watched_before_anybody_reads_it() {
+    let l = Layers::new(&[&["d d", "d d/x"], &["d d", "d d/y"]]);
     let v = open(&l);
     let d = v.ino("d").unwrap();
-    assert!(!v.fs.attributes_last(d));
-    v.ls("d").unwrap();
     assert!(v.fs.attributes_last(d));
+    std::fs::write(at(&l, 1, "d/new"), "n").unwrap();
+    let told = v.follow();
+    assert!(told.contains(&Change::Inode(d)), "{told:?}");
+    assert_eq!(v.text("d/new"), "n");
+    let x = v.ino("d/x").unwrap();
+    assert!(v.fs.attributes_last(d) && v.fs.attributes_last(x));
+    std::fs::remove_dir(at(&l, 0, "d/x")).unwrap();
+    let told = v.follow();
+    assert!(told.contains(&names(d, "x")), "{told:?}");
+    assert!(v.ino("d/x").is_err());
+}
+
+#[test]
+fn a_directory_that_nobody_read_becomes_opaque() {
+    let l = Layers::new(&[&["d d"], &["d d", "f d/below one"]]);
+    let v = open(&l);
+    let d = v.ino("d").unwrap();
+    let mark = Dir::open(at(&l, 0, "d")).unwrap().as_node().unwrap();
+    mark.set_xattr(opaque_key(), b"y", false, false).unwrap();
+    let told = v.follow();
+    assert!(told.contains(&Change::Inode(d)), "{told:?}");
+    assert!(v.ino("d/below").is_err());
 }
 
 #[test]
