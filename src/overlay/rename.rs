@@ -247,8 +247,9 @@ impl Overlay {
             Some(object) => self.name_gone(object, &b.place(), kept_file)?,
             None => {}
         }
+        let kind = self.kind_at(a)?;
         self.listing_mut(&a.dir)?.remove(&self.lowers, a.name, a.in_lowers);
-        self.arrive(source, &a.place(), b, below)?;
+        self.arrive(source, kind, &a.place(), b, below)?;
         self.pass("rename:committed")
     }
 
@@ -258,8 +259,9 @@ impl Overlay {
         self.pass("rename:commit")?;
         let how = RenameFlags::Exchange;
         a.handle.rename(a.name, &b.handle, b.name, how).upper("swap two names")?;
-        self.arrive(source, &a.place(), b, there)?;
-        self.arrive(target, &b.place(), a, here)?;
+        let (moved, other) = (self.kind_at(a)?, self.kind_at(b)?);
+        self.arrive(source, moved, &a.place(), b, there)?;
+        self.arrive(target, other, &b.place(), a, here)?;
         self.pass("rename:committed")
     }
 
@@ -285,7 +287,18 @@ impl Overlay {
         self.redirect(a, &node, b).map(Below::Redirected)
     }
 
+    /// Returns what the view shows at one end.
+    fn kind_at(&self, end: &End<'_>) -> Result<FileType> {
+        let found = self.listing(&end.dir)?.find(&self.lowers, end.name);
+        found.map(|f| f.kind()).ok_or(Error::Stale)
+    }
+
     fn has_origin(&self, object: &Object) -> Result<bool> {
+        if let Object::File(f) = object
+            && f.no_xattrs.load(Ordering::Acquire)
+        {
+            return Ok(false);
+        }
         let Some(node) = self.upper_handle(object)? else { return Ok(false) };
         Ok(node.get_xattr(self.dialect.origin()).unwrap_or(None).is_some())
     }
@@ -379,21 +392,25 @@ impl Overlay {
     }
 
     /// Notes where an object is now.
-    fn arrive(&self, object: &Object, old: &Place, end: &End<'_>, below: Below) -> Result<()> {
+    fn arrive(
+        &self,
+        object: &Object,
+        kind: FileType,
+        old: &Place,
+        end: &End<'_>,
+        below: Below,
+    ) -> Result<()> {
         let place = end.place();
-        let (real, kind) = match object {
+        let real = match object {
             Object::Dir(d) => {
                 *d.place.write() = place.clone();
-                (end.handle.stat(end.name).upper("look at a renamed directory")?.ino, FileType::Dir)
+                end.handle.stat(end.name).upper("look at a renamed directory")?.ino
             }
             Object::File(f) => {
-                let real = {
-                    let mut state = f.state.write();
-                    state.upper_names.retain(|p| p != old);
-                    state.add_upper_name(place.clone());
-                    state.real
-                };
-                (real, self.file_attr(f)?.kind)
+                let mut state = f.state.write();
+                state.upper_names.retain(|p| p != old);
+                state.add_upper_name(place.clone());
+                state.real
             }
             Object::Pure(..) => return Err(Error::Stale),
         };
