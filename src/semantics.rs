@@ -62,6 +62,11 @@
 //! * A descriptor opened before a copy-up reads what is written after it. The kernel's keeps
 //!   reading the lower file
 //!   (`engine::changes::a_reader_from_before_the_copy_up_sees_what_is_written_later`).
+//! * What is written to a file is seen at once by who reads or maps it, also where the data does not
+//!   go through the kernel's pages: a new file that is open for writing alone, in mounts without
+//!   passthrough (`mount::what_is_written_to_a_new_file_is_seen_by_who_reads_it_meanwhile`,
+//!   `mount::a_new_file_that_gets_a_capability_loses_it_to_the_next_write`). A page that is mapped
+//!   and read for the first time while it is being so written may stay as it was for that mapping.
 //! * What is open goes on working when it is removed, renamed or replaced
 //!   (`engine::changes::handles_survive_unlink_rename_and_rmdir`), and a removed file of a lower can
 //!   still be changed (`engine::changes::a_removed_lower_file_that_is_open_can_still_change`).

@@ -62,6 +62,33 @@ impl Overlay {
         file.write_at(data, offset).upper("write a file")
     }
 
+    /// Returns whether a file was made in this mount and has never had an extended attribute.
+    #[must_use]
+    pub fn has_had_no_xattrs(&self, ino: Ino) -> bool {
+        matches!(self.inodes.get(ino), Some(Object::File(f)) if f.no_xattrs.load(Ordering::Acquire))
+    }
+
+    /// Takes away what a file may do for whoever executes it, before it is written.
+    ///
+    /// # Errors
+    /// What the upper's file system says.
+    pub fn lose_capability(&self, fh: Fh) -> Result<()> {
+        let handle = self.handles.get(fh).ok_or(Error::BadHandle)?;
+        let Some(inode) = handle.inode() else { return Ok(()) };
+        if inode.no_xattrs.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match self.get_xattr(inode.ino, CAPABILITY) {
+            // an empty one gives nothing, and stays
+            Ok(v) if !v.is_empty() => {}
+            _ => return Ok(()),
+        }
+        match self.remove_xattr(inode.ino, CAPABILITY) {
+            Err(e) if e.errno() == Errno::NODATA => Ok(()),
+            r => r,
+        }
+    }
+
     /// Writes what was written through a map. That takes no set-id bits and capabilities away; the
     /// write of it in the upper would.
     ///
