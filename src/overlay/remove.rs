@@ -124,8 +124,9 @@ impl Overlay {
         } else {
             handle.unlink(name).upper("remove a file")?;
         }
-        self.name_gone(object, &place, keep)?;
+        // first what others will see: what follows may fail, and the name is gone
         self.listing_mut(dir)?.remove(&self.lowers, name, whiteout);
+        self.name_gone(object, &place, keep)?;
         self.pass("remove:committed")
     }
 
@@ -174,6 +175,7 @@ impl Overlay {
         }
         let counted = state.counted;
         drop(state);
+        self.pass("remove:count")?;
         if counted { self.keep_links(&file) } else { Ok(()) }
     }
 }

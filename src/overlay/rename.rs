@@ -30,6 +30,8 @@ struct End<'a> {
     in_lowers: bool,
     /// Whether the upper holds a whiteout there.
     whiteout: bool,
+    /// What is shown there.
+    kind: Option<FileType>,
 }
 
 impl End<'_> {
@@ -181,6 +183,7 @@ impl Overlay {
             name: name.bytes(),
             in_lowers: listing.in_lowers(&self.lowers, name.bytes()),
             whiteout: listing.has_whiteout(name.bytes()),
+            kind: listing.find(&self.lowers, name.bytes()).map(|f| f.kind()),
             dir: dir.clone(),
         })
     }
@@ -242,13 +245,14 @@ impl Overlay {
         if b.whiteout && !upper.whiteouts_take_names() {
             upper.drop_mark(&b.handle, b.name)?;
         }
+        // first what others will see: what follows may fail, and the rename stands
+        self.listing_mut(&a.dir)?.remove(&self.lowers, a.name, a.in_lowers);
+        self.arrive(source, a, b, below)?;
         match target {
             Some(Object::Dir(t)) => self.dir_gone(t, kept_dir),
             Some(object) => self.name_gone(object, &b.place(), kept_file)?,
             None => {}
         }
-        self.listing_mut(&a.dir)?.remove(&self.lowers, a.name, a.in_lowers);
-        self.arrive(source, &a.place(), b, below)?;
         self.pass("rename:committed")
     }
 
@@ -258,8 +262,8 @@ impl Overlay {
         self.pass("rename:commit")?;
         let how = RenameFlags::Exchange;
         a.handle.rename(a.name, &b.handle, b.name, how).upper("swap two names")?;
-        self.arrive(source, &a.place(), b, there)?;
-        self.arrive(target, &b.place(), a, here)?;
+        self.arrive(source, a, b, there)?;
+        self.arrive(target, b, a, here)?;
         self.pass("rename:committed")
     }
 
@@ -379,21 +383,19 @@ impl Overlay {
     }
 
     /// Notes where an object is now.
-    fn arrive(&self, object: &Object, old: &Place, end: &End<'_>, below: Below) -> Result<()> {
-        let place = end.place();
-        let (real, kind) = match object {
+    fn arrive(&self, object: &Object, from: &End<'_>, end: &End<'_>, below: Below) -> Result<()> {
+        let (old, place) = (from.place(), end.place());
+        let kind = from.kind.ok_or(Error::Stale)?;
+        let real = match object {
             Object::Dir(d) => {
                 *d.place.write() = place.clone();
-                (end.handle.stat(end.name).upper("look at a renamed directory")?.ino, FileType::Dir)
+                end.handle.stat(end.name).upper("look at a renamed directory")?.ino
             }
             Object::File(f) => {
-                let real = {
-                    let mut state = f.state.write();
-                    state.upper_names.retain(|p| p != old);
-                    state.add_upper_name(place.clone());
-                    state.real
-                };
-                (real, self.file_attr(f)?.kind)
+                let mut state = f.state.write();
+                state.upper_names.retain(|p| *p != old);
+                state.add_upper_name(place.clone());
+                state.real
             }
             Object::Pure(..) => return Err(Error::Stale),
         };
