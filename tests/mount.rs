@@ -460,3 +460,46 @@ fn a_new_file_that_gets_a_capability_loses_it_to_the_next_write() {
         assert_eq!(done.ok().out, "new cap_net_raw=ep\na\nb\n");
     }
 }
+/// What may be open counts the directories that are kept at hand, and what users have open. A
+/// change that fails for want of descriptors has happened or has not, for everybody.
+#[test]
+fn few_descriptors_are_enough_and_none_left_leaves_whole_states() {
+    for_each_mounter("few descriptors", |c| {
+        c.sh("for i in $(seq 150); do mkdir -p l/d$i/e && echo $i >l/d$i/e/f; done").ok();
+        c.sh("ulimit -n 96; exec $STRATAFS -o lowerdir=l,upperdir=u,workdir=w m").ok();
+        c.sh("set -e; cat m/d*/e/f >all; for i in $(seq 150); do cd m/d$i/e; echo n >n; mv f g; cd ../../..; done; \
+              cat m/d*/e/[gn] | wc -l | grep -qx 300")
+        .ok();
+        let script = r"
+import os
+def attempt(f, *a):
+    try: return f(*a)
+    except OSError as e: assert e.errno in (24, 2), (f, a, e)
+held = []
+while (fd := attempt(os.open, f'm/d{len(held) % 150 + 1}/e/g', os.O_RDONLY)) is not None:
+    held.append(fd)
+for keep in range(8):
+    for i in range(1, 60, 2):
+        d = f'm/d{i}/e/'
+        attempt(os.mkdir, f'{d}dir{keep}', 0o700)
+        attempt(os.mknod, f'{d}fifo{keep}', 0o010644)
+        attempt(os.symlink, 'to', f'{d}sym{keep}')
+        attempt(os.link, f'{d}n', f'{d}link{keep}')
+        attempt(os.rename, f'{d}fifo{keep}', f'{d}moved{keep}')
+        attempt(os.rename, f'{d}link{keep}', f'{d}sym{keep}')
+        attempt(os.rename, f'{d}dir{keep}', f'm/d{i + 1}/e/x{i}{keep}')
+        attempt(os.unlink, f'{d}moved{keep}')
+        attempt(os.rmdir, f'm/d{i + 1}/e/x{i}{keep}')
+    os.close(held.pop())
+print('held')
+";
+        assert_eq!(c.sh(&format!("python3 -c \"{script}\"")).ok().out, "held\n");
+        let tree = "cd m && find . -printf '%p %y %n\\n' | sort";
+        let seen = c.sh(tree).ok().out;
+        c.stratafs(&["umount", "m"]).ok();
+        let m = c.mount();
+        assert_eq!(c.sh(tree).ok().out, seen);
+        m.unmount();
+        assert_eq!(c.sh("find w -name 'stratafs-*'").out, "");
+    });
+}

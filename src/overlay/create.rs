@@ -207,11 +207,13 @@ impl Overlay {
                 Object::Pure(..) => {}
             }
         }
+        // first what others will see: what follows may fail, and the file is there
+        self.listing_mut(&dir)?.put(&self.lowers, entry);
+        self.pass("create:committed")?;
         let attr = match made.plain {
             true => self.shown(object.ino(), &stat, None),
             false => self.attr_of(&object)?,
         };
-        self.listing_mut(&dir)?.put(&self.lowers, entry);
         Ok((object, attr, made.content))
     }
 

@@ -10,13 +10,14 @@ use std::collections::HashMap;
 pub const COPY_UP: &[&str] =
     &["copy-up:stage", "copy-up:data", "copy-up:metadata", "copy-up:commit", "copy-up:committed"];
 /// Points of a removal.
-pub const REMOVE: &[&str] = &["remove:commit", "remove:whiteout", "remove:committed"];
+pub const REMOVE: &[&str] =
+    &["remove:commit", "remove:whiteout", "remove:count", "remove:committed"];
 /// Points of a rename.
 pub const RENAME: &[&str] = &["rename:redirect", "rename:commit", "rename:committed"];
 /// Points of a rename that copies, before those.
 pub const COPYING_RENAME: &[&str] = &["rename:copy", "rename:opaque"];
 /// Points of a creation.
-pub const CREATE: &[&str] = &["create:stage", "create:commit"];
+pub const CREATE: &[&str] = &["create:stage", "create:commit", "create:committed"];
 
 /// A set of armed points.
 #[derive(Debug, Default)]

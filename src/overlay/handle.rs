@@ -2,11 +2,19 @@
 
 use super::inode::FileInode;
 use super::types::{Fh, Ino};
-use crate::sys::File;
+use crate::sys::{File, open_files};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Returns how many files may be kept open only because they may be wanted again: `most`, or this
+/// part of what the process may open. Those that users open must find room.
+pub(super) fn kept_open(most: usize, part: u64) -> NonZeroUsize {
+    let share = usize::try_from(open_files() / part).unwrap_or(usize::MAX);
+    NonZeroUsize::new(most.min(share)).unwrap_or(NonZeroUsize::MIN)
+}
 
 /// One open file of the view.
 #[derive(Debug)]

@@ -39,7 +39,9 @@ impl Overlay {
             listing.has_whiteout(name.bytes())
         };
         let handle = self.upper_dir(&dir)?;
-        let node = self.upper_node(&file)?;
+        let (node, stat) = self.upper_node_and_stat(&file)?;
+        let state = file.state.read().clone();
+        let kind = self.shown(file.ino, &stat, self.file_override(&file, &state, &stat)?).kind;
         let has_origin = node.get_xattr(self.dialect.origin()).unwrap_or(None).is_some();
         if has_origin {
             self.mark_impure(&dir, &handle)?;
@@ -66,15 +68,9 @@ impl Overlay {
             state.add_upper_name(Place { parent: dir.ino, name: entry_name.clone() });
             state.real
         };
-        let attr = self.file_attr(&file)?;
-        let entry = OwnEntry {
-            name: entry_name,
-            ino: file.ino,
-            real,
-            kind: attr.kind,
-            below: Below::Nothing,
-        };
+        let entry = OwnEntry { name: entry_name, ino: file.ino, real, kind, below: Below::Nothing };
         self.listing_mut(&dir)?.put(&self.lowers, entry);
+        let attr = self.file_attr(&file)?;
         self.inodes.count(&Object::File(file));
         Ok(self.visible(attr))
     }

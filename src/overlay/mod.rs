@@ -79,7 +79,6 @@ use lower::{At, IndexedLayer, LowerLayer};
 use parking_lot::{Mutex, RwLock};
 use plain::PlainLayer;
 use records::Recorded;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use upper::UpperLayer;
 use watch::Watch;
@@ -172,8 +171,7 @@ impl Overlay {
                 }
             });
         }
-        let contents = NonZeroUsize::new(CONTENT_FILES)
-            .map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
+        let contents = lru::LruCache::new(handle::kept_open(CONTENT_FILES, 8));
         let overlay = Overlay {
             inodes: InodeTable::new(upper.is_some()),
             lowers,

@@ -5,6 +5,7 @@
 
 use super::data::data_is_here;
 use super::error::{Doing as _, Error, Result};
+use super::handle::kept_open;
 use super::ino::Devices;
 use super::links::LinkGroups;
 use super::lower::Meta;
@@ -96,10 +97,9 @@ impl PlainLayer {
 
     /// Keeps as few handles open as one of so many plain layers should.
     pub(super) fn one_of(self, layers: usize) -> PlainLayer {
-        let share = (HANDLES / layers.max(1)).clamp(FEW_HANDLES, LAYER_HANDLES);
-        if let Some(share) = NonZeroUsize::new(share) {
-            self.handles.lock().resize(share);
-        }
+        let layers = layers.max(1);
+        let share = (HANDLES / layers).clamp(FEW_HANDLES, LAYER_HANDLES);
+        self.handles.lock().resize(kept_open(share, 4 * layers as u64));
         self
     }
 

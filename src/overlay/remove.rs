@@ -127,8 +127,9 @@ impl Overlay {
         } else {
             handle.unlink(name).upper("remove a file")?;
         }
-        self.name_gone(object, &place, keep)?;
+        // first what others will see: what follows may fail, and the name is gone
         self.listing_mut(dir)?.remove(&self.lowers, name, whiteout);
+        self.name_gone(object, &place, keep)?;
         self.pass("remove:committed")
     }
 
@@ -177,6 +178,7 @@ impl Overlay {
         }
         let counted = state.counted;
         drop(state);
+        self.pass("remove:count")?;
         if counted { self.keep_links(&file) } else { Ok(()) }
     }
 }

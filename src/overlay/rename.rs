@@ -30,6 +30,8 @@ struct End<'a> {
     in_lowers: bool,
     /// Whether the upper holds a whiteout there.
     whiteout: bool,
+    /// What is shown there.
+    kind: Option<FileType>,
 }
 
 impl End<'_> {
@@ -181,6 +183,7 @@ impl Overlay {
             name: name.bytes(),
             in_lowers: listing.in_lowers(&self.lowers, name.bytes()),
             whiteout: listing.has_whiteout(name.bytes()),
+            kind: listing.find(&self.lowers, name.bytes()).map(|f| f.kind()),
             dir: dir.clone(),
         })
     }
@@ -242,14 +245,14 @@ impl Overlay {
         if b.whiteout && !upper.whiteouts_take_names() {
             upper.drop_mark(&b.handle, b.name)?;
         }
+        // first what others will see: what follows may fail, and the rename stands
+        self.listing_mut(&a.dir)?.remove(&self.lowers, a.name, a.in_lowers);
+        self.arrive(source, a, b, below)?;
         match target {
             Some(Object::Dir(t)) => self.dir_gone(t, kept_dir),
             Some(object) => self.name_gone(object, &b.place(), kept_file)?,
             None => {}
         }
-        let kind = self.kind_at(a)?;
-        self.listing_mut(&a.dir)?.remove(&self.lowers, a.name, a.in_lowers);
-        self.arrive(source, kind, &a.place(), b, below)?;
         self.pass("rename:committed")
     }
 
@@ -259,9 +262,8 @@ impl Overlay {
         self.pass("rename:commit")?;
         let how = RenameFlags::Exchange;
         a.handle.rename(a.name, &b.handle, b.name, how).upper("swap two names")?;
-        let (moved, other) = (self.kind_at(a)?, self.kind_at(b)?);
-        self.arrive(source, moved, &a.place(), b, there)?;
-        self.arrive(target, other, &b.place(), a, here)?;
+        self.arrive(source, a, b, there)?;
+        self.arrive(target, b, a, here)?;
         self.pass("rename:committed")
     }
 
@@ -285,12 +287,6 @@ impl Overlay {
         }
         self.mark_impure(&b.dir, &b.handle)?;
         self.redirect(a, &node, b).map(Below::Redirected)
-    }
-
-    /// Returns what the view shows at one end.
-    fn kind_at(&self, end: &End<'_>) -> Result<FileType> {
-        let found = self.listing(&end.dir)?.find(&self.lowers, end.name);
-        found.map(|f| f.kind()).ok_or(Error::Stale)
     }
 
     fn has_origin(&self, object: &Object) -> Result<bool> {
@@ -392,15 +388,9 @@ impl Overlay {
     }
 
     /// Notes where an object is now.
-    fn arrive(
-        &self,
-        object: &Object,
-        kind: FileType,
-        old: &Place,
-        end: &End<'_>,
-        below: Below,
-    ) -> Result<()> {
-        let place = end.place();
+    fn arrive(&self, object: &Object, from: &End<'_>, end: &End<'_>, below: Below) -> Result<()> {
+        let (old, place) = (from.place(), end.place());
+        let kind = from.kind.ok_or(Error::Stale)?;
         let real = match object {
             Object::Dir(d) => {
                 *d.place.write() = place.clone();
@@ -408,7 +398,7 @@ impl Overlay {
             }
             Object::File(f) => {
                 let mut state = f.state.write();
-                state.upper_names.retain(|p| p != old);
+                state.upper_names.retain(|p| *p != old);
                 state.add_upper_name(place.clone());
                 state.real
             }

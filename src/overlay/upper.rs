@@ -5,6 +5,7 @@
 
 use super::acl;
 use super::error::{Doing as _, Error, Result};
+use super::handle::kept_open;
 use super::lower::Meta;
 use super::options::{Options, Upper};
 use super::origin::KernelIndex;
@@ -16,7 +17,6 @@ use crate::sys::{
     copy_data, copy_small,
 };
 use parking_lot::Mutex;
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How many directory handles are kept open.
@@ -134,8 +134,7 @@ impl UpperLayer {
         // an identity of its own, or that of the lowers for its index
         let of_the_kernel = has(dialect.uuid()).upper("read the upper's marks")?
             || has(dialect.kernel_origin()).upper("read the upper's marks")?;
-        let handles =
-            NonZeroUsize::new(HANDLES).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
+        let handles = lru::LruCache::new(kept_open(HANDLES, 8));
         Ok(UpperLayer {
             holes_tell: upper.dir.holes_tell(),
             unclean,

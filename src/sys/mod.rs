@@ -57,7 +57,7 @@ pub use platform::{
 };
 pub use probe::{Capabilities, IdRanges, Identity, known_ids};
 pub use process::{
-    SignalSet, block_signals, clear_umask, pid_alive, raise_open_files, random_bytes, terminate,
-    tune_allocator, unblock_signals, wait_signal,
+    SignalSet, block_signals, clear_umask, open_files, pid_alive, raise_open_files, random_bytes,
+    terminate, tune_allocator, unblock_signals, wait_signal,
 };
 pub use stat::{FileType, Stat, Time, TimeSet, major, makedev, minor};

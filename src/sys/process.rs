@@ -72,6 +72,13 @@ pub fn pid_alive(pid: i32) -> bool {
     }
 }
 
+/// Returns how many files this process may have open.
+#[must_use]
+pub fn open_files() -> u64 {
+    use rustix::process::{Resource, getrlimit};
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Raises the limit of open files to the hard limit; returns the limit in force.
 #[must_use]
 pub fn raise_open_files() -> u64 {

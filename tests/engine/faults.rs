@@ -21,6 +21,7 @@ fn every_step_of_every_change_leaves_the_old_or_the_new_state() {
         ("unlink", |v| v.unlink("d/x")),
         ("rmdir", |v| v.rmdir("e")),
         ("rename file", |v| v.rename("f", "d/s/f", Replace)),
+        ("rename over", |v| v.rename("f", "d/x", Replace)),
         ("rename directory", |v| v.rename("d", "e/d", Replace)),
         ("exchange", |v| v.rename("d", "s", Exchange)),
         ("link", |v| v.link("s", "e/s2").map(drop)),
