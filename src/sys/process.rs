@@ -84,6 +84,13 @@ pub fn raise_open_files() -> u64 {
     }
 }
 
+/// Returns how many files this process may have open.
+#[must_use]
+pub fn max_open_files() -> usize {
+    let now = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    now.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX)
+}
+
 /// Tells the allocator to give large blocks back to the system when they are freed, and to keep few
 /// pools. To be called before any thread is started.
 ///
