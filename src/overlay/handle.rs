@@ -30,14 +30,14 @@ pub(super) struct Handle {
 impl Handle {
     pub(super) fn new(
         inode: Option<Arc<FileInode>>,
-        file: File,
+        file: impl Into<Arc<File>>,
         lower: bool,
         writable: bool,
     ) -> Handle {
         if let Some(i) = &inode {
             i.handles.fetch_add(1, Ordering::AcqRel);
         }
-        Handle { inode, file: RwLock::new(Arc::new(file)), lower: AtomicBool::new(lower), writable }
+        Handle { inode, file: RwLock::new(file.into()), lower: AtomicBool::new(lower), writable }
     }
 
     pub(super) fn inode(&self) -> Option<&Arc<FileInode>> {

@@ -33,6 +33,7 @@ mod ino;
 mod inode;
 mod inode_table;
 mod io;
+mod kept_open;
 mod link;
 mod links;
 mod listing;
@@ -75,6 +76,7 @@ use handle::HandleTable;
 use ino::Devices;
 use inode::{Backing, DirInode, FileInode, Object, Place};
 use inode_table::InodeTable;
+use kept_open::KeptOpen;
 use lower::{At, IndexedLayer, LowerLayer};
 use parking_lot::{Mutex, RwLock};
 use plain::PlainLayer;
@@ -119,6 +121,7 @@ pub struct Overlay {
     part_of: RwLock<hashbrown::HashMap<At, Ino>>,
     handles: HandleTable,
     contents: Mutex<lru::LruCache<Ino, Arc<File>>>,
+    kept_open: KeptOpen,
     tree: RwLock<()>,
     /// What tells of changes that others make to plain lowers.
     watch: Option<Arc<Watch>>,
@@ -185,6 +188,7 @@ impl Overlay {
             part_of: RwLock::default(),
             handles: HandleTable::default(),
             contents: Mutex::new(contents),
+            kept_open: KeptOpen::new(),
             tree: RwLock::new(()),
             watch,
             unsettled: settle::Unsettled::default(),

@@ -16,6 +16,8 @@ mod mountinfo;
 mod node;
 mod probe;
 mod process;
+#[cfg(target_os = "linux")]
+mod program;
 mod stat;
 
 #[cfg(target_os = "linux")]
@@ -35,7 +37,7 @@ mod no_inotify;
 #[cfg(target_os = "macos")]
 use macos as platform;
 #[cfg(target_os = "macos")]
-pub use macos::open_apart;
+pub use macos::{forget_code, open_apart, read_program_ahead};
 #[cfg(target_os = "macos")]
 use no_inotify as inotify;
 
@@ -60,4 +62,6 @@ pub use process::{
     SignalSet, block_signals, clear_umask, open_files, pid_alive, raise_open_files, random_bytes,
     terminate, tune_allocator, unblock_signals, wait_signal,
 };
+#[cfg(target_os = "linux")]
+pub use program::{forget_code, read_program_ahead};
 pub use stat::{FileType, Stat, Time, TimeSet, major, makedev, minor};
