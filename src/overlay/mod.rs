@@ -28,6 +28,8 @@ mod ids;
 mod ino;
 mod inode;
 mod io;
+#[allow(dead_code)] // not wired in yet
+mod lazy;
 mod link;
 mod links;
 mod listing;
