@@ -92,6 +92,31 @@ fn explain_and_diff_agree_with_what_the_mount_shows() {
 }
 
 #[test]
+fn containers_of_the_store_copy_up_attributes_alone() {
+    with_image("metacopy", |c| {
+        store(c, &["create", "t", "--name", "box"]).ok();
+        store(c, &["mount", "box", "m"]).ok();
+        c.sh("chmod 600 m/f && chmod 600 m/top && chmod 644 m/top && chmod 700 m/d").ok();
+        assert_eq!(c.stratafs(&["diff", "m"]).ok().out, "C /d\nC /f\n");
+        let f = json(c.stratafs(&["explain", "m", "f", "--json"]));
+        let upper = &f["layers"][0];
+        assert_eq!((&upper["state"], &upper["size"]), (&"provides".into(), &4.into()));
+        assert_eq!(upper["mode"], "0600");
+        c.stratafs(&["umount", "m"]).ok();
+        // no byte of it is in the upper
+        c.sh("test -z \"$(find store/overlay2 -path '*/diff/f' -perm 600 -exec cat {} + | tr -d '\\0')\"").ok();
+        store(c, &["mount", "-o", "metacopy=off", "box", "m"]).ok();
+        assert_eq!(c.sh("cat m/f m/top").ok().out, "low\ntop\n");
+        c.sh("chmod 755 m/d/new && echo more >>m/f").ok();
+        assert_eq!(c.sh("cat m/f").ok().out, "low\nmore\n");
+        c.stratafs(&["umount", "m"]).ok();
+        c.sh("cat store/overlay2/*/diff/f | grep -c more").ok();
+        assert_eq!(store(c, &["diff", "box"]).ok().out, "C /d\nC /d/new\nC /f\n");
+        store(c, &["rm", "box"]).ok();
+    });
+}
+
+#[test]
 fn plain_directories_are_explained_without_a_store() {
     with_image("directories", |c| {
         let options = "lowerdir=l2:l,upperdir=u";

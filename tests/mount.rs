@@ -278,6 +278,33 @@ fn set_id_bits_are_cleared_where_the_kernel_leaves_it_to_us() {
     assert_eq!(c.sh("stat -c %a l/chown l/write").ok().out, "6777\n6777\n");
 }
 
+/// With atomic `O_TRUNC` the kernel asks whether the file is being run when it has been cut.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_that_runs_is_not_cut() {
+    use rustix::fs::{Mode, OFlags, open};
+    let Some(root) = mounters("running programs").into_iter().find(|u| u.uid == 0) else { return };
+    let c = Case::new(root);
+    c.sh("cp /bin/sleep l/sleep").ok();
+    let m = c.mount();
+    let path = c.path("m/sleep");
+    let size = || std::fs::metadata(&path).unwrap().len();
+    let whole = size();
+    let cut = |how| open(&path, how | OFlags::TRUNC, Mode::empty()).map(drop);
+    let mut child = std::process::Command::new(&path).arg("60").spawn().unwrap();
+    for how in [OFlags::RDONLY, OFlags::WRONLY, OFlags::RDWR] {
+        assert_eq!(cut(how), Err(rustix::io::Errno::TXTBSY));
+        assert_eq!(size(), whole);
+    }
+    assert!(child.try_wait().unwrap().is_none(), "it has died of that");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    cut(OFlags::RDONLY).unwrap();
+    assert_eq!(size(), 0);
+    m.unmount();
+    assert_eq!(std::fs::metadata(c.path("l/sleep")).unwrap().len(), whole);
+}
+
 #[test]
 fn in_a_user_namespace_no_helper_is_needed() {
     let user = match ordinary() {

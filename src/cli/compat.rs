@@ -167,7 +167,8 @@ Mount options:
   uidmapping=STORED:SHOWN:COUNT[:..], gidmapping=.., squash_to_root, squash_to_uid=N, squash_to_gid=N
   xattr_permissions=1|2, noxattrs, noacl, static_nlink, context=..
   allow_other, allow_root, default_permissions, [no]suid, [no]dev, [no]exec, noatime, sync, dirsync
-  timeout=SECONDS, threads=N, max_write=BYTES, passthrough=on|off|auto, fsname=NAME, debug
+  lower_changes=watch|timeout|ignore, timeout=SECONDS, threads=N, max_write=BYTES, fsname=NAME,
+  passthrough=on|off|auto, debug
 Accepted without effect: what mount(8) adds, and xino, index, nfs_export, threaded and the like.
 ";
 

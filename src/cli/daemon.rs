@@ -88,6 +88,9 @@ fn serve(
     let entry = live::write(&record)
         .inspect_err(|e| log::info!("no record of this mount could be kept: {e}"))
         .ok();
+    if let Some(Err(e)) = entry.as_ref().map(|e| super::stats::answer(&e.socket, &session)) {
+        log::info!("nobody can ask for statistics: {e}");
+    }
     let started = crate::fuse::leave_working_directory().and_then(|()| ready());
     if let Err(e) = started {
         // nobody waits for the answer any more, but the mount is there and works

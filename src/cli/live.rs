@@ -48,6 +48,8 @@ pub struct Record {
 pub(super) struct Entry {
     dir: Dir,
     name: Vec<u8>,
+    /// Where the daemon may answer questions.
+    pub(super) socket: PathBuf,
     _lock: File,
 }
 
@@ -56,6 +58,7 @@ impl Drop for Entry {
         if let Err(e) = self.dir.unlink(&self.name) {
             log::debug!("record {}: {e}", printable(&self.name));
         }
+        remove_socket(&self.dir, &self.name);
     }
 }
 
@@ -63,6 +66,8 @@ impl Drop for Entry {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) record: Record,
+    /// Where its daemon answers.
+    pub(super) socket: PathBuf,
     file: File,
 }
 
@@ -76,7 +81,7 @@ impl Live {
 
 /// The directory of this user's records; made when missing. It must be ours alone, since in /tmp
 /// anybody could have made it first.
-fn open_dir() -> Result<Dir, Errno> {
+fn open_dir() -> Result<(Dir, PathBuf), Errno> {
     let me = Identity::current();
     let base = if me.privileged {
         PathBuf::from("/run")
@@ -87,17 +92,18 @@ fn open_dir() -> Result<Dir, Errno> {
     };
     let shared = !me.privileged && std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|d| d.is_empty());
     let name = if shared { format!("stratafs-{}", me.uid) } else { "stratafs".to_owned() };
+    let path = base.join(&name);
     let base = Dir::open(base)?;
     base.mkdir_if_missing(name.as_bytes(), 0o700)?;
     let dir = base.open_dir(name.as_bytes())?;
     let found = dir.stat_self()?;
     let closed = found.uid == me.uid && found.permissions() & 0o022 == 0;
-    if closed { Ok(dir) } else { Err(Errno::PERM) }
+    if closed { Ok((dir, path)) } else { Err(Errno::PERM) }
 }
 
 /// Writes a record for this process.
 pub(super) fn write(record: &Record) -> Result<Entry, Errno> {
-    let dir = open_dir()?;
+    let (dir, path) = open_dir()?;
     let name =
         format!("{}-{:08x}.json", record.pid, u32::from_ne_bytes(crate::sys::random_bytes()));
     let staged = format!(".{name}");
@@ -109,17 +115,29 @@ pub(super) fn write(record: &Record) -> Result<Entry, Errno> {
         return Err(Errno::NOSPC);
     }
     dir.rename(staged.as_bytes(), &dir, name.as_bytes(), crate::sys::RenameFlags::Replace)?;
-    Ok(Entry { dir, name: name.into_bytes(), _lock: file })
+    let socket = path.join(OsString::from_vec(socket_name(name.as_bytes())));
+    Ok(Entry { dir, name: name.into_bytes(), socket, _lock: file })
+}
+
+fn socket_name(record: &[u8]) -> Vec<u8> {
+    [record.strip_suffix(b".json").unwrap_or(record), b".sock"].concat()
+}
+
+fn remove_socket(dir: &Dir, record: &[u8]) {
+    match dir.unlink(&socket_name(record)) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(e) => log::debug!("socket of {}: {e}", printable(record)),
+    }
 }
 
 /// Returns the records of all daemons of this user that live, and removes stale ones.
 pub(super) fn list() -> Vec<Live> {
-    let Ok(dir) = open_dir() else { return Vec::new() };
+    let Ok((dir, path)) = open_dir() else { return Vec::new() };
     let entries = dir.list().unwrap_or_default();
-    entries.iter().filter_map(|e| read(&dir, &e.name)).collect()
+    entries.iter().filter_map(|e| read(&dir, &path, &e.name)).collect()
 }
 
-fn read(dir: &Dir, name: &[u8]) -> Option<Live> {
+fn read(dir: &Dir, path: &Path, name: &[u8]) -> Option<Live> {
     if name.starts_with(b".") || !name.ends_with(b".json") {
         return None;
     }
@@ -127,12 +145,14 @@ fn read(dir: &Dir, name: &[u8]) -> Option<Live> {
     let mut text = vec![0; 1 << 20];
     let n = file.read_at(&mut text, 0).ok()?;
     let record = serde_json::from_slice(&text[..n]).ok();
-    let live = record.map(|record| Live { record, file });
+    let socket = path.join(OsString::from_vec(socket_name(name)));
+    let live = record.map(|record| Live { record, socket, file });
     match live {
         Some(l) if !l.ended() => Some(l),
         _ => {
             log::debug!("removing the stale record {}", printable(name));
             dir.unlink(name).unwrap_or_else(|e| log::debug!("{}: {e}", printable(name)));
+            remove_socket(dir, name);
             None
         }
     }

@@ -25,6 +25,7 @@ pub mod output;
 pub mod rm;
 mod root;
 mod stack;
+pub mod stats;
 mod target;
 pub mod umount;
 
@@ -90,6 +91,8 @@ enum Command {
     Umount(umount::Args),
     /// List live mounts
     Mounts(mounts::Args),
+    /// Show what a live mount has been asked
+    Stats(stats::Args),
     /// Make a container of an image
     Create(create::Args),
     /// Bring an image into the store
@@ -113,6 +116,7 @@ enum Command {
 /// Runs the command line `args`, the program's name first, and returns its exit status.
 #[must_use]
 pub fn run(args: Vec<OsString>) -> ExitCode {
+    crate::sys::tune_allocator();
     match try_run(args) {
         Ok(code) => code,
         Err(e) => {
@@ -150,6 +154,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Mount(args) => mount::run(&args, context),
         Command::Umount(args) => umount::run(&args, context),
         Command::Mounts(args) => mounts::run(&args, context),
+        Command::Stats(args) => stats::run(&args, context),
         Command::Create(args) => create::run(&args, context),
         Command::Import(args) => import::run(&args, context),
         Command::Images(args) => images::run(&args, context),

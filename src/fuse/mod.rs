@@ -5,6 +5,7 @@
 //! `init` negotiates it with the kernel, `session` mounts, serves and ends.
 
 mod adapter;
+mod changes;
 mod convert;
 mod counters;
 mod error;

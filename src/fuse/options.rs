@@ -93,11 +93,17 @@ const MAX_WRITE: u32 = 1 << 20;
 /// Practically for ever (136 years), and small enough for every kernel's arithmetic.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
+/// Where somebody may edit a plain lower without our knowing: as fresh as a network file system.
+const SHORT: Duration = Duration::from_secs(1);
+
 /// What the view is, as far as caching depends on it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Facts {
     pub(super) read_only: bool,
+    /// Nobody but the view changes what it shows.
     pub(super) immutable: bool,
+    /// Somebody may, but the view tells when.
+    pub(super) watched: bool,
     pub(super) xattrs: bool,
     /// Who mounts may register backing files.
     pub(super) privileged: bool,
@@ -110,6 +116,8 @@ pub(super) struct Facts {
 pub(super) struct Plan {
     /// Life of names and attributes.
     pub(super) ttl: Duration,
+    /// The same where changes are not told.
+    pub(super) short_ttl: Duration,
     /// A file's pages outlive its last close.
     pub(super) keep_cache: bool,
     /// Check for changed content by mtime and size when attributes are fetched anew.
@@ -137,13 +145,32 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Returns what was agreed on, for people: seconds, bytes, yes or no.
+    pub(super) fn named(&self) -> Vec<(&'static str, String)> {
+        let lifetime =
+            if self.ttl == FOREVER { "forever".to_owned() } else { format!("{:?}", self.ttl) };
+        let mut out = vec![("lifetime", lifetime), ("max_write", self.max_write.to_string())];
+        let flags = [
+            ("keep_cache", self.keep_cache),
+            ("watch_content", self.watch_content),
+            ("no_open", self.no_open),
+            ("no_opendir", self.no_opendir),
+            ("xattrs", self.xattrs),
+            ("acl", self.acl),
+            ("read_only", self.read_only),
+            ("passthrough", self.passthrough),
+        ];
+        out.extend(flags.map(|(name, on)| (name, if on { "yes" } else { "no" }.to_owned())));
+        out
+    }
+
     pub(super) fn new(facts: Facts, settings: &MountSettings) -> Plan {
         let xattrs = (facts.xattrs || !facts.read_only) && !settings.no_xattrs;
-        let ttl = match (settings.timeout, facts.immutable) {
+        let told = facts.immutable || facts.watched;
+        let ttl = match (settings.timeout, told) {
             (Some(t), _) => t,
             (None, true) => FOREVER,
-            // somebody may edit a plain lower: as fresh as a network file system
-            (None, false) => Duration::from_secs(1),
+            (None, false) => SHORT,
         };
         // without opens there is nothing that could be passed through
         let opens_free = facts.read_only && facts.immutable;
@@ -155,10 +182,13 @@ impl Plan {
             };
         Plan {
             ttl,
+            short_ttl: ttl.min(settings.timeout.unwrap_or(SHORT)),
             keep_cache: true,
-            watch_content: !facts.immutable,
+            watch_content: !told,
+            // a file that somebody replaces in a lower is read on by who has it open: so opens must
+            // be known
             no_open: opens_free && !passthrough,
-            no_opendir: facts.immutable,
+            no_opendir: told,
             xattrs,
             // implies default_permissions in the kernel, so never without it
             acl: settings.default_permissions && xattrs && !settings.no_acl,
@@ -212,6 +242,23 @@ mod tests {
     }
 
     #[test]
+    fn lowers_that_are_watched_are_trusted_but_opened() {
+        let facts = Facts {
+            read_only: true,
+            immutable: false,
+            watched: true,
+            xattrs: true,
+            ..Facts::default()
+        };
+        let mut s = MountSettings::private("x");
+        let p = Plan::new(facts, &s);
+        assert!(!p.no_open && p.no_opendir && p.keep_cache && !p.watch_content);
+        assert_eq!((p.ttl, p.short_ttl), (FOREVER, SHORT));
+        s.timeout = Some(Duration::from_secs(7));
+        assert_eq!(Plan::new(facts, &s).ttl, Duration::from_secs(7));
+    }
+
+    #[test]
     fn attributes_and_acls_can_be_turned_off() {
         let s = MountSettings { no_acl: true, ..MountSettings::enforced("x") };
         let p = plan(false, true, true, &s);
@@ -234,8 +281,14 @@ mod tests {
     #[test]
     fn passthrough_takes_the_place_of_free_opens_where_it_is_worth_more() {
         let of = |read_only, privileged, large_files, passthrough| {
-            let facts =
-                Facts { read_only, immutable: true, xattrs: false, privileged, large_files };
+            let facts = Facts {
+                read_only,
+                immutable: true,
+                watched: false,
+                xattrs: false,
+                privileged,
+                large_files,
+            };
             let s = MountSettings { passthrough, ..MountSettings::private("x") };
             let p = Plan::new(facts, &s);
             (p.passthrough, p.no_open)

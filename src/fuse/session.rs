@@ -1,21 +1,26 @@
 //! A live mount: from mount to the end.
 
 use super::adapter::Adapter;
+use super::changes;
 use super::counters::Counters;
 use super::error::MountError;
 use super::options::{Facts, MountSettings, Plan};
 use super::platform;
 use super::workers::Workers;
-use crate::overlay::Overlay;
+use crate::overlay::{LowerChanges, Overlay};
 use crate::sys::{self, Dir, Errno, SignalSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How long a mount that has left our table of mounts may live on in another namespace without a
 /// request and without an open file.
 const SILENCE: Duration = Duration::from_secs(5);
+/// For how long no copy may come before those gathered are written out together.
+const GATHER: Duration = Duration::from_millis(700);
+/// After how many such times they are written out though more come.
+const GATHERINGS: u32 = 15;
 /// How long users of the mount may keep a daemon that was told to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -25,6 +30,7 @@ pub struct Session {
     workers: Workers,
     overlay: Arc<Overlay>,
     counters: Arc<Counters>,
+    agreed: Plan,
     mount_point: PathBuf,
     device: Option<String>,
 }
@@ -67,7 +73,10 @@ impl Session {
         settings.attributes.read_only |= overlay.read_only();
         let facts = Facts {
             read_only: overlay.read_only(),
-            immutable: settings.exclusive || overlay.immutable_lowers(),
+            immutable: settings.exclusive
+                || overlay.immutable_lowers()
+                || overlay.lower_changes() == LowerChanges::Ignore,
+            watched: overlay.lower_changes() == LowerChanges::Watch,
             xattrs: overlay.has_xattrs(),
             privileged: sys::Identity::current().privileged,
             large_files: overlay.is_mostly_large_files(),
@@ -81,11 +90,15 @@ impl Session {
         let threads = platform::threads(settings.thread_count());
         Workers::start(&adapter, connection, threads)
             .map(|workers| {
+                if let Some(notifier) = adapter.notifier().filter(|_| facts.watched) {
+                    changes::follow(&overlay, notifier);
+                }
                 let device = sys::mount_at(&target).map(|m| m.device);
                 if let Some(device) = device.as_deref().filter(|_| facts.privileged) {
                     platform::raise_read_ahead(device);
                 }
-                Session { workers, overlay, counters, mount_point: target.clone(), device }
+                let agreed = adapter.agreed();
+                Session { workers, overlay, counters, agreed, mount_point: target.clone(), device }
             })
             .map_err(|e| {
                 if let Err(e) = platform::unmount(&target, true) {
@@ -113,19 +126,32 @@ impl Session {
         Arc::clone(&self.counters)
     }
 
+    /// Returns the view that is served, for questions.
+    #[must_use]
+    pub fn view(&self) -> Weak<Overlay> {
+        Arc::downgrade(&self.overlay)
+    }
+
+    /// Returns what was agreed on with the kernel, by name.
+    #[must_use]
+    pub fn agreed(&self) -> Vec<(&'static str, String)> {
+        self.agreed.named()
+    }
+
     /// Serves until the mount ends: unmounted from outside, by a signal of `signals` (which all
     /// threads must have blocked), or by a broken connection. Then makes everything durable.
     ///
     /// # Errors
     /// What could not be made durable.
     pub fn run(self, signals: SignalSet) -> Result<Ended, crate::overlay::Error> {
-        let Session { workers, overlay, counters, mount_point, device } = self;
+        let Session { workers, overlay, counters, mount_point, device, .. } = self;
         let (events, incoming) = channel();
         spawn("join", &events, move || Event::Ended(workers.join()));
         watch_signals(signals, events.clone());
         if let Some(device) = device.clone() {
             spawn("mounts", &events, move || wait_until_gone(&device));
         }
+        settle_in_background(&overlay);
         let detach = || detach(&mount_point, device.as_deref());
         let copied = || device.as_deref().is_some_and(sys::mounted_elsewhere);
         let ended = wait(&incoming, &counters, &detach, &copied);
@@ -133,6 +159,7 @@ impl Session {
         for (op, n) in counters.seen() {
             log::debug!("{n} {}", op.name());
         }
+        overlay.stop_watching();
         log::debug!("{} opens passed through", counters.passthrough());
         overlay.sync()?;
         Ok(ended)
@@ -172,6 +199,32 @@ fn watch_signals(signals: SignalSet, events: Sender<Event>) {
     });
     if let Err(e) = started {
         log::error!("thread signals: {e}");
+    }
+}
+
+/// Writes copies out a while after they have got their names, many at a time.
+fn settle_in_background(overlay: &Arc<Overlay>) {
+    if !overlay.settle_later() {
+        return;
+    }
+    let view = Arc::clone(overlay);
+    let started = std::thread::Builder::new().name("settle".to_owned()).spawn(move || {
+        while view.wait_for_unsettled() {
+            // after a storm of them: to write during it would slow it down
+            let mut seen = 0;
+            for _ in 0..GATHERINGS {
+                std::thread::sleep(GATHER);
+                let now = view.unsettled();
+                if now == seen {
+                    break;
+                }
+                seen = now;
+            }
+            view.settle_all();
+        }
+    });
+    if let Err(e) = started {
+        log::error!("thread settle: {e}");
     }
 }
 

@@ -88,6 +88,16 @@ impl Dialect {
         }
     }
 
+    /// Name of the attribute by which the kernel tells one overlay from another; on the root of the
+    /// upper.
+    #[must_use]
+    pub fn uuid(self) -> &'static [u8] {
+        match self {
+            Dialect::Trusted => b"trusted.overlay.uuid",
+            Dialect::User => b"user.overlay.uuid",
+        }
+    }
+
     /// Name of the attribute that says how many links a copied-up hard-linked file shows
     /// ([`Links`](super::Links)).
     #[must_use]

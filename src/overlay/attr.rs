@@ -18,6 +18,12 @@ impl Overlay {
     /// `ESTALE` for a number that stands for nothing.
     pub fn getattr(&self, ino: Ino, fh: Option<Fh>) -> Result<Attr> {
         let handle = fh.and_then(|fh| self.handles.get(fh));
+        if handle.is_none()
+            && self.watch.is_some()
+            && let Some(Object::Dir(d)) = self.inodes.get(ino)
+        {
+            self.freshen(&d);
+        }
         let attr = match handle.as_ref().and_then(|h| h.inode()) {
             Some(f) => self.file_attr(f)?,
             None => self.attr_of(&self.object(ino)?)?,
@@ -53,8 +59,8 @@ impl Overlay {
             let stat = handle.stat_self().upper("look at a directory")?;
             self.shown(dir.ino, &stat, self.dir_override(dir, &handle)?)
         } else {
-            let at = dir.lowers().first().ok_or(Error::Stale)?;
-            lower_attr(dir.ino, &self.lower(*at)?.meta(at.node)?)
+            let at = *dir.lowers().first().ok_or(Error::Stale)?;
+            lower_attr(dir.ino, &self.lower(at)?.meta(at.node)?)
         };
         if dir.is_removed() {
             attr.nlink = 0;
@@ -101,20 +107,47 @@ impl Overlay {
     fn file_attr_in(&self, file: &FileInode, state: &FileState) -> Result<Attr> {
         match state.backing {
             Backing::Lower(at) => {
-                let mut attr = lower_attr(file.ino, &self.lower(at)?.meta(at.node)?);
+                let meta = match &state.kept {
+                    Some(kept) => Meta::from(&kept.stat().upper("look at a removed file")?),
+                    None => self.lower(at)?.meta(at.node).map_err(|e| self.if_watched(e))?,
+                };
+                let mut attr = lower_attr(file.ino, &meta);
                 attr.nlink = attr.nlink.saturating_sub(state.removed_names);
                 Ok(attr)
             }
-            Backing::Upper => {
-                let stat = self.upper_stat(state)?;
-                let recorded = self.file_override(file, state, &stat)?;
-                let mut attr = self.shown(file.ino, &stat, recorded);
-                let seen = if state.counted { i64::MIN } else { state.lower_names.len() as i64 };
-                let links = i64::from(attr.nlink) + state.uncopied_names.max(seen);
-                attr.nlink = u32::try_from(links.max(0)).unwrap_or(u32::MAX);
-                Ok(attr)
-            }
+            Backing::Upper => self.upper_attr(file, state, &self.upper_stat(state)?),
         }
+    }
+
+    /// Returns the attributes to show for a file of which the upper says `stat`.
+    fn upper_attr(&self, file: &FileInode, state: &FileState, stat: &Stat) -> Result<Attr> {
+        let recorded = self.file_override(file, state, stat)?;
+        let mut attr = self.shown(file.ino, stat, recorded);
+        let seen = if state.counted { i64::MIN } else { state.lower_names.len() as i64 };
+        let links = i64::from(attr.nlink) + state.uncopied_names.max(seen);
+        attr.nlink = u32::try_from(links.max(0)).unwrap_or(u32::MAX);
+        Ok(attr)
+    }
+
+    /// Returns an object's attributes by means of a handle on the upper's copy of it.
+    pub(super) fn attr_by(&self, object: &Object, node: &Node) -> Result<Attr> {
+        match object {
+            Object::File(file) => {
+                let stat = node.stat().upper("look at a file")?;
+                let state = file.state.read().clone();
+                if stat.ino == state.real {
+                    self.upper_attr(file, &state, &stat)
+                } else {
+                    self.file_attr(file)
+                }
+            }
+            other => self.attr_of(other),
+        }
+    }
+
+    /// A lower file that is not there was removed by somebody: there is nothing to wait for.
+    fn if_watched(&self, e: Error) -> Error {
+        if self.watch.is_some() && e.errno() == Errno::NOENT { Error::Replaced } else { e }
     }
 
     /// Returns the upper's attributes of a file.
@@ -130,19 +163,22 @@ impl Overlay {
 
     /// Returns a handle on the upper's copy of a file.
     pub(super) fn upper_node(&self, file: &FileInode) -> Result<Arc<Node>> {
+        self.upper_node_and_stat(file).map(|(node, _)| node)
+    }
+
+    /// Returns a handle on the upper's copy of a file, and its attributes on disk.
+    pub(super) fn upper_node_and_stat(&self, file: &FileInode) -> Result<(Arc<Node>, Stat)> {
         self.settled(file, |state| {
             if let Some(node) = &state.orphan {
-                return Ok(node.clone());
+                let stat = node.stat().upper("look at a removed file")?;
+                return Ok((node.clone(), stat));
             }
             let place = state.upper_names.first().ok_or(Error::Stale)?;
             let dir = self.upper_dir(&*self.dir(place.parent)?)?;
             let node = dir.node(&place.name).upper("open a file")?;
             // never another file: the caller may be about to write
-            if node.stat().upper("look at a file")?.ino == state.real {
-                Ok(Arc::new(node))
-            } else {
-                Err(Error::Moved)
-            }
+            let stat = node.stat().upper("look at a file")?;
+            if stat.ino == state.real { Ok((Arc::new(node), stat)) } else { Err(Error::Moved) }
         })
     }
 
@@ -187,7 +223,7 @@ impl Overlay {
     }
 
     /// Returns the attributes to show for a file of the upper.
-    fn shown(&self, ino: Ino, stat: &Stat, recorded: Option<OverrideStat>) -> Attr {
+    pub(super) fn shown(&self, ino: Ino, stat: &Stat, recorded: Option<OverrideStat>) -> Attr {
         let mut attr = Attr {
             ino,
             kind: stat.file_type(),

@@ -13,7 +13,7 @@ use super::types::Ino;
 use super::upper::Staged;
 use super::{Overlay, ino};
 use crate::resolve::LayerRef;
-use crate::sys::{Dir, FileType, RenameFlags, copy_data};
+use crate::sys::{Copied, Dir, FileType, RenameFlags, copy_data};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -72,13 +72,14 @@ impl Overlay {
     /// Gives a copy the names that it has not got yet: because they were looked up while it was
     /// made, or because of an error then. Without them, what is written would be lost to them.
     fn link_names_left(&self, file: &FileInode) -> Result<()> {
-        let (left, real, metacopy) = {
+        let (left, real) = {
             let state = file.state.read();
-            (state.lower_names.clone(), state.real, state.metacopy == Some(true))
+            (state.lower_names.clone(), state.real)
         };
         if left.is_empty() {
             return Ok(());
         }
+        let metacopy = self.is_metacopy(file)?;
         let copy = Copy { real, kind: self.file_attr(file)?.kind, metacopy };
         for place in &left {
             self.commit_name(file, place, &mut None, copy)?;
@@ -130,6 +131,7 @@ impl Overlay {
             xattrs: plan.xattrs.clone(),
         };
         self.pass("copy-up:stage")?;
+        let mut waits = false;
         let staged = upper.staged();
         let content = self.make_bare(&upper.stage, &staged.name, &spec)?;
         if let Some(file) = content.as_ref().filter(|_| plan.metacopy) {
@@ -140,20 +142,28 @@ impl Overlay {
             let from = self.open_lower(plan.at)?;
             let how = copy_data(&from, &to, plan.bytes).upper("copy a file's data")?;
             log::trace!("copied up {} bytes: {how:?}", plan.bytes);
-            // as the kernel's overlayfs: after a power loss the name must not lead to less data
-            if !upper.volatile {
-                to.sync(true).upper("sync a copied file")?;
+            // as the kernel's overlayfs: after a power loss the name must not lead to less data.
+            // The sharing of blocks needs no sync: it is in the journal before the rename
+            let shared = upper.holes_tell && how == Copied::Cloned;
+            if !upper.volatile && !shared {
+                waits = plan.names.len() == 1 && plan.meta.nlink == 1 && self.may_wait(upper);
+                if !waits {
+                    to.sync(true).upper("sync a copied file")?;
+                }
             }
         }
         self.pass("copy-up:metadata")?;
         let node = upper.stage.node(&staged.name).upper("open a staged file")?;
-        self.dress(&node, &spec)?;
+        // marks first: the final mode may forbid to write any
         self.mark_origin(&node, file.ino, plan.at);
         self.mark_kernel_origin(&node, plan.at);
         if plan.metacopy {
             let mark = node.set_xattr(self.dialect.metacopy(), b"", false, false);
             mark.upper("mark a file as metacopy")?;
+        } else if waits {
+            self.mark_unsettled(&node)?;
         }
+        self.dress(&node, &spec)?;
         self.set_times(&node, plan.meta.atime, plan.meta.mtime)?;
         let real = node.stat().upper("look at a staged file")?.ino;
         let copy = Copy { real, kind: plan.meta.kind, metacopy: plan.metacopy };
@@ -167,7 +177,11 @@ impl Overlay {
             plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
         }
         for place in &plan.names {
+            let unnamed = staged.is_some();
             if self.commit_name(file, place, &mut staged, copy)? && staged.is_none() {
+                if waits && unnamed {
+                    self.settles_later(file);
+                }
                 self.pass("copy-up:committed")?;
             }
         }
@@ -325,7 +339,7 @@ impl Overlay {
         let staged = self.stage_dir(dir)?;
         let held = upper.stage.open_dir(&staged.name).upper("open a staged directory")?;
         drop(staged);
-        *dir.removed.write() = Some(Removed { dir: Some(held) });
+        *dir.removed.write() = Some(Removed { dir: Some(held), elsewhere: false });
         dir.in_upper.store(true, Ordering::Release);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::acl::{self, Inherited};
 use super::error::{Doing as _, Error, Result};
 use super::handle::Handle;
-use super::inode::{DirInode, FileInode, Object, Place};
+use super::inode::{DirInode, FileInode, Heritage, Object, Place};
 use super::listing::{Below, OwnEntry};
 use super::make::Spec;
 use super::types::{Attr, Caller, Fh, Ino, OpenMode};
@@ -23,6 +23,14 @@ struct Wanted<'a> {
     target: &'a [u8],
 }
 
+/// A file that was just made.
+struct Made {
+    /// A regular file's content, open for reading and writing.
+    content: Option<File>,
+    /// Whether the disk says all about it: nothing is recorded.
+    plain: bool,
+}
+
 impl Overlay {
     /// Makes and opens a regular file. The umask does not apply where the parent has a default
     /// ACL.
@@ -40,13 +48,12 @@ impl Overlay {
     ) -> Result<(Attr, Fh)> {
         let caller = self.options.ids.caller(caller);
         let wanted = Wanted { caller, kind: FileType::File, mode, umask, rdev: 0, target: b"" };
-        let (object, content) = self.make(parent, name, &wanted)?;
+        let (object, attr, content) = self.make(parent, name, &wanted)?;
         let Object::File(inode) = &object else { return Err(Error::Stale) };
         let file = match content {
             Some(f) if !open.direct && !open.sync => f,
             _ => self.open_upper(inode, open)?,
         };
-        let attr = self.attr_of(&object)?;
         self.inodes.count(&object);
         let fh = self.handles.insert(Handle::new(Some(inode.clone()), file, false, open.write));
         Ok((self.visible(attr), fh))
@@ -139,8 +146,7 @@ impl Overlay {
 
     fn make_counted(&self, parent: Ino, name: Name<'_>, wanted: &Wanted<'_>) -> Result<Attr> {
         let caller = self.options.ids.caller(wanted.caller);
-        let (object, _) = self.make(parent, name, &Wanted { caller, ..*wanted })?;
-        let attr = self.attr_of(&object)?;
+        let (object, attr, _) = self.make(parent, name, &Wanted { caller, ..*wanted })?;
         self.inodes.count(&object);
         Ok(self.visible(attr))
     }
@@ -150,7 +156,7 @@ impl Overlay {
         parent: Ino,
         name: Name<'_>,
         wanted: &Wanted<'_>,
-    ) -> Result<(Object, Option<File>)> {
+    ) -> Result<(Object, Attr, Option<File>)> {
         self.writable()?;
         self.options.whiteout_names.check(name.bytes())?;
         let dir = self.living_dir(parent)?;
@@ -168,8 +174,12 @@ impl Overlay {
         };
         Overlay::refuse_taken(taken)?;
         let handle = self.upper_dir(&dir)?;
-        let content = self.make_in(&handle, name.bytes(), wanted, whiteout)?;
-        let stat = handle.stat(name.bytes()).upper("look at a new file")?;
+        let made = self.make_in(&dir, &handle, name.bytes(), wanted, whiteout)?;
+        let stat = match &made.content {
+            Some(f) => f.stat(),
+            None => handle.stat(name.bytes()),
+        };
+        let stat = stat.upper("look at a new file")?;
         let mut entry = OwnEntry {
             name: Arc::from(name.bytes()),
             ino: self.devices.ino(stat.dev, stat.ino),
@@ -179,8 +189,19 @@ impl Overlay {
         };
         let object = self.new_object(&dir, &entry)?;
         entry.ino = object.ino();
+        if made.plain {
+            match &object {
+                Object::Dir(d) => *d.overridden.write() = Some(None),
+                Object::File(f) => f.state.write().overridden = Some(None),
+                Object::Pure(..) => {}
+            }
+        }
+        let attr = match made.plain {
+            true => self.shown(object.ino(), &stat, None),
+            false => self.attr_of(&object)?,
+        };
         self.listing_mut(&dir)?.put(&self.lowers, entry);
-        Ok((object, content))
+        Ok((object, attr, made.content))
     }
 
     /// Returns the object of a file that was just made in the upper.
@@ -222,20 +243,21 @@ impl Overlay {
     /// Makes the file under its name, in one step when nothing is missing of it then; else staged.
     fn make_in(
         &self,
+        parent: &DirInode,
         dir: &Dir,
         name: &[u8],
         wanted: &Wanted<'_>,
         whiteout: bool,
-    ) -> Result<Option<File>> {
+    ) -> Result<Made> {
         let upper = self.writable()?;
-        let parent = dir.stat_self().upper("look at a directory")?;
-        let inherited = self.default_acl(dir)?.and_then(|d| acl::inherit(&d, wanted.mode));
-        let gid = if parent.mode & 0o2000 != 0 { parent.gid } else { wanted.caller.gid };
+        let heritage = self.heritage(parent, dir)?;
+        let inherited = heritage.acl.as_ref().and_then(|d| acl::inherit(d, wanted.mode));
+        let gid = heritage.gid.unwrap_or(wanted.caller.gid);
         let mut mode = match &inherited {
             Some(Inherited { mode, .. }) => *mode,
             None => wanted.mode & 0o7777 & !wanted.umask,
         };
-        if parent.mode & 0o2000 != 0 && wanted.kind == FileType::Dir {
+        if heritage.gid.is_some() && wanted.kind == FileType::Dir {
             mode |= 0o2000;
         }
         if wanted.kind == FileType::Symlink {
@@ -250,9 +272,9 @@ impl Overlay {
             target: wanted.target,
             xattrs: Vec::new(),
         };
-        if !whiteout && inherited.is_none() && self.is_plain(&spec, &parent) {
+        if !whiteout && inherited.is_none() && self.is_plain(&spec, &heritage) {
             self.pass("create:commit")?;
-            return self.make_at_once(dir, name, &spec);
+            return Ok(Made { content: self.make_at_once(dir, name, &spec)?, plain: true });
         }
         self.pass("create:stage")?;
         let staged = upper.staged();
@@ -260,7 +282,7 @@ impl Overlay {
         let node = upper.stage.node(&staged.name).upper("open a staged file")?;
         self.dress(&node, &spec)?;
         if let Some(i) = &inherited {
-            self.set_acls(&node, dir, i, wanted.kind)?;
+            self.set_acls(&node, &heritage, i, wanted.kind)?;
         }
         if whiteout && wanted.kind == FileType::Dir {
             node.set_xattr(self.dialect.opaque(), b"y", false, false)
@@ -277,12 +299,31 @@ impl Overlay {
         if whiteout && !in_the_way {
             upper.drop_mark(dir, name)?;
         }
-        Ok(content)
+        Ok(Made { content, plain: false })
+    }
+
+    /// Returns what new files take over from a directory of the upper: read once, since nobody else
+    /// changes the upper.
+    fn heritage(&self, dir: &DirInode, handle: &Dir) -> Result<Arc<Heritage>> {
+        if let Some(known) = dir.heritage.read().as_ref() {
+            return Ok(known.clone());
+        }
+        // held over the reading, so that a change that comes meanwhile is not missed
+        let mut slot = dir.heritage.write();
+        let stat = handle.stat_self().upper("look at a directory")?;
+        let acl = match handle.get_xattr_self(acl::DEFAULT) {
+            Err(Errno::OPNOTSUPP | Errno::PERM) => None,
+            r => r.upper("read a directory's default ACL")?,
+        };
+        let gid = (stat.mode & 0o2000 != 0).then_some(stat.gid);
+        let found = Arc::new(Heritage { gid, acl });
+        *slot = Some(found.clone());
+        Ok(found)
     }
 
     /// Returns whether the file system gives the file all its attributes as it makes it.
-    fn is_plain(&self, spec: &Spec<'_>, parent: &crate::sys::Stat) -> bool {
-        let native_gid = if parent.mode & 0o2000 != 0 { parent.gid } else { self.identity.gid };
+    fn is_plain(&self, spec: &Spec<'_>, heritage: &Heritage) -> bool {
+        let native_gid = heritage.gid.unwrap_or(self.identity.gid);
         spec.uid == self.identity.uid
             && spec.gid == native_gid
             && (spec.kind == FileType::Symlink
@@ -304,18 +345,10 @@ impl Overlay {
         Ok(None)
     }
 
-    fn default_acl(&self, dir: &Dir) -> Result<Option<Vec<u8>>> {
-        let node = dir.as_node().upper("open a directory")?;
-        match node.get_xattr(acl::DEFAULT) {
-            Err(Errno::OPNOTSUPP | Errno::PERM) => Ok(None),
-            r => r.upper("read a directory's default ACL"),
-        }
-    }
-
     fn set_acls(
         &self,
         node: &crate::sys::Node,
-        parent: &Dir,
+        heritage: &Heritage,
         inherited: &Inherited,
         kind: FileType,
     ) -> Result<()> {
@@ -326,9 +359,9 @@ impl Overlay {
             node.set_xattr(acl::ACCESS, access, false, false).upper("set an inherited ACL")?;
         }
         if kind == FileType::Dir
-            && let Some(default) = self.default_acl(parent)?
+            && let Some(default) = &heritage.acl
         {
-            node.set_xattr(acl::DEFAULT, &default, false, false).upper("set a default ACL")?;
+            node.set_xattr(acl::DEFAULT, default, false, false).upper("set a default ACL")?;
         }
         Ok(())
     }

@@ -79,14 +79,25 @@ impl Overlay {
         let stat = node.stat().upper("look at a file")?;
         let found = stat.file_type() == FileType::File
             && !data_is_here(&stat)
-            && node.get_xattr(self.dialect.metacopy()).upper("read the metacopy mark")?.is_some();
+            && match node.get_xattr(self.dialect.metacopy()).upper("read the metacopy mark")? {
+                Some(v) if Overlay::is_unsettled(&v) => {
+                    self.mend(file, &node)?;
+                    false
+                }
+                value => value.is_some(),
+            };
         file.state.write().metacopy = Some(found);
         Ok(found)
     }
 
     /// Opens the lower data of a file of which the upper holds only the metadata.
     pub(super) fn open_data_below(&self, file: &FileInode) -> Result<File> {
-        let place = file.state.read().upper_names.first().cloned().ok_or(Error::Stale)?;
+        let place = match (file.state.read().upper_names.first().cloned(), file.below) {
+            (Some(place), _) => place,
+            // known to the kernel's index alone, by the lower file
+            (None, Some(at)) => return self.open_lower(at),
+            (None, None) => return Err(Error::Stale),
+        };
         let node = self.upper_node(file)?;
         let value = node.get_xattr(self.dialect.redirect()).upper("read a redirect")?;
         let redirect = match value.map(|v| Redirect::parse(&v)) {
@@ -130,6 +141,12 @@ impl Overlay {
             let from = self.open_data_below(file)?;
             copy_data(&from, &to, stat.size).upper("copy a file's data")?;
             self.set_times(&node, stat.atime, stat.mtime)?;
+            if !upper.volatile && self.may_wait(upper) {
+                self.mark_unsettled(&node)?;
+                file.state.write().metacopy = Some(false);
+                self.settles_later(file);
+                return Ok(());
+            }
             if !upper.volatile {
                 to.sync(true).upper("sync a copied file")?;
             }

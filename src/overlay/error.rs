@@ -30,6 +30,9 @@ pub enum Error {
     /// Another file is where this one should be: somebody changes the upper behind our back.
     #[error("another file of the upper is in the place of this one")]
     Moved,
+    /// Somebody has put another file in the place of this one of a plain lower.
+    #[error("another file of a lower layer is in the place of this one")]
+    Replaced,
     /// No file is open under that handle, or not in the mode that the call needs.
     #[error("bad file handle")]
     BadHandle,
@@ -99,7 +102,7 @@ impl Error {
             Error::IsDirectory => Errno::ISDIR,
             Error::NotEmpty => Errno::NOTEMPTY,
             Error::ReadOnly => Errno::ROFS,
-            Error::Stale | Error::Moved => Errno::STALE,
+            Error::Stale | Error::Moved | Error::Replaced => Errno::STALE,
             Error::BadHandle => Errno::BADF,
             Error::NoData => Errno::NODATA,
             Error::NotPermitted => Errno::PERM,
@@ -116,6 +119,8 @@ impl Error {
     #[must_use]
     pub fn level(&self) -> log::Level {
         match self.errno() {
+            // the kernel looks the name up anew then, and nobody notices
+            _ if matches!(self, Error::Replaced) => log::Level::Debug,
             Errno::IO | Errno::STALE | Errno::MFILE | Errno::NFILE | Errno::NOMEM => {
                 log::Level::Warn
             }

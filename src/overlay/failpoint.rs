@@ -3,7 +3,7 @@
 use super::error::{Error, Result};
 use crate::resolve::LayerRef;
 use crate::sys::Errno;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
 
 /// Points of a copy-up, in the order in which it passes them.
@@ -22,6 +22,9 @@ pub const CREATE: &[&str] = &["create:stage", "create:commit"];
 #[derive(Debug, Default)]
 pub struct Failpoints {
     armed: Mutex<HashMap<&'static str, Errno>>,
+    /// Points at which threads wait, each with the number of those that do.
+    held: Mutex<HashMap<&'static str, u32>>,
+    changed: Condvar,
 }
 
 impl Failpoints {
@@ -36,7 +39,35 @@ impl Failpoints {
         self.armed.lock().contains_key(point)
     }
 
+    /// Makes everybody who comes to `point` wait there until [`Failpoints::let_go`].
+    pub fn hold(&self, point: &'static str) {
+        self.held.lock().insert(point, 0);
+    }
+
+    /// Waits until somebody waits at the held `point`.
+    pub fn wait_for_comer(&self, point: &'static str) {
+        let mut held = self.held.lock();
+        while held.get(point) == Some(&0) {
+            self.changed.wait(&mut held);
+        }
+    }
+
+    /// Lets those go on who wait at `point`.
+    pub fn let_go(&self, point: &'static str) {
+        self.held.lock().remove(point);
+        self.changed.notify_all();
+    }
+
     pub(super) fn pass(&self, point: &'static str) -> Result<()> {
+        let mut held = self.held.lock();
+        if let Some(n) = held.get_mut(point) {
+            *n += 1;
+            self.changed.notify_all();
+            while held.contains_key(point) {
+                self.changed.wait(&mut held);
+            }
+        }
+        drop(held);
         match self.armed.lock().remove(point) {
             None => Ok(()),
             Some(errno) => Err(Error::Layer { layer: LayerRef::Upper, doing: point, errno }),

@@ -76,6 +76,15 @@ impl HandleTable {
         self.open.read().get(&fh).cloned()
     }
 
+    /// Returns a lower file that somebody has open by this number.
+    pub(super) fn open_lower(&self, ino: Ino) -> Option<Arc<File>> {
+        let all = self.open.read();
+        let of_it = |h: &&Arc<Handle>| {
+            h.lower.load(Ordering::Acquire) && h.inode.as_ref().is_some_and(|i| i.ino == ino)
+        };
+        all.values().find(of_it).map(|h| h.file())
+    }
+
     /// Returns whether anybody has a file open for writing.
     pub(super) fn is_written(&self, ino: Ino) -> bool {
         let open = self.open.read();

@@ -9,7 +9,7 @@ use super::listing::Listing;
 use super::lower::At;
 use super::types::Ino;
 use crate::marker::OverrideStat;
-use crate::sys::{Dir, Node};
+use crate::sys::{Dir, File, Node};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -26,7 +26,8 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct DirInode {
     pub(super) ino: Ino,
-    lowers: Vec<At>,
+    /// The lower directories that are merged here, top first. Only who edits them changes that.
+    parts: RwLock<Arc<[At]>>,
     /// Whether the upper's directory was made opaque, since all that the lowers show is in it.
     own: AtomicBool,
     pub(super) place: RwLock<Place>,
@@ -36,6 +37,8 @@ pub(super) struct DirInode {
     pub(super) real: AtomicU64,
     /// Whether the upper's directory is marked impure already.
     pub(super) impure: AtomicBool,
+    /// What new files take over from the upper's directory; `None`: not looked at, or changed since.
+    pub(super) heritage: RwLock<Option<Arc<Heritage>>>,
     /// Held by whoever changes the names in this directory, over the whole change. Two are taken
     /// in the order of their numbers.
     pub(super) names: Mutex<()>,
@@ -48,23 +51,35 @@ pub(super) struct DirInode {
     pub(super) lookups: AtomicU64,
 }
 
+/// What a new file takes over from its directory.
+#[derive(Debug)]
+pub(super) struct Heritage {
+    /// The directory's group, if its setgid bit gives that to new files.
+    pub(super) gid: Option<u32>,
+    /// The default ACL, as the attribute's value.
+    pub(super) acl: Option<Vec<u8>>,
+}
+
 /// What is left of a removed directory that somebody still holds.
 #[derive(Clone, Debug)]
 pub(super) struct Removed {
     /// The upper's directory, without a name now; `None` if only lowers had it.
     pub(super) dir: Option<Dir>,
+    /// Somebody else removed it from a lower: it may come back there.
+    pub(super) elsewhere: bool,
 }
 
 impl DirInode {
     pub(super) fn new(ino: Ino, place: Place, lowers: Vec<At>, in_upper: bool) -> DirInode {
         DirInode {
             ino,
-            lowers,
+            parts: RwLock::new(lowers.into()),
             own: AtomicBool::new(false),
             place: RwLock::new(place),
             in_upper: AtomicBool::new(in_upper),
             real: AtomicU64::new(0),
             impure: AtomicBool::new(false),
+            heritage: RwLock::new(None),
             names: Mutex::new(()),
             copy_up: Mutex::new(()),
             listing: RwLock::new(None),
@@ -75,8 +90,12 @@ impl DirInode {
     }
 
     /// Returns the lower directories that are merged here, top first.
-    pub(super) fn lowers(&self) -> &[At] {
-        if self.own.load(Ordering::Acquire) { &[] } else { &self.lowers }
+    pub(super) fn lowers(&self) -> Arc<[At]> {
+        if self.own.load(Ordering::Acquire) { Arc::default() } else { self.parts.read().clone() }
+    }
+
+    pub(super) fn set_lowers(&self, parts: &[At]) {
+        *self.parts.write() = parts.into();
     }
 
     /// Notes that the upper's directory hides all lower ones now.
@@ -123,6 +142,8 @@ pub(super) struct FileInode {
     pub(super) copy_up: Mutex<()>,
     pub(super) lookups: AtomicU64,
     pub(super) handles: AtomicU64,
+    /// Whether this is a copy whose data may not be on disk yet.
+    pub(super) unsettled: AtomicBool,
 }
 
 /// What changes about a file.
@@ -144,6 +165,8 @@ pub(super) struct FileState {
     pub(super) real: u64,
     /// The upper's file, when its last name that we know of is gone.
     pub(super) orphan: Option<Arc<Node>>,
+    /// The lower's file, when somebody has removed or replaced it there while it was open here.
+    pub(super) kept: Option<Arc<File>>,
     /// What the upper's override attribute says; `None`: not read yet.
     pub(super) overridden: Option<Option<OverrideStat>>,
     /// Whether the upper holds metadata only, the data being in a lower; `None`: not looked at.
@@ -215,12 +238,14 @@ impl FileInode {
                 counted: false,
                 real,
                 orphan: None,
+                kept: None,
                 overridden: None,
                 metacopy: None,
             }),
             copy_up: Mutex::new(()),
             lookups: AtomicU64::new(0),
             handles: AtomicU64::new(0),
+            unsettled: AtomicBool::new(false),
         }
     }
 
@@ -312,14 +337,20 @@ impl InodeTable {
         ino: Ino,
         make: impl FnOnce() -> DirInode,
     ) -> Option<Arc<DirInode>> {
+        let mut lookups = 0;
         let mut shard = self.shard(ino).write();
         match shard.get(&ino) {
             Some(Slot::Dir(d)) if !d.is_removed() => return Some(d.clone()),
+            // the same directory of a lower, at another place or back again
+            Some(Slot::Dir(d)) if d.removed.read().as_ref().is_some_and(|r| r.elsewhere) => {
+                lookups = d.lookups.load(Ordering::Acquire);
+            }
             // the number is in use for something else
             Some(Slot::Dir(_) | Slot::File(_)) => return None,
             Some(Slot::Counted(_)) | None => {}
         }
         let dir = Arc::new(make());
+        dir.lookups.store(lookups, Ordering::Release);
         shard.insert(ino, Slot::Dir(dir.clone()));
         Some(dir)
     }
@@ -429,6 +460,21 @@ impl InodeTable {
         };
         drop(shard);
         drop(dropped);
+    }
+
+    /// Returns all objects: for what happens seldom.
+    pub(super) fn all(&self) -> (Vec<Arc<DirInode>>, Vec<Arc<FileInode>>) {
+        let (mut dirs, mut files) = (Vec::new(), Vec::new());
+        for shard in &self.shards {
+            for slot in shard.read().values() {
+                match slot {
+                    Slot::Dir(d) => dirs.push(d.clone()),
+                    Slot::File(f) => files.push(f.clone()),
+                    Slot::Counted(_) => {}
+                }
+            }
+        }
+        (dirs, files)
     }
 
     /// Returns the number of objects and of counted numbers, for statistics.

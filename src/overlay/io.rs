@@ -129,6 +129,9 @@ impl Overlay {
         if !in_upper || self.options.volatile {
             return Ok(());
         }
+        if let Some(inode) = handle.inode() {
+            self.settle(inode)?;
+        }
         let (_, file) = self.readable(fh)?;
         file.sync(data_only).upper("sync a file")
     }
@@ -138,7 +141,10 @@ impl Overlay {
     /// # Errors
     /// `EOPNOTSUPP` for a mode that the upper's file system does not know.
     pub fn fallocate(&self, fh: Fh, mode: u32, offset: u64, len: u64) -> Result<()> {
-        let (_, file) = self.writable_file(fh)?;
+        let (handle, file) = self.writable_file(fh)?;
+        if let Some(inode) = handle.inode() {
+            self.settle(inode)?;
+        }
         file.fallocate(mode, offset, len).upper("allocate space")
     }
 
@@ -169,6 +175,10 @@ impl Overlay {
         let (handle, to) = self.writable_file(out)?;
         if kill_suid && let Some(inode) = handle.inode() {
             self.clear_set_id(inode, &to)?;
+        }
+        if let Some(inode) = handle.inode() {
+            // shared blocks may bring holes
+            self.settle(inode)?;
         }
         from.copy_range(offset, &to, out_offset, len).layer(LayerRef::Upper, "copy between files")
     }

@@ -26,6 +26,7 @@ impl Overlay {
         Overlay::refuse_taken(self.listing(&dir)?.find(&self.lowers, name.bytes()).is_some())?;
         self.copy_up(&file, Data::All)?;
         self.complete(&file, Data::All)?;
+        self.settle(&file)?;
         self.ensure_upper(&dir)?;
         let _tree = self.tree.read();
         let _names = dir.names.lock();

@@ -4,6 +4,7 @@ use super::error::Result;
 use super::plain::PlainLayer;
 use super::types::Ino;
 use crate::index::{Kind, NodeId};
+use crate::sys::Errno;
 use hashbrown::HashMap;
 
 /// How many entries of a layer are walked in search of names. In a larger layer only the names
@@ -21,14 +22,19 @@ impl LinkGroups {
         let mut dirs = vec![NodeId::ROOT];
         let mut seen = 0;
         while let Some(dir) = dirs.pop() {
-            layer.for_children(dir, &mut |_, node, kind| {
+            let read = layer.for_children(dir, &mut |_, node, kind| {
                 seen += 1;
                 match kind {
                     Kind::Dir => dirs.push(node),
                     Kind::Whiteout => {}
                     _ => files.push((layer.ino(node), node)),
                 }
-            })?;
+            });
+            match read {
+                // what lies there cannot be reached through this view either
+                Err(e) if e.errno() == Errno::ACCESS => {}
+                read => read?,
+            }
             if seen > ENTRIES {
                 log::warn!("hard links of a layer of over {ENTRIES} entries are not searched for");
                 return Ok(LinkGroups::default());

@@ -1,5 +1,5 @@
-//! What one directory of the merged view shows: the lowers' part, which never changes, and what
-//! the upper changed on top of it.
+//! What one directory of the merged view shows: the lowers' part, which changes only when somebody
+//! edits them, and what the upper changed on top of it.
 //!
 //! Cookies of entries never change and are never used twice, so that a listing can go on after
 //! any number of changes: 1 and 2 are `.` and `..`, `3 + position` the lowers' entries, and from
@@ -40,7 +40,7 @@ pub(super) struct Base {
 }
 
 /// 8 bytes an entry; the name is read from its layer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PackedEntry {
     node: u32,
     layer: u16,
@@ -94,7 +94,13 @@ impl Base {
 
     /// Returns the position of `name`, if the lowers show it.
     pub(super) fn find(&self, layers: &[LowerLayer], name: &[u8]) -> Option<u32> {
-        let pos = if self.sorted {
+        let pos = self.position(layers, name)?;
+        self.get(pos).map(|_| pos)
+    }
+
+    /// Returns the position of `name`, also if it is a whiteout or went.
+    fn position(&self, layers: &[LowerLayer], name: &[u8]) -> Option<u32> {
+        Some(if self.sorted {
             let by_name = |e: &PackedEntry| match layers.get(usize::from(e.layer)) {
                 Some(l) => l.with_name(NodeId(e.node), |n| n.cmp(name)),
                 None => std::cmp::Ordering::Less,
@@ -103,8 +109,53 @@ impl Base {
         } else {
             let hash = self.hasher.hash_one(name);
             *self.table.find(hash, |pos| is_named(layers, &self.entries, *pos, name))?
-        };
-        self.get(pos).map(|_| pos)
+        })
+    }
+
+    /// Takes over what the layers show by now. Names keep their positions, new ones come last.
+    /// Returns the positions of names that are not what they were.
+    fn update(&mut self, layers: &[LowerLayer], parts: &[At]) -> Result<Vec<u32>> {
+        let new = Base::merge(layers, parts)?;
+        let mut changed = Vec::new();
+        let mut taken = vec![false; new.entries.len()];
+        let mut entries = self.entries.clone();
+        for (pos, e) in entries.iter_mut().enumerate() {
+            let name: Box<[u8]> = name_of(layers, *e);
+            let now = new.position(layers, &name);
+            let now = now.and_then(|n| Some((n as usize, *new.entries.get(n as usize)?)));
+            match now {
+                Some((n, entry)) => {
+                    taken[n] = true;
+                    if entry != *e {
+                        *e = entry;
+                        changed.push(pos as u32);
+                    }
+                }
+                // a whiteout shows nothing
+                None if e.kind != Kind::Whiteout => {
+                    e.kind = Kind::Whiteout;
+                    changed.push(pos as u32);
+                }
+                None => {}
+            }
+        }
+        for (n, entry) in new.entries.iter().enumerate().filter(|(n, _)| !taken[*n]) {
+            log::trace!("position {n} is new");
+            changed.push(entries.len() as u32);
+            entries.push(*entry);
+        }
+        if !changed.is_empty() {
+            self.table.clear();
+            for pos in 0..entries.len() as u32 {
+                let hasher = &self.hasher;
+                let hash = hash_of(layers, &entries, hasher, pos);
+                let again = |p: &u32| hash_of(layers, &entries, hasher, *p);
+                self.table.insert_unique(hash, pos, again);
+            }
+            self.sorted = false;
+        }
+        self.entries = entries;
+        Ok(changed)
     }
 
     /// Returns the entry at a position; `None` for a whiteout or past the end.
@@ -117,6 +168,11 @@ impl Base {
     pub(super) fn len(&self) -> u32 {
         self.entries.len() as u32
     }
+}
+
+fn name_of(layers: &[LowerLayer], e: PackedEntry) -> Box<[u8]> {
+    let layer = layers.get(usize::from(e.layer));
+    layer.map(|l| l.with_name(NodeId(e.node), |n| Box::from(n))).unwrap_or_default()
 }
 
 fn is_named(layers: &[LowerLayer], entries: &[PackedEntry], pos: u32, name: &[u8]) -> bool {
@@ -214,7 +270,24 @@ impl Listing {
         if let Some(e) = self.by_name.get(name).and_then(|c| self.own.get(c)) {
             return Some(Found::Own(e.clone()));
         }
-        self.at(self.base.find(layers, name)?)
+        self.at(self.base.position(layers, name)?)
+    }
+
+    /// Takes over what the lowers show by now in the directories `parts`. Returns the names that
+    /// lead elsewhere than before.
+    pub(super) fn rebase(&mut self, layers: &[LowerLayer], parts: &[At]) -> Result<Vec<Box<[u8]>>> {
+        let mut names = Vec::new();
+        for pos in self.base.update(layers, parts)? {
+            let Some(e) = self.base.entries.get(pos as usize) else { continue };
+            let name = name_of(layers, *e);
+            if self.by_name.contains_key(&name[..]) || self.whiteouts.contains(&name[..]) {
+                self.hidden.insert(pos);
+            }
+            if !self.hidden.contains(&pos) && !self.copied.contains_key(&pos) {
+                names.push(name);
+            }
+        }
+        Ok(names)
     }
 
     /// Returns what is visible at a position of the base.
@@ -297,7 +370,7 @@ impl Listing {
     }
 
     fn hide(&mut self, layers: &[LowerLayer], name: &[u8]) {
-        if let Some(pos) = self.base.find(layers, name) {
+        if let Some(pos) = self.base.position(layers, name) {
             self.hidden.insert(pos);
             self.copied.remove(&pos);
         }
@@ -307,7 +380,7 @@ impl Listing {
     pub(super) fn renumber(&mut self, layers: &[LowerLayer], name: &[u8], real: u64) {
         let entry = match self.by_name.get(name) {
             Some(cookie) => self.own.get_mut(cookie),
-            None => self.base.find(layers, name).and_then(|pos| self.copied.get_mut(&pos)),
+            None => self.base.position(layers, name).and_then(|pos| self.copied.get_mut(&pos)),
         };
         if let Some(e) = entry {
             e.real = real;

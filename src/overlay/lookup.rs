@@ -49,7 +49,24 @@ impl Overlay {
     /// `ENOENT`, `ENOTDIR`, or what a layer's file system says.
     pub fn lookup(&self, parent: Ino, name: Name<'_>) -> Result<Attr> {
         let dir = self.dir(parent)?;
-        let object = self.find(&dir, name.bytes())?;
+        self.freshen(&dir);
+        match self.lookup_in(&dir, name) {
+            // somebody has changed a lower, and we have not taken it in
+            Err(Error::Replaced | Error::Layer { errno: Errno::NOENT | Errno::NOTDIR, .. })
+                if self.watch.is_some() =>
+            {
+                self.catch_up();
+                self.lookup_in(&self.dir(parent)?, name)
+            }
+            done => done,
+        }
+    }
+
+    fn lookup_in(&self, dir: &Arc<DirInode>, name: Name<'_>) -> Result<Attr> {
+        let object = self.find(dir, name.bytes())?;
+        if let Object::Dir(d) = &object {
+            self.freshen(d);
+        }
         // an object that nobody is told of must not stay: its number may come to another file
         let attr = self.attr_of(&object).inspect_err(|_| self.forget(object.ino(), 0))?;
         self.inodes.count(&object);
@@ -70,24 +87,49 @@ impl Overlay {
         found: Found,
     ) -> Result<Object> {
         let place = || Place { parent: dir.ino, name: name.into() };
+        let then = self.watch.as_ref().map(|w| w.now());
+        let made = |d: Arc<DirInode>| {
+            if let (Some(watch), Some(then)) = (&self.watch, then) {
+                watch.made(d.ino, then);
+            }
+            Object::Dir(d)
+        };
         match found {
             Found::Own(e) if e.kind == FileType::Dir => {
-                let parts = match &e.below {
-                    Below::Nothing => Vec::new(),
-                    Below::SameName => {
-                        self.gather(Look::Name(dir.lowers().to_vec(), name.into()))?
-                    }
-                    Below::Redirected(r) => self.gather(look_at(dir.lowers(), r))?,
-                };
-                self.dir_object(place(), parts, Some((e.ino, e.real))).map(Object::Dir)
+                let parts = self.parts_below(dir, name, &e.below)?;
+                self.dir_object(place(), parts, Some((e.ino, e.real))).map(made)
             }
             Found::Own(e) => self.upper_file(&e, place()).map(Object::File),
             Found::Base(e) if e.kind == FileType::Dir => {
                 let parts = self.gather(Look::Name(dir.lowers().to_vec(), name.into()))?;
-                self.dir_object(place(), parts, None).map(Object::Dir)
+                self.dir_object(place(), parts, None).map(made)
             }
             Found::Base(e) => self.lower_file(e.at, place()),
         }
+    }
+
+    /// Returns the lower directories below a directory of the upper.
+    fn parts_below(&self, dir: &DirInode, name: &[u8], below: &Below) -> Result<Vec<At>> {
+        match below {
+            Below::Nothing => Ok(Vec::new()),
+            Below::SameName => self.gather(Look::Name(dir.lowers().to_vec(), name.into())),
+            Below::Redirected(r) => self.gather(look_at(&dir.lowers(), r)),
+        }
+    }
+
+    /// Returns which lower directories are merged at a place now; `None`: it shows no directory.
+    pub(super) fn parts_at(&self, place: &Place) -> Result<Option<Vec<At>>> {
+        let Ok(dir) = self.living_dir(place.parent) else { return Ok(None) };
+        let found = self.listing(&dir)?.find(&self.lowers, &place.name);
+        Ok(match found {
+            Some(Found::Own(e)) if e.kind == FileType::Dir => {
+                Some(self.parts_below(&dir, &place.name, &e.below)?)
+            }
+            Some(Found::Base(e)) if e.kind == FileType::Dir => {
+                Some(self.gather(Look::Name(dir.lowers().to_vec(), place.name[..].into()))?)
+            }
+            _ => None,
+        })
     }
 
     /// Returns the object of a file that a lower layer shows at `place`.
@@ -116,6 +158,9 @@ impl Overlay {
         for number in [first, other] {
             let make = || FileInode::lower(number, at);
             let Some(file) = self.inodes.file_or_insert(number, make) else { continue };
+            if self.watch.is_some() {
+                self.found_again(&file, at);
+            }
             let mut state = file.state.write();
             match &copy {
                 Some((node, stat, links)) if state.lower().is_some() => {
@@ -194,6 +239,11 @@ impl Overlay {
             (None, Some((ino, _))) => ino,
             (None, None) => return Err(Error::NotFound),
         };
+        if self.watch.is_some()
+            && let Some(dir) = self.known_dir(&place, &parts, upper.map(|(ino, _)| ino))
+        {
+            return Ok(dir);
+        }
         // two directories may claim one number when redirects lead to the same place
         let other = ino::hashed(&[&place.parent.0.to_le_bytes()[..], &place.name].concat());
         for number in [first, other] {
@@ -206,13 +256,26 @@ impl Overlay {
                 && *dir.place.read() == place
             {
                 let mut part_of = self.part_of.write();
-                for at in dir.lowers() {
+                for at in dir.lowers().iter() {
                     part_of.entry(*at).or_insert(dir.ino);
                 }
                 return Ok(dir);
             }
         }
         Err(Error::Stale)
+    }
+
+    /// Returns the directory at `place` if it is an object already. Its topmost part may be
+    /// another one than when it became one.
+    fn known_dir(&self, place: &Place, parts: &[At], upper: Option<Ino>) -> Option<Arc<DirInode>> {
+        let by_part = {
+            let part_of = self.part_of.read();
+            parts.iter().find_map(|at| part_of.get(at).copied())
+        };
+        upper.into_iter().chain(by_part).find_map(|ino| match self.inodes.get(ino) {
+            Some(Object::Dir(d)) if !d.is_removed() && d.is_at(place) => Some(d),
+            _ => None,
+        })
     }
 
     /// Returns the root directories of the lowers that are seen at the root, top first.
@@ -376,7 +439,7 @@ impl Overlay {
             *slot = Some(Listing::new(Base::default()));
             return Ok(());
         }
-        let mut listing = Listing::new(Base::merge(&self.lowers, dir.lowers())?);
+        let mut listing = Listing::new(Base::merge(&self.lowers, &dir.lowers())?);
         if dir.in_upper() {
             let handle = self.upper_dir(dir)?;
             let node = handle.as_node().upper("open a directory of the upper")?;
@@ -423,11 +486,30 @@ impl Overlay {
                 s.file_type()
             }
         };
-        let xattr = |key: &[u8]| handle.get_xattr(&e.name, key).upper("read a mark in the upper");
+        // through a handle, for on a directory this view itself may be mounted
+        let node = match kind {
+            FileType::Dir => match handle.node_here(&e.name) {
+                Err(Errno::XDEV) => None,
+                node => Some(node.upper("open a directory of the upper")?),
+            },
+            _ => None,
+        };
+        let xattr = |key: &[u8]| {
+            match (&node, kind) {
+                (Some(node), _) => node.get_xattr(key),
+                // it cannot be entered, so that nothing below it is shown either
+                (None, FileType::Dir) => Ok((key == self.dialect.opaque()).then(|| b"y".to_vec())),
+                (None, _) => handle.get_xattr(&e.name, key),
+            }
+            .upper("read a mark in the upper")
+        };
         let mut below = Below::Nothing;
         let mut ino = None;
         if kind == FileType::Dir {
-            below = if self.options.whiteout_names.heeded() && self.is_marked(handle, &e.name)? {
+            below = if self.options.whiteout_names.heeded()
+                && node.is_some()
+                && self.is_marked(handle, &e.name)?
+            {
                 Below::Nothing
             } else {
                 self.below(&xattr)?
@@ -438,7 +520,7 @@ impl Overlay {
                 Below::SameName => {
                     self.gather(Look::Name(dir.lowers().to_vec(), e.name.clone()))?
                 }
-                Below::Redirected(r) => self.gather(look_at(dir.lowers(), r))?,
+                Below::Redirected(r) => self.gather(look_at(&dir.lowers(), r))?,
             };
             if let Some(at) = parts.first() {
                 ino = Some(self.lower(*at)?.ino(at.node));
@@ -455,8 +537,13 @@ impl Overlay {
             {
                 ino = self.decode_origin(&value);
             }
+            // the kernel marks no directory that a copied-up file is linked to
+            let linked = || -> Result<bool> {
+                let stat = handle.stat(&e.name).upper("look at a file of the upper")?;
+                Ok(stat.nlink > 1)
+            };
             if ino.is_none()
-                && marks.impure
+                && (marks.impure || upper.of_the_kernel && linked()?)
                 && let Some(value) = xattr(self.dialect.kernel_origin())?
             {
                 ino = self.follow_kernel_origin(&value, listing, &e.name, e.ino)?;
@@ -473,7 +560,7 @@ impl Overlay {
 
     /// Returns whether a directory of the upper holds the name that makes it opaque.
     fn is_marked(&self, parent: &Dir, name: &[u8]) -> Result<bool> {
-        let dir = parent.open_dir(name).upper("open a directory of the upper")?;
+        let dir = parent.open_dir_here(name).upper("open a directory of the upper")?;
         marks_opaque(&dir).upper("look for the opaque mark")
     }
 

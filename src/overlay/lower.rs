@@ -9,7 +9,7 @@ use crate::index::{Index, Kind, NodeId};
 use crate::marker::{OverrideStat, Redirect};
 use crate::name::printable;
 use crate::resolve::{LayerRef, Probe};
-use crate::sys::{Dir, File, FileHandle, FileType, OpenFlags, Time};
+use crate::sys::{Dir, File, FileHandle, FileType, OpenFlags, Stat, Time};
 use std::sync::Arc;
 
 /// A node of a lower layer.
@@ -34,6 +34,25 @@ pub(super) struct Meta {
     pub(super) atime: Time,
     pub(super) mtime: Time,
     pub(super) ctime: Time,
+}
+
+impl From<&Stat> for Meta {
+    fn from(s: &Stat) -> Meta {
+        Meta {
+            kind: s.file_type(),
+            mode: s.permissions(),
+            nlink: s.nlink,
+            uid: s.uid,
+            gid: s.gid,
+            rdev: s.rdev,
+            size: s.size,
+            blocks: s.blocks,
+            blksize: s.blksize,
+            atime: s.atime,
+            mtime: s.mtime,
+            ctime: s.ctime,
+        }
+    }
 }
 
 impl Meta {

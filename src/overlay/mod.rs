@@ -7,6 +7,7 @@
 //! # Lock order
 //! Each lock may be taken while those above it are held, never the other way round.
 //! ```text
+//! Watch::applying                                                   following edits of the lowers
 //! FileInode::copy_up, DirInode::copy_up (children before parents)   over a copy-up
 //!   Overlay::tree          read: any change of names; write: moving a directory elsewhere
 //!     DirInode::names      a change of names in one directory; two in the order of numbers
@@ -17,6 +18,8 @@
 
 mod acl;
 mod attr;
+mod changed_dirs;
+mod changes;
 mod copy_up;
 mod create;
 mod data;
@@ -40,19 +43,22 @@ mod open;
 mod options;
 mod origin;
 mod plain;
+mod plain_names;
 mod readdir;
 mod records;
 mod remove;
 mod rename;
 mod setattr;
+mod settle;
 mod types;
 mod upper;
+mod watch;
 mod wh_names;
 mod xattr;
 
 pub use error::{Error, Result};
 pub use ids::{IdMap, IdRange, IdView, KnownIds};
-pub use options::{DirLinks, Lower, Options, Stack, Upper};
+pub use options::{DirLinks, Lower, LowerChanges, Options, Stack, Upper};
 pub use records::Records;
 pub use types::*;
 pub use wh_names::WhiteoutNames;
@@ -71,6 +77,7 @@ use records::Recorded;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use upper::UpperLayer;
+use watch::Watch;
 
 /// How many content files a read-only view keeps open for reads without a handle.
 const CONTENT_FILES: usize = 512;
@@ -109,6 +116,9 @@ pub struct Overlay {
     handles: HandleTable,
     contents: Mutex<lru::LruCache<Ino, Arc<File>>>,
     tree: RwLock<()>,
+    /// What tells of changes that others make to plain lowers.
+    watch: Option<Arc<Watch>>,
+    unsettled: settle::Unsettled,
 }
 
 impl Overlay {
@@ -130,6 +140,14 @@ impl Overlay {
         let bottom_first = stack.data_only.into_iter().rev().chain(stack.lowers.into_iter().rev());
         let bottom_first: Vec<Lower> = bottom_first.collect();
         let plain = bottom_first.iter().filter(|l| matches!(l, Lower::Plain(_))).count();
+        let watch = Watch::new(options.lower_changes, options.max_watches).filter(|_| plain > 0);
+        let watch = watch.and_then(|w| match w {
+            Ok(w) => Some(Arc::new(w)),
+            Err(e) => {
+                log::warn!("the lowers cannot be watched for changes: {e}");
+                None
+            }
+        });
         for (i, lower) in bottom_first.into_iter().enumerate() {
             let layer = LayerIndex(u16::try_from(i).map_err(|_| Error::Invalid)?.into());
             lowers.push(match lower {
@@ -139,6 +157,7 @@ impl Overlay {
                     LowerLayer::Plain(
                         PlainLayer::new(layer, dir, dialect, devices, recorded)?
                             .heeding(options.whiteout_names)
+                            .watched_by(watch.clone())
                             .among_mounts(!options.layers_apart)
                             .one_of(plain),
                     )
@@ -164,8 +183,11 @@ impl Overlay {
             handles: HandleTable::default(),
             contents: Mutex::new(contents),
             tree: RwLock::new(()),
+            watch,
+            unsettled: settle::Unsettled::default(),
         };
         overlay.insert_root()?;
+        overlay.mend_all()?;
         Ok(overlay)
     }
 
@@ -239,7 +261,11 @@ impl Overlay {
     /// # Errors
     /// The upper's file system reports that data was lost.
     pub fn sync(&self) -> Result<()> {
-        self.upper.as_ref().map_or(Ok(()), UpperLayer::close)
+        let Some(upper) = &self.upper else { return Ok(()) };
+        self.settle_for_good();
+        upper.close()?;
+        self.all_settled(upper);
+        Ok(())
     }
 
     fn writable(&self) -> Result<&UpperLayer> {

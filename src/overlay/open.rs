@@ -31,8 +31,16 @@ impl Overlay {
             let data = if mode.truncate { Data::Nothing } else { Data::All };
             self.copy_up(&inode, data)?;
             self.complete(&inode, data)?;
+            if mode.truncate {
+                self.settle(&inode)?;
+            }
         }
-        let (file, lower) = self.open_backing(&inode, mode)?;
+        let opened = self.open_backing(&inode, mode);
+        if matches!(opened, Err(Error::Replaced)) {
+            // so that the kernel, which looks the name up again, finds the new file
+            self.catch_up();
+        }
+        let (file, lower) = opened?;
         if mode.truncate {
             file.truncate(0).upper("cut a file")?;
         }
@@ -47,7 +55,10 @@ impl Overlay {
                 if self.lower_kind(at)? != FileType::File {
                     return Err(Error::Invalid);
                 }
-                Ok((self.open_lower(at)?, true))
+                match &state.kept {
+                    Some(kept) => Ok((kept.try_clone().upper("open a removed file")?, true)),
+                    None => Ok((self.open_lower(at)?, true)),
+                }
             }
             Backing::Lower(_) => Err(Error::Stale),
             Backing::Upper if !mode.write && !mode.truncate && self.is_metacopy(inode)? => {
@@ -67,8 +78,7 @@ impl Overlay {
             nonblock: true,
             ..OpenFlags::default()
         };
-        let node = self.upper_node(inode)?;
-        let stat = node.stat().upper("look at a file")?;
+        let (node, stat) = self.upper_node_and_stat(inode)?;
         if stat.file_type() != FileType::File {
             return Err(Error::Invalid);
         }

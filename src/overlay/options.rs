@@ -56,6 +56,19 @@ pub enum DirLinks {
     One,
 }
 
+/// What becomes of changes that others make to plain lowers while they are in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LowerChanges {
+    /// Directories that were read are watched. Somebody must ask for what changed
+    /// ([`Overlay::wait_for_changes`](super::Overlay::wait_for_changes)).
+    Watch,
+    /// What was read of directories stays; the kernel is to trust it for a short time.
+    #[default]
+    Timeout,
+    /// There are none.
+    Ignore,
+}
+
 /// How a view behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -87,8 +100,15 @@ pub struct Options {
     /// The layers' handles see no mounts (see [`crate::sys::open_apart`]); else care is taken not
     /// to step into one, for it may be this very view.
     pub layers_apart: bool,
+    /// A copied file is on disk before it gets its name, whatever the file system and whoever
+    /// settles copies later.
+    pub strict_sync: bool,
     /// Nothing is synced: a crash may lose the upper.
     pub volatile: bool,
+    /// What becomes of changes that others make to plain lowers.
+    pub lower_changes: LowerChanges,
+    /// How many directories may be watched; `None`: a share of what the system allows.
+    pub max_watches: Option<usize>,
     /// Steps that are to fail, for tests.
     pub failpoints: Option<Arc<Failpoints>>,
 }
@@ -108,7 +128,10 @@ impl Default for Options {
             metacopy: false,
             whiteout_names: WhiteoutNames::Ordinary,
             layers_apart: false,
+            strict_sync: false,
             volatile: false,
+            lower_changes: LowerChanges::default(),
+            max_watches: None,
             failpoints: None,
         }
     }

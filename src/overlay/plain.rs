@@ -1,16 +1,18 @@
 //! A plain directory as a lower layer: read on first touch, then remembered.
 //!
-//! One getdents per directory gives its names, types and inode numbers; negative answers come
-//! from memory. Attributes, attributes' extensions and content are read when asked for.
+//! This is what its files are; the names that lead to them are in `plain_names`. Attributes,
+//! extended attributes and content are read when asked for.
 
 use super::data::data_is_here;
 use super::error::{Doing as _, Error, Result};
 use super::ino::Devices;
 use super::links::LinkGroups;
 use super::lower::Meta;
+use super::plain_names::Entry;
 use super::records::Recorded;
 use super::types::Ino;
-use super::wh_names::{WhiteoutNames, hidden, marks_opaque};
+use super::watch::Watch;
+use super::wh_names::{WhiteoutNames, marks_opaque};
 use super::xattr::{disk_name, shown_name};
 use crate::id::LayerIndex;
 use crate::index::{Kind, NodeId};
@@ -21,6 +23,7 @@ use crate::sys::{Dir, Errno, File, FileHandle, FileType, Node, OpenFlags, Stat};
 use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How many directory handles all plain layers together keep open, about.
 const HANDLES: usize = 2048;
@@ -33,23 +36,13 @@ const FUSE_OVERLAYFS_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
 
 /// Returns whether something is mounted on the directory that was to be opened. What it covers
 /// cannot be seen then, and stepping into it might lead into this very view.
-fn is_covered(e: &Error) -> bool {
+pub(super) fn is_covered(e: &Error) -> bool {
     e.errno() == Errno::XDEV
-}
-
-#[derive(Debug)]
-struct Entry {
-    parent: NodeId,
-    name: Box<[u8]>,
-    kind: Kind,
-    ino: Ino,
-    /// The names of a directory that was read, sorted by bytes.
-    children: Option<Arc<[NodeId]>>,
 }
 
 /// What a directory's own attributes say, read once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Opaque {
+pub(super) enum Opaque {
     No,
     Yes,
     /// Entries may be whiteouts in extended-attribute form.
@@ -59,19 +52,22 @@ enum Opaque {
 /// A directory in overlay form.
 #[derive(Debug)]
 pub(super) struct PlainLayer {
-    layer: LayerIndex,
+    pub(super) layer: LayerIndex,
     root: Dir,
-    dialect: Dialect,
-    devices: Arc<Devices>,
-    dev: u64,
-    recorded: Recorded,
-    names: WhiteoutNames,
+    pub(super) dialect: Dialect,
+    pub(super) devices: Arc<Devices>,
+    pub(super) dev: u64,
+    pub(super) recorded: Recorded,
+    pub(super) names: WhiteoutNames,
     /// Something may be mounted on directories of the layer.
     mounts: bool,
-    entries: RwLock<Vec<Entry>>,
-    handles: Mutex<lru::LruCache<NodeId, Dir>>,
+    pub(super) entries: RwLock<Vec<Entry>>,
+    pub(super) handles: Mutex<lru::LruCache<NodeId, Dir>>,
     /// Found when a hard-linked file is copied up for the first time.
-    groups: Mutex<Option<Arc<LinkGroups>>>,
+    pub(super) groups: Mutex<Option<Arc<LinkGroups>>>,
+    pub(super) watch: Option<Arc<Watch>>,
+    /// The file system lists other inode numbers than it shows.
+    odd_numbers: AtomicBool,
 }
 
 impl PlainLayer {
@@ -85,13 +81,8 @@ impl PlainLayer {
     ) -> Result<PlainLayer> {
         let at = LayerRef::Lower(layer);
         let stat = root.stat_self().layer(at, "look at the layer's root")?;
-        let entry = Entry {
-            parent: NodeId::ROOT,
-            name: Box::default(),
-            kind: Kind::Dir,
-            ino: devices.ino(stat.dev, stat.ino),
-            children: None,
-        };
+        let number = devices.ino(stat.dev, stat.ino);
+        let entry = Entry::new(NodeId::ROOT, Box::default(), Kind::Dir, number);
         let handles = NonZeroUsize::new(LAYER_HANDLES)
             .map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
         Ok(PlainLayer {
@@ -106,6 +97,8 @@ impl PlainLayer {
             entries: RwLock::new(vec![entry]),
             handles: Mutex::new(handles),
             groups: Mutex::new(None),
+            watch: None,
+            odd_numbers: AtomicBool::new(false),
         })
     }
 
@@ -123,6 +116,11 @@ impl PlainLayer {
         PlainLayer { names, ..self }
     }
 
+    /// Notices what others change.
+    pub(super) fn watched_by(self, watch: Option<Arc<Watch>>) -> PlainLayer {
+        PlainLayer { watch, ..self }
+    }
+
     /// Says whether the layer's handles see mounts.
     pub(super) fn among_mounts(self, mounts: bool) -> PlainLayer {
         PlainLayer { mounts, ..self }
@@ -132,30 +130,30 @@ impl PlainLayer {
         &self.root
     }
 
-    fn with<R>(&self, node: NodeId, f: impl FnOnce(&Entry) -> R) -> Result<R> {
+    pub(super) fn with<R>(&self, node: NodeId, f: impl FnOnce(&Entry) -> R) -> Result<R> {
         self.entries.read().get(node.0 as usize).map(f).ok_or(Error::Stale)
     }
 
-    fn at(&self) -> LayerRef {
+    pub(super) fn at(&self) -> LayerRef {
         LayerRef::Lower(self.layer)
     }
 
     /// Returns a handle on a directory of the layer.
-    fn dir(&self, node: NodeId) -> Result<Dir> {
+    pub(super) fn dir(&self, node: NodeId) -> Result<Dir> {
         if node == NodeId::ROOT {
             return Ok(self.root.clone());
         }
         if let Some(d) = self.handles.lock().get(&node) {
             return Ok(d.clone());
         }
-        let (parent, name) = self.with(node, |e| (e.parent, e.name.clone()))?;
+        let (parent, name) = self.living(node)?;
         let dir = self.dir(parent)?.open_dir_here(&name).layer(self.at(), "open a directory")?;
         self.handles.lock().put(node, dir.clone());
         Ok(dir)
     }
 
     fn place(&self, node: NodeId) -> Result<(Dir, Box<[u8]>)> {
-        let (parent, name) = self.with(node, |e| (e.parent, e.name.clone()))?;
+        let (parent, name) = self.living(node)?;
         Ok((self.dir(parent)?, name))
     }
 
@@ -172,128 +170,6 @@ impl PlainLayer {
     /// Returns whether the node is a directory on which something may be mounted.
     fn is_watched_for_mounts(&self, node: NodeId) -> bool {
         self.mounts && node != NodeId::ROOT && self.kind(node) == Kind::Dir
-    }
-
-    /// Returns the names of a directory, reading them if that was not done yet.
-    fn children(&self, dir: NodeId) -> Result<Arc<[NodeId]>> {
-        if let Some(c) = self.with(dir, |e| e.children.clone())? {
-            return Ok(c);
-        }
-        let handle = match self.dir(dir) {
-            Err(e) if is_covered(&e) => return self.without_children(dir),
-            handle => handle?,
-        };
-        let mut found = handle.list().layer(self.at(), "list a directory")?;
-        let mut marks = Vec::new();
-        if self.names.heeded() {
-            marks.extend(found.iter().filter_map(|e| {
-                let name = Box::<[u8]>::from(hidden(&e.name)?);
-                Some((name, e.ino))
-            }));
-            found.retain(|e| !e.name.starts_with(WHITEOUT_PREFIX));
-        }
-        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let holds_xattr_whiteouts = self.opaque_mark(dir)? == Opaque::HoldsXattrWhiteouts;
-        let mut fresh = Vec::with_capacity(found.len());
-        for e in found {
-            let (kind, ino) = self.classify(&handle, &e, holds_xattr_whiteouts)?;
-            fresh.push(Entry { parent: dir, name: e.name, kind, ino, children: None });
-        }
-        // beside an entry of that name, the mark speaks of the layers below, which it hides too
-        marks.retain(|(name, _)| fresh.binary_search_by(|e| e.name.cmp(name)).is_err());
-        if !marks.is_empty() {
-            fresh.extend(marks.into_iter().map(|(name, real)| {
-                let ino = self.devices.ino(self.dev, real);
-                Entry { parent: dir, name, kind: Kind::Whiteout, ino, children: None }
-            }));
-            fresh.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        }
-        let mut all = self.entries.write();
-        // two threads may have read it at once: the first one's numbers stand
-        if let Some(c) = all.get(dir.0 as usize).and_then(|e| e.children.clone()) {
-            return Ok(c);
-        }
-        let first = u32::try_from(all.len()).map_err(|_| Error::Stale)?;
-        let ids: Arc<[NodeId]> =
-            (0..fresh.len()).map(|i| NodeId(first.saturating_add(i as u32))).collect();
-        all.append(&mut fresh);
-        if let Some(e) = all.get_mut(dir.0 as usize) {
-            e.children = Some(ids.clone());
-        }
-        Ok(ids)
-    }
-
-    /// Takes a directory for empty.
-    fn without_children(&self, dir: NodeId) -> Result<Arc<[NodeId]>> {
-        let none: Arc<[NodeId]> = Arc::default();
-        if let Some(e) = self.entries.write().get_mut(dir.0 as usize) {
-            e.children = Some(none.clone());
-        }
-        Ok(none)
-    }
-
-    fn classify(
-        &self,
-        dir: &Dir,
-        e: &crate::sys::DirEntry,
-        xattr_whiteouts: bool,
-    ) -> Result<(Kind, Ino)> {
-        let mut dev = self.dev;
-        let mut real = e.ino;
-        let kind = match e.file_type {
-            Some(t) if t != FileType::Char => t,
-            // a character device may be a whiteout, and some file systems tell no types
-            _ => match dir.stat(&e.name) {
-                Ok(s) if s.is_whiteout_device() => {
-                    return Ok((Kind::Whiteout, self.devices.ino(s.dev, s.ino)));
-                }
-                Ok(s) => {
-                    (dev, real) = (s.dev, s.ino);
-                    s.file_type()
-                }
-                Err(Errno::NOENT) => return Ok((Kind::Whiteout, self.devices.ino(dev, real))),
-                Err(errno) => return Err(errno).layer(self.at(), "look at a file"),
-            },
-        };
-        let mut kind = Kind::of(kind);
-        if xattr_whiteouts && kind == Kind::File {
-            let mark = dir.get_xattr(&e.name, self.dialect.whiteout());
-            if mark.layer(self.at(), "read a whiteout's mark")?.is_some() {
-                kind = Kind::Whiteout;
-            }
-        }
-        if kind == Kind::File {
-            let record = self.recorded.read(|key| dir.get_xattr(&e.name, key));
-            let record = record.layer(self.at(), "read the recorded attributes")?;
-            kind = record.and_then(|o| o.kind).map_or(kind, Kind::of);
-        }
-        Ok((kind, self.devices.ino(dev, real)))
-    }
-
-    pub(super) fn child(&self, dir: NodeId, name: &[u8]) -> Result<Option<NodeId>> {
-        let ids = self.children(dir)?;
-        let all = self.entries.read();
-        let key = |id: &NodeId| all.get(id.0 as usize).map_or(&b""[..], |e| &e.name);
-        Ok(ids.binary_search_by(|id| key(id).cmp(name)).ok().map(|i| ids[i]))
-    }
-
-    pub(super) fn for_children(
-        &self,
-        dir: NodeId,
-        f: &mut dyn FnMut(&[u8], NodeId, Kind),
-    ) -> Result<()> {
-        let ids = self.children(dir)?;
-        // `f` may ask this layer for names, and a thread that waits to write would stand between
-        // two locks for reading: so it is called with none held
-        let entries: Vec<_> = {
-            let all = self.entries.read();
-            let entry = |id: &NodeId| all.get(id.0 as usize).map(|e| (e.name.clone(), *id, e.kind));
-            ids.iter().filter_map(entry).collect()
-        };
-        for (name, id, kind) in &entries {
-            f(name, *id, *kind);
-        }
-        Ok(())
     }
 
     /// Returns the nodes of all names of a file that has more than one.
@@ -323,7 +199,7 @@ impl PlainLayer {
         self.with(node, |e| e.ino).unwrap_or(Ino(0))
     }
 
-    fn opaque_mark(&self, dir: NodeId) -> Result<Opaque> {
+    pub(super) fn opaque_mark(&self, dir: NodeId) -> Result<Opaque> {
         let node = match self.handle(dir) {
             Err(e) if is_covered(&e) => return Ok(Opaque::No),
             node => node?,
@@ -392,20 +268,7 @@ impl PlainLayer {
             dir.stat(&name)
         };
         let s = stat.layer(self.at(), "look at a file")?;
-        let mut meta = Meta {
-            kind: s.file_type(),
-            mode: s.permissions(),
-            nlink: s.nlink,
-            uid: s.uid,
-            gid: s.gid,
-            rdev: s.rdev,
-            size: s.size,
-            blocks: s.blocks,
-            blksize: s.blksize,
-            atime: s.atime,
-            mtime: s.mtime,
-            ctime: s.ctime,
-        };
+        let mut meta = Meta::from(&s);
         if self.recorded.any() && matches!(meta.kind, FileType::File | FileType::Dir) {
             let handle = self.handle(node)?;
             let record = self.recorded.read(|key| handle.get_xattr(key));
@@ -499,7 +362,28 @@ impl PlainLayer {
         if !file.is_regular().layer(self.at(), "look at a file")? {
             return Err(Error::Stale);
         }
+        if self.watch.is_some() {
+            self.confirm(node, &file)?;
+        }
         Ok(file)
+    }
+
+    /// Makes sure that what was opened is the node's file, and not another one that somebody put
+    /// in its place.
+    fn confirm(&self, node: NodeId, file: &File) -> Result<()> {
+        let s = file.stat().layer(self.at(), "look at a file")?;
+        let same = || s.dev != self.dev || self.devices.ino(s.dev, s.ino) == self.ino(node);
+        if self.odd_numbers.load(Ordering::Relaxed) || same() {
+            return Ok(());
+        }
+        let (dir, name) = self.place(node)?;
+        let listed = dir.list().layer(self.at(), "list a directory")?;
+        let listed = listed.iter().find(|e| e.name == name).ok_or(Error::Replaced)?;
+        if self.devices.ino(self.dev, listed.ino) != self.ino(node) {
+            return Err(Error::Replaced);
+        }
+        self.odd_numbers.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Returns whether the node is a regular file whose data is in a layer below.

@@ -5,7 +5,7 @@ use super::error::{Doing as _, Error, Result};
 use super::inode::{DirInode, Object};
 use super::listing::{BASE, Found};
 use super::types::{Attr, Ino, ListEntry};
-use crate::sys::FileType;
+use crate::sys::{Errno, FileType};
 use std::sync::Arc;
 
 /// How many entries are taken from a listing at a time, so that its lock is held briefly.
@@ -58,14 +58,18 @@ impl Overlay {
             let object = match self.object_of(dir, &item.name, found) {
                 Ok(o) => o,
                 // removed since the listing was read
-                Err(Error::NotFound | Error::Stale) => return Ok(true),
+                Err(Error::NotFound | Error::Stale | Error::Replaced) => return Ok(true),
+                // it cannot be entered, and must not spoil the listing
+                Err(Error::Loop) => return Ok(true),
                 Err(e) => return Err(e),
             };
             let attr = match self.attr_of(&object) {
                 Ok(a) => self.visible(a),
                 Err(e) => {
                     self.forget(object.ino(), 0);
-                    return if e.errno() == crate::sys::Errno::NOENT { Ok(true) } else { Err(e) };
+                    let gone = matches!(e, Error::Replaced)
+                        || matches!(e.errno(), Errno::NOENT | Errno::XDEV);
+                    return if gone { Ok(true) } else { Err(e) };
                 }
             };
             let entry = ListEntry { ino: attr.ino, ..entry };
@@ -80,6 +84,7 @@ impl Overlay {
 
     fn walk_entries(&self, ino: Ino, mut cookie: u64, each: EachItem<'_>) -> Result<()> {
         let dir = self.dir(ino)?;
+        self.freshen(&dir);
         for (i, name) in [(0, &b"."[..]), (1, b"..")] {
             if cookie > i {
                 continue;
@@ -117,6 +122,9 @@ impl Overlay {
                 Found::Own(e) => (Box::from(&e.name[..]), e.ino),
                 Found::Base(e) => {
                     let layer = self.lower(e.at)?;
+                    if e.kind == FileType::Dir && self.traps.contains(&layer.ino(e.at.node)) {
+                        continue;
+                    }
                     (layer.with_name(e.at.node, |n| Box::from(n)), layer.ino(e.at.node))
                 }
             };

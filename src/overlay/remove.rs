@@ -101,10 +101,10 @@ impl Overlay {
         if let Some(upper) = &self.upper {
             upper.uncache(dir.ino);
         }
-        *dir.removed.write() = Some(Removed { dir: handle });
+        *dir.removed.write() = Some(Removed { dir: handle, elsewhere: false });
         *dir.listing.write() = None;
         let mut part_of = self.part_of.write();
-        for at in dir.lowers() {
+        for at in dir.lowers().iter() {
             if part_of.get(at) == Some(&dir.ino) {
                 part_of.remove(at);
             }

@@ -167,6 +167,7 @@ impl Overlay {
                 self.copy_up(&file, Data::All)?;
                 // its data would be looked for under the new name
                 self.complete(&file, Data::All)?;
+                self.settle(&file)?;
                 Ok(Object::File(file))
             }
         }
@@ -370,6 +371,7 @@ impl Overlay {
         staged.commit(&at.handle, at.name, how).upper("clear a directory")?;
         // should the rename fail, this is the directory that stays
         upper.uncache(dir.ino);
+        *dir.heritage.write() = None;
         dir.real.store(real, Ordering::Release);
         dir.impure.store(false, Ordering::Relaxed);
         self.listing_mut(dir)?.cleared();

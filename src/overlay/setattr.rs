@@ -40,21 +40,24 @@ impl Overlay {
                 self.copy_up(&file, data)?;
                 if set.size.is_some() {
                     self.complete(&file, data)?;
+                    self.settle(&file)?;
                 }
                 Object::File(file)
             }
         };
         let node = self.upper_handle(&object)?.ok_or(Error::Stale)?;
-        let before = self.attr_of(&object)?;
+        let before = self.attr_by(&object, &node)?;
         if let (Some(size), Object::File(_)) = (set.size, &object) {
             self.truncate(&node, fh, size)?;
         }
-        self.set_owner_and_mode(&object, &node, &before, set)?;
+        let done = self.set_owner_and_mode(&object, &node, &before, set);
+        forget_heritage(&object);
+        done?;
         if set.atime.is_some() || set.mtime.is_some() {
             let at = set.atime.unwrap_or(TimeSet::Omit);
             node.set_times(at, set.mtime.unwrap_or(TimeSet::Omit)).upper("set the times")?;
         }
-        Ok(self.visible(self.attr_of(&object)?))
+        Ok(self.visible(self.attr_by(&object, &node)?))
     }
 
     fn truncate(&self, node: &Arc<Node>, fh: Option<Fh>, size: u64) -> Result<()> {
@@ -227,6 +230,13 @@ impl Overlay {
         let before = self.file_attr(file)?;
         let object = self.object(file.ino)?;
         self.record_change(&object, &node, &before, (before.uid, before.gid), mode)
+    }
+}
+
+/// Forgets what new files take over from a directory, because it has changed.
+pub(super) fn forget_heritage(object: &Object) {
+    if let Object::Dir(d) = object {
+        *d.heritage.write() = None;
     }
 }
 

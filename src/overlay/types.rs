@@ -124,3 +124,17 @@ pub enum RenameMode {
 
 /// State of the file system that holds the upper, or the topmost lower.
 pub type StatFs = crate::sys::StatVfs;
+
+/// Something that the view shows otherwise because a lower layer was changed by somebody else.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// This name leads elsewhere now, or nowhere.
+    Name {
+        /// The directory.
+        parent: Ino,
+        /// The name in it.
+        name: Box<[u8]>,
+    },
+    /// Attributes, and content or names, of this file or directory are others now.
+    Inode(Ino),
+}

@@ -3,9 +3,11 @@
 //! Whatever must appear at once and whole is made under a name of its own in `work/work` and
 //! moved into place by one rename. What a crash leaves there is swept at the next mount.
 
+use super::acl;
 use super::error::{Doing as _, Error, Result};
 use super::options::{Options, Upper};
 use super::origin::KernelIndex;
+use super::settle::UNCLEAN;
 use super::types::Ino;
 use super::wh_names::WhiteoutNames;
 use crate::marker::Dialect;
@@ -35,7 +37,13 @@ pub(super) struct UpperLayer {
     /// Inode numbers of the upper and of the work directory.
     pub(super) roots: [u64; 2],
     pub(super) volatile: bool,
+    /// Whether the file system shows a block as data only when its content is on disk.
+    pub(super) holes_tell: bool,
+    /// Whether the last mount may have left copies whose data was not on disk.
+    pub(super) unclean: bool,
     pub(super) names: WhiteoutNames,
+    /// Whether the kernel's overlayfs has had it mounted.
+    pub(super) of_the_kernel: bool,
     /// What the kernel's overlayfs noted about hard links.
     pub(super) index: Option<KernelIndex>,
     /// Its file system holds no character devices 0:0, so that whiteouts are empty files with an
@@ -56,6 +64,7 @@ impl UpperLayer {
         let refuse = |why: String, errno| Error::Upper { why, errno };
         upper.work.mkdir_if_missing(STAGE, 0o700).upper("make the staging directory")?;
         let stage = upper.work.open_dir(STAGE).upper("open the staging directory")?;
+        leave_nothing_to_inherit(&stage).upper("prepare the staging directory")?;
         let stat = upper.root_stat()?;
         let work = stage.stat_self().upper("look at the work directory")?;
         if work.dev != stat.dev {
@@ -73,8 +82,11 @@ impl UpperLayer {
             Err(e) => return Err(e).upper("look for the volatile mark"),
         }
         // what a crash of ours left
+        let mut unclean = false;
         for left in stage.list().upper("list the staging directory")? {
-            if left.name.starts_with(STAGED) {
+            if *left.name == *UNCLEAN {
+                unclean = true;
+            } else if left.name.starts_with(STAGED) {
                 stage.remove_tree(&left.name).upper("sweep the staging directory")?;
             }
         }
@@ -114,9 +126,16 @@ impl UpperLayer {
         if volatile {
             mark_volatile(&stage).upper("mark the upper as volatile")?;
         }
+        let root = upper.dir.as_node().upper("open the upper directory")?;
+        let has = |key| root.get_xattr(key).map(|v| v.is_some());
+        // an identity of its own, or that of the lowers for its index
+        let of_the_kernel = has(dialect.uuid()).upper("read the upper's marks")?
+            || has(dialect.kernel_origin()).upper("read the upper's marks")?;
         let handles =
             NonZeroUsize::new(HANDLES).map_or_else(lru::LruCache::unbounded, lru::LruCache::new);
         Ok(UpperLayer {
+            holes_tell: upper.dir.holes_tell(),
+            unclean,
             root: upper.dir,
             stage,
             dialect,
@@ -125,6 +144,7 @@ impl UpperLayer {
             roots: [stat.ino, upper_work],
             volatile,
             names,
+            of_the_kernel,
             index: KernelIndex::open(&upper.work)?,
             whiteout_files,
             counter: AtomicU64::new(0),
@@ -140,7 +160,9 @@ impl UpperLayer {
         self.swept.call_once(|| match self.stage.list() {
             Ok(all) => all
                 .iter()
-                .filter(|e| e.name[..] != *INCOMPAT && !e.name.starts_with(STAGED))
+                .filter(|e| {
+                    e.name[..] != *INCOMPAT && *e.name != *UNCLEAN && !e.name.starts_with(STAGED)
+                })
                 .for_each(|e| self.discard(&e.name)),
             Err(e) => log::warn!("cannot list the work directory: {e}"),
         });
@@ -287,6 +309,20 @@ impl UpperLayer {
         }
         Ok(())
     }
+}
+
+/// Takes from the staging directory what it has from the work directory's setgid bit and default
+/// ACL: what is made in it would have it too.
+fn leave_nothing_to_inherit(stage: &Dir) -> crate::sys::Result<()> {
+    let node = stage.as_node()?;
+    for key in [acl::DEFAULT, acl::ACCESS] {
+        match node.remove_xattr(key) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let mode = node.stat()?.permissions();
+    if mode & 0o2000 != 0 { node.chmod(mode & !0o2000) } else { Ok(()) }
 }
 
 /// Marks the upper so that no overlay takes it for whole after a crash. The kernel's overlayfs

@@ -9,7 +9,7 @@ use super::inode::{Backing, Object};
 use super::records::Records;
 use super::types::{Caller, Ino};
 use crate::marker::{Dialect, OVERRIDE_XATTR, PRIVILEGED_OVERRIDE_XATTR, XattrName};
-use crate::sys::{Errno, Node};
+use crate::sys::{Errno, FileType, Node};
 use std::sync::Arc;
 
 /// Behind the dialect's prefix: attributes of a private view that the user may not set on disk.
@@ -133,8 +133,15 @@ impl Overlay {
                 self.lower(at)?.xattr_names(at.node)?
             }
         };
+        let is_user = |n: &Vec<u8>| n.starts_with(b"user.");
+        // only files and directories have such; an index or a stand-in may hold them for others
+        let hide_user = names.iter().any(is_user)
+            && !matches!(self.attr_of(&object)?.kind, FileType::File | FileType::Dir);
         let mut out = Vec::new();
         for n in names {
+            if hide_user && is_user(&n) {
+                continue;
+            }
             // what only CAP_SYS_ADMIN may read is not listed to others either (xattr(7))
             if self.identity.privileged && caller.uid == 0 || !n.starts_with(b"trusted.") {
                 out.extend_from_slice(&n);
@@ -185,6 +192,7 @@ impl Overlay {
     }
 
     fn after_acl_change(&self, object: &Object, key: &[u8]) {
+        super::setattr::forget_heritage(object);
         // the file system may have changed the mode along with the access ACL
         if key == acl::ACCESS {
             match object {

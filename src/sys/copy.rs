@@ -74,6 +74,40 @@ pub fn copy_data(from: &File, to: &File, len: u64) -> Result<Copied> {
     Ok(if in_kernel { Copied::InKernel } else { Copied::ReadWrite })
 }
 
+/// Copies the data of `from` to where `to` has holes, up to `len` bytes; returns how much that was.
+pub fn fill_holes(from: &File, to: &File, len: u64) -> Result<u64> {
+    let (mut offset, mut filled) = (0, 0);
+    let mut buf = vec![0; CHUNK];
+    while let Some((start, end)) = next_extent(from, offset, len)? {
+        let mut pos = start;
+        while pos < end {
+            let hole = match to.seek(Seek::Hole, pos) {
+                Ok(h) if h < end => h,
+                Ok(_) | Err(Errno::NXIO) => break,
+                Err(e) => return Err(e),
+            };
+            let after = match to.seek(Seek::Data, hole) {
+                Ok(d) => d.min(end),
+                Err(Errno::NXIO) => end,
+                Err(e) => return Err(e),
+            };
+            pos = hole;
+            while pos < after {
+                let want = CHUNK.min(usize::try_from(after - pos).unwrap_or(CHUNK));
+                let got = from.read_at(&mut buf[..want], pos)?;
+                if got == 0 {
+                    return Ok(filled);
+                }
+                write_all(to, &buf[..got], pos)?;
+                pos += got as u64;
+                filled += got as u64;
+            }
+        }
+        offset = end;
+    }
+    Ok(filled)
+}
+
 fn write_all(to: &File, mut data: &[u8], mut offset: u64) -> Result<()> {
     while !data.is_empty() {
         let n = to.write_at(data, offset)?;
@@ -106,6 +140,24 @@ fn next_extent(from: &File, offset: u64, len: u64) -> Result<Option<(u64, u64)>>
 mod tests {
     use super::*;
     use crate::sys::{Dir, OpenFlags};
+
+    #[test]
+    fn holes_alone_are_filled() {
+        let tmp = tempfile::tempdir().unwrap();
+        let d = Dir::open(tmp.path()).unwrap();
+        let make = |name| d.open_file(name, OpenFlags::CREATE_NEW, 0o600).unwrap();
+        let (a, b) = (make(b"a"), make(b"b"));
+        a.write_at(&[1; 1 << 20], 0).unwrap();
+        b.truncate(1 << 20).unwrap();
+        b.write_at(&[2; 4096], 64 << 10).unwrap();
+        assert_eq!(fill_holes(&a, &b, 1 << 20).unwrap(), (1 << 20) - 4096);
+        assert_eq!(fill_holes(&a, &b, 1 << 20).unwrap(), 0);
+        let mut out = vec![0; 1 << 20];
+        b.read_at(&mut out, 0).unwrap();
+        let (old, new) = (64 << 10, (64 << 10) + 4096);
+        assert!(out[..old].iter().all(|x| *x == 1) && out[old..new].iter().all(|x| *x == 2));
+        assert!(out[new..].iter().all(|x| *x == 1));
+    }
 
     #[test]
     fn holes_stay_holes_and_content_is_equal() {

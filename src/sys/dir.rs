@@ -331,6 +331,12 @@ impl Dir {
         Ok(fs::fsetxattr(&self.fd, key, value, rustix::fs::XattrFlags::empty())?)
     }
 
+    /// Returns the value of an extended attribute of this directory, or `None` as
+    /// [`Dir::get_xattr`] does.
+    pub fn get_xattr_self(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        platform::get_xattr_fd(self.fd.as_fd(), key)
+    }
+
     /// Makes the directory's own entries durable (fsync(2)).
     pub fn sync(&self) -> Result<()> {
         Ok(fs::fsync(&self.fd)?)
@@ -339,6 +345,13 @@ impl Dir {
     /// Makes everything on this directory's file system durable (syncfs(2); fsync where missing).
     pub fn sync_file_system(&self) -> Result<()> {
         platform::sync_file_system(self.fd.as_fd())
+    }
+
+    /// Returns whether the directory's file system shows a block of a file as data (lseek(2),
+    /// `SEEK_DATA`) only once its content is on disk, as far as a crash is concerned.
+    #[must_use]
+    pub fn holes_tell(&self) -> bool {
+        platform::holes_tell(self.fd.as_fd())
     }
 
     /// Returns what statvfs(3) says of the directory's file system.

@@ -1,6 +1,7 @@
 //! Linux: openat2, `O_PATH` handles, `/proc/self/fd`, renameat2, fallocate.
 #![allow(unsafe_code)]
 
+use super::at;
 use super::{Errno, OpenFlags, RenameFlags, Result};
 use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags, Timestamps, XattrFlags};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -157,6 +158,30 @@ pub(super) fn sync(fd: BorrowedFd<'_>, data_only: bool) -> Result<()> {
     Ok(())
 }
 
+/// ext4 makes new blocks data in the transaction that their content comes before (`data=ordered`),
+/// or when it has been written (`dioread_nolock`, the default); xfs and btrfs when it has been.
+pub(super) fn holes_tell(fd: BorrowedFd<'_>) -> bool {
+    // linux/magic.h
+    const EXT4: u64 = 0xef53;
+    const XFS: u64 = 0x5846_5342;
+    const BTRFS: u64 = 0x9123_683e;
+    let Ok(s) = fs::fstatfs(fd) else { return false };
+    #[allow(clippy::unnecessary_cast)]
+    match s.f_type as u64 & 0xffff_ffff {
+        XFS | BTRFS => true,
+        EXT4 => {
+            let Ok(stat) = fs::fstat(fd) else { return false };
+            let device = format!("{}:{}", super::major(stat.st_dev), super::minor(stat.st_dev));
+            super::mounts().iter().find(|m| m.device == device).is_some_and(|m| {
+                let options = m.super_options.to_string_lossy();
+                let unsafe_ones = ["data=writeback", "dioread_lock"];
+                m.fs_type == "ext4" && !options.split(',').any(|o| unsafe_ones.contains(&o))
+            })
+        }
+        _ => false,
+    }
+}
+
 pub(super) fn sync_file_system(fd: BorrowedFd<'_>) -> Result<()> {
     Ok(fs::syncfs(fd)?)
 }
@@ -174,6 +199,9 @@ pub(super) fn node_readlink(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
 }
 
 pub(super) fn node_chmod(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
+    if let Some(done) = at::chmod(fd, mode) {
+        return done;
+    }
     let s = fs::fstat(fd)?;
     if s.st_mode & 0o170_000 == 0o120_000 {
         return Err(Errno::OPNOTSUPP);
@@ -190,15 +218,17 @@ pub(super) fn node_chown(
 }
 
 pub(super) fn node_set_times(fd: BorrowedFd<'_>, times: &Timestamps) -> Result<()> {
-    // AT_EMPTY_PATH is new here (5.8 and later refuse it on some descriptors): the magic link
-    // leads to the file itself, also when that is a symlink
+    match fs::utimensat(fd, c"", times, AtFlags::EMPTY_PATH) {
+        // older kernels refuse it: the magic link leads to the file itself, also when that is a
+        // symlink
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT | rustix::io::Errno::BADF) => {}
+        done => return Ok(done?),
+    }
     Ok(fs::utimensat(fs::CWD, proc_path(fd, None), times, AtFlags::empty())?)
 }
 
 /// Reads an attribute value of unknown length.
-fn read_xattr(
-    mut get: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
-) -> Result<Option<Vec<u8>>> {
+fn read_xattr(mut get: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<Option<Vec<u8>>> {
     let mut buf = vec![0; 256];
     loop {
         match get(&mut buf) {
@@ -206,24 +236,24 @@ fn read_xattr(
                 buf.truncate(n);
                 return Ok(Some(buf));
             }
-            Err(rustix::io::Errno::RANGE) if buf.len() < 1 << 17 => {
+            Err(Errno::RANGE) if buf.len() < 1 << 17 => {
                 let longer = buf.len() * 8;
                 buf.resize(longer, 0);
             }
-            Err(rustix::io::Errno::NODATA) => return Ok(None),
-            Err(e) if super::probe::unsupported(e.into()) => return Ok(None),
-            Err(e) => return Err(e.into()),
+            Err(Errno::NODATA) => return Ok(None),
+            Err(e) if super::probe::unsupported(e) => return Ok(None),
+            Err(e) => return Err(e),
         }
     }
 }
 
-fn read_list(get: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> Result<Vec<Vec<u8>>> {
+fn read_list(get: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<Vec<Vec<u8>>> {
     let raw = read_xattr(get)?.unwrap_or_default();
     Ok(raw.split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
 pub(super) fn get_xattr_fd(fd: BorrowedFd<'_>, key: &[u8]) -> Result<Option<Vec<u8>>> {
-    read_xattr(|buf| fs::fgetxattr(fd, key, buf))
+    read_xattr(|buf| Ok(fs::fgetxattr(fd, key, buf)?))
 }
 
 pub(super) fn get_xattr_at(
@@ -231,13 +261,19 @@ pub(super) fn get_xattr_at(
     name: &[u8],
     key: &[u8],
 ) -> Result<Option<Vec<u8>>> {
-    let path = proc_path(dir, Some(name));
-    read_xattr(|buf| fs::lgetxattr(&path, key, buf))
+    let mut path = None;
+    read_xattr(|buf| match at::get_xattr(dir, name, key, buf) {
+        Some(r) => r,
+        None => {
+            let path = path.get_or_insert_with(|| proc_path(dir, Some(name)));
+            Ok(fs::lgetxattr(&**path, key, buf)?)
+        }
+    })
 }
 
 pub(super) fn list_xattr_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Vec<u8>>> {
     let path = proc_path(dir, Some(name));
-    read_list(|buf| fs::llistxattr(&path, buf))
+    read_list(|buf| Ok(fs::llistxattr(&path, buf)?))
 }
 
 pub(super) fn set_xattr_at(
@@ -246,12 +282,15 @@ pub(super) fn set_xattr_at(
     key: &[u8],
     value: &[u8],
 ) -> Result<()> {
+    if let Some(done) = at::set_xattr(dir, name, key, value, 0) {
+        return done;
+    }
     Ok(fs::lsetxattr(proc_path(dir, Some(name)), key, value, XattrFlags::empty())?)
 }
 
 pub(super) fn node_get_xattr(fd: BorrowedFd<'_>, key: &[u8]) -> Result<Option<Vec<u8>>> {
     let path = proc_path(fd, None);
-    read_xattr(|buf| fs::getxattr(&path, key, buf))
+    read_xattr(|buf| Ok(fs::getxattr(&path, key, buf)?))
 }
 
 pub(super) fn node_set_xattr(
@@ -273,7 +312,7 @@ pub(super) fn node_remove_xattr(fd: BorrowedFd<'_>, key: &[u8]) -> Result<()> {
 
 pub(super) fn node_list_xattr(fd: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
     let path = proc_path(fd, None);
-    read_list(|buf| fs::listxattr(&path, buf))
+    read_list(|buf| Ok(fs::listxattr(&path, buf)?))
 }
 
 pub(super) fn fill_random(out: &mut [u8]) {
@@ -408,4 +447,12 @@ pub fn is_executed(ino: u64) -> bool {
         let (how, what) = (fs::AtFlags::STATX_DONT_SYNC, fs::StatxFlags::INO);
         fs::statx(fs::CWD, exe, how, what).is_ok_and(|s| s.stx_ino == ino && s.stx_dev_major == 0)
     })
+}
+
+/// Returns the supplementary groups of a thread; `None` if they cannot be seen.
+#[must_use]
+pub fn groups_of(task: u32) -> Option<Vec<u32>> {
+    let text = std::fs::read_to_string(format!("/proc/{task}/status")).ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("Groups:"))?;
+    line.split_whitespace().map(|word| word.parse().ok()).collect()
 }

@@ -151,6 +151,10 @@ pub(super) fn sync(fd: BorrowedFd<'_>, _data_only: bool) -> Result<()> {
     Ok(fs::fcntl_fullfsync(fd)?)
 }
 
+pub(super) fn holes_tell(_: BorrowedFd<'_>) -> bool {
+    false
+}
+
 pub(super) fn sync_file_system(fd: BorrowedFd<'_>) -> Result<()> {
     rustix::fs::sync();
     sync(fd, false)
@@ -326,4 +330,10 @@ pub fn changes_owner(_task: u32) -> Option<bool> {
 #[must_use]
 pub fn is_executed(_ino: u64) -> bool {
     false
+}
+
+/// Returns the supplementary groups of a thread: not known here.
+#[must_use]
+pub fn groups_of(_task: u32) -> Option<Vec<u32>> {
+    None
 }

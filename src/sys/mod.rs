@@ -19,6 +19,10 @@ mod process;
 mod stat;
 
 #[cfg(target_os = "linux")]
+mod at;
+#[cfg(target_os = "linux")]
+mod inotify;
+#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
 mod mounting;
@@ -27,15 +31,20 @@ use linux as platform;
 #[cfg(target_os = "macos")]
 mod macos;
 #[cfg(target_os = "macos")]
+mod no_inotify;
+#[cfg(target_os = "macos")]
 use macos as platform;
 #[cfg(target_os = "macos")]
 pub use macos::open_apart;
+#[cfg(target_os = "macos")]
+use no_inotify as inotify;
 
-pub use copy::{Copied, copy_data};
+pub use copy::{Copied, copy_data, fill_holes};
 pub use dir::{Dir, DirEntry, RenameFlags};
 pub use errno::{Errno, Result};
 pub use file::{File, OpenFlags, Seek, StatVfs};
 pub use handle::FileHandle;
+pub use inotify::{DirEvent, DirWatcher, WatchId, max_watches};
 pub use lock::LockKind;
 pub use mapping::Mapping;
 pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounted_elsewhere, mounts};
@@ -43,12 +52,12 @@ pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounted_el
 pub use mounting::{join_fuse_connection, mount_fuse, open_apart, receive_fd, replace_descriptor};
 pub use node::Node;
 pub use platform::{
-    Detached, Readiness, changes_owner, detach, effective_capability_sys_admin, is_executed,
-    unmount,
+    Detached, Readiness, changes_owner, detach, effective_capability_sys_admin, groups_of,
+    is_executed, unmount,
 };
 pub use probe::{Capabilities, IdRanges, Identity, known_ids};
 pub use process::{
     SignalSet, block_signals, clear_umask, pid_alive, raise_open_files, random_bytes, terminate,
-    unblock_signals, wait_signal,
+    tune_allocator, unblock_signals, wait_signal,
 };
 pub use stat::{FileType, Stat, Time, TimeSet, major, makedev, minor};

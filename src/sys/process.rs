@@ -84,6 +84,26 @@ pub fn raise_open_files() -> u64 {
     }
 }
 
+/// Tells the allocator to give large blocks back to the system when they are freed, and to keep few
+/// pools. To be called before any thread is started.
+///
+/// glibc otherwise raises its limit for what is mapped by itself to the largest block ever freed
+/// (mallopt(3), `M_MMAP_THRESHOLD`): after the first connection's buffer of 16 MiB all further
+/// ones would come from the heap, be filled with zeros and stay in memory.
+pub fn tune_allocator() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const LARGE: i32 = 256 << 10;
+        // SAFETY: mallopt takes two numbers and is called while there is one thread. A refusal
+        // (0) costs memory, nothing else.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
+            libc::mallopt(libc::M_ARENA_MAX, 2);
+        }
+    }
+}
+
 /// Returns bytes from the system's random source.
 #[must_use]
 pub fn random_bytes<const N: usize>() -> [u8; N] {

@@ -29,6 +29,8 @@ pub fn stated(kernel: &str, ours: &str, hidden: bool) -> Option<&'static str> {
 pub fn beyond_fuse(step: Step, said: &str) -> bool {
     match (step.1, said) {
         (Op::TmpFile { .. }, "EOPNOTSUPP") => true,
+        // nor does it pass on the wish to share blocks
+        (Op::Clone { .. }, "EOPNOTSUPP") => true,
         // FUSE passes on allocation, holes and zeros
         (Op::Held { act: Act::Fallocate(5 | 6, ..), .. }, "EOPNOTSUPP") => true,
         _ => false,

@@ -79,6 +79,23 @@ pub fn all() -> Vec<(&'static str, Case)> {
             },
         ),
         (
+            "an access ACL of somebody outside of the group takes setgid away",
+            Case {
+                layers: vec![vec![
+                    Entry { owner: 1000, group: 0, ..file(0o2755, None) },
+                    Entry { path: "b", owner: 1000, group: 7, ..file(0o2755, None) },
+                    Entry { path: "d", owner: 1000, mode: 0o2755, ..PLAIN },
+                ]],
+                steps: ["a", "b", "d"]
+                    .iter()
+                    .map(|path| {
+                        let key = "system.posix_acl_access";
+                        Step(1000, Op::SetXattr { path, key, value: 1, flag: 0 })
+                    })
+                    .collect(),
+            },
+        ),
+        (
             "attributes outside of the namespaces are not supported",
             Case {
                 layers: vec![vec![file(0o644, None)]],

@@ -37,6 +37,17 @@ pub struct Tree {
     pub ghosts: BTreeSet<PathBuf>,
 }
 
+const NOT_AS_LISTED: &str = " number not as listed";
+
+impl Tree {
+    /// Takes numbers in listings as right, where only those of `stat` are to be compared.
+    pub fn forgive_listings(&mut self) {
+        for node in self.nodes.values_mut() {
+            node.links = node.links.replace(NOT_AS_LISTED, "");
+        }
+    }
+}
+
 struct Walk<'a> {
     root: &'a Path,
     /// Exact times, the change's too.
@@ -86,7 +97,7 @@ impl Walk<'_> {
         }
         // the kernel tells it right only in directories that it marked as impure
         if listed.is_some_and(|ino| ino != stat.st_ino) {
-            links += " number not as listed";
+            links += NOT_AS_LISTED;
         }
         let number = (!dir).then_some(stat.st_ino);
         self.tree.nodes.insert(inside.to_owned(), Node { number, text, links });
@@ -190,11 +201,12 @@ fn content(path: &Path) -> String {
     }
 }
 
-/// Says which file has another number in `b` than in `a`.
-pub fn renumbered(a: &Tree, b: &Tree) -> Option<String> {
+/// Says which file has another number in `b` than in `a`. Without `linked`
+/// nothing is asked.
+pub fn renumbered(a: &Tree, b: &Tree, linked: bool) -> Option<String> {
     a.nodes.iter().find_map(|(path, was)| {
         let is = b.nodes.get(path)?;
-        let differs = was.number != is.number;
+        let differs = linked && was.number != is.number;
         differs.then(|| format!("/{}: {:?}, then {:?}", path.display(), was.number, is.number))
     })
 }

@@ -48,6 +48,11 @@ impl Mode {
         self.kernel().is_some()
     }
 
+    /// Whether hard links are kept in an index.
+    pub fn indexes(self) -> bool {
+        matches!(self, Mode::Metacopy | Mode::Index)
+    }
+
     /// The kernel's options in a mode in which the same are used for every mount.
     fn kernel(self) -> Option<&'static str> {
         match self {

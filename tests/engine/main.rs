@@ -3,10 +3,14 @@
 
 mod changes;
 mod faults;
+mod lower_changes;
 mod merge;
 mod metacopy;
 mod model;
+mod numbers;
 mod objects;
 mod on_disk;
+mod settle;
+mod staging;
 mod support;
 mod xattrs;

@@ -1,6 +1,8 @@
 //! What is written into the upper for other overlays, and read from theirs.
 
-use crate::support::{Form, Layers, armed, dialect_key, opaque_key, redirect_key, without_links};
+use crate::support::{
+    Form, Layers, armed, dialect_key, opaque_key, redirect_key, skip, without_links,
+};
 use std::sync::Arc;
 use stratafs::marker::Origin;
 use stratafs::overlay::RenameMode::{Exchange, NoReplace, Replace};
@@ -24,7 +26,7 @@ fn copies_name_their_origin_as_the_kernel_does() {
         let root = Dir::open(l.upper()).unwrap();
         let lower = Dir::open(&l.lowers[0]).unwrap();
         let Ok(handle) = lower.handle_of(b"g") else {
-            println!("skipped: this file system gives no handles");
+            skip("this file system gives no handles");
             return;
         };
         let key = dialect_key("origin");
@@ -58,7 +60,7 @@ fn the_kernels_origin_keeps_numbers() {
         node.remove_xattr(&dialect_key("stratafs.origin")).unwrap();
     }
     if root.get_xattr(b"a", &dialect_key("origin")).unwrap().is_none() {
-        println!("skipped: this file system gives no handles");
+        skip("this file system gives no handles");
         return;
     }
     let key = dialect_key("origin");
@@ -70,7 +72,7 @@ fn the_kernels_origin_keeps_numbers() {
     let handle = lower.handle_of(b"b").unwrap();
     match lower.stat_handle(&handle) {
         Ok(_) => assert_eq!(v.stat("moved").unwrap().ino, before[1]),
-        Err(e) => println!("skipped: handles are not opened here: {e}"),
+        Err(e) => skip(&format!("handles are not opened here: {e}")),
     }
 }
 
@@ -104,7 +106,7 @@ fn hard_links_of_a_kernels_index_are_one_file_from_every_name() {
         let l = Layers::new(lowers);
         let lower = Dir::open(&l.lowers[0]).unwrap();
         let Ok(handle) = lower.handle_of(b"b") else {
-            println!("skipped: this file system gives no handles");
+            skip("this file system gives no handles");
             return;
         };
         let uuid = lower.file_system_uuid().unwrap_or_default();
@@ -137,6 +139,53 @@ fn hard_links_of_a_kernels_index_are_one_file_from_every_name() {
         assert_eq!((v.stat("b").unwrap().nlink, v.text("d/a")), (2, "newer".into()), "{first}");
         assert!(index.join(&hex).exists());
         l.check_untouched();
+    }
+}
+
+#[test]
+fn regression_a_metacopy_that_only_the_kernels_index_holds_has_its_data() {
+    let l = Layers::new(&[&["f a data", "h b a"]]);
+    let lower = Dir::open(&l.lowers[0]).unwrap();
+    let Ok(handle) = lower.handle_of(b"b") else {
+        println!("skipped: this file system gives no handles");
+        return;
+    };
+    let uuid = lower.file_system_uuid().unwrap_or_default();
+    let origin = Origin { uuid, handle }.encode().unwrap();
+    let index = l.tmp.path().join("w/index");
+    std::fs::create_dir(&index).unwrap();
+    let hex: String = origin.iter().map(|b| format!("{b:02x}")).collect();
+    std::fs::File::create(index.join(&hex)).unwrap().set_len(4).unwrap();
+    let dir = Dir::open(&index).unwrap();
+    for (key, value) in [("origin", &origin[..]), ("metacopy", &b""[..]), ("nlink", &b"U+0"[..])] {
+        dir.set_xattr(hex.as_bytes(), &dialect_key(key), value).unwrap();
+    }
+    let v = l.open(Form::Plain);
+    assert_eq!((v.text("a"), v.stat("b").unwrap().nlink), ("data".into(), 1));
+    v.append("b", b"!").unwrap();
+    assert_eq!(v.text("a"), "data!");
+}
+
+#[test]
+fn regression_a_link_in_a_directory_that_the_kernel_did_not_mark_impure_is_the_same_file() {
+    for first in ["a", "d/b"] {
+        let l = Layers::new(&[&["f a x", "d d"]]);
+        let v = l.open(Form::Plain);
+        let number = v.stat("a").unwrap().ino;
+        v.chmod("a", 0o600).unwrap();
+        v.link("a", "d/b").unwrap();
+        drop(v);
+        let root = Dir::open(l.upper()).unwrap();
+        if root.get_xattr(b"a", &dialect_key("origin")).unwrap().is_none() {
+            println!("skipped: this file system gives no handles");
+            return;
+        }
+        root.set_xattr_self(&dialect_key("uuid"), &[1; 16]).unwrap();
+        root.node(b"a").unwrap().remove_xattr(&dialect_key("stratafs.origin")).unwrap();
+        root.node(b"d").unwrap().remove_xattr(&dialect_key("impure")).unwrap();
+        let v = l.open(Form::Plain);
+        assert_eq!(v.stat(first).unwrap().ino, number);
+        assert_eq!((v.stat("d/b").unwrap().ino, v.stat("a").unwrap().ino), (number, number));
     }
 }
 

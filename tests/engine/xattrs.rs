@@ -1,8 +1,8 @@
 //! Extended attributes: found by the differential test.
 
 use crate::support::{Form, Layers, me};
-use stratafs::overlay::Caller;
-use stratafs::sys::{Dir, Identity};
+use stratafs::overlay::{Caller, Options};
+use stratafs::sys::{Dir, FileType, Identity};
 
 #[test]
 fn trusted_names_are_listed_to_root_alone() {
@@ -37,4 +37,23 @@ fn what_is_listed_and_cannot_be_read_is_listed_all_the_same() {
         let names = v.fs.list_xattr(me(), v.ino("f").unwrap()).unwrap();
         assert_eq!(names, b"security.capability\0");
     }
+}
+
+#[test]
+fn user_names_of_what_cannot_have_any_are_not_listed() {
+    let l = Layers::new(&[&["f link target", "f file text"]]);
+    let lower = Dir::open(&l.lowers[0]).unwrap();
+    for (path, record) in [("link", "0:0:0777:symlink"), ("file", "0:0:0644:file")] {
+        let node = lower.node(path.as_bytes()).unwrap();
+        for (key, value) in [("user.containers.override_stat", record), ("user.k", "v")] {
+            if node.set_xattr(key.as_bytes(), value.as_bytes(), false, false).is_err() {
+                return; // not on this file system
+            }
+        }
+    }
+    let v = l.open_with(Form::Plain, Options { owner_view: true, ..Options::default() }, true);
+    let listed = |path| v.fs.list_xattr(me(), v.ino(path).unwrap()).unwrap();
+    assert_eq!(v.stat("link").unwrap().kind, FileType::Symlink);
+    assert_eq!(listed("link"), b"");
+    assert_eq!(listed("file"), b"user.k\0");
 }

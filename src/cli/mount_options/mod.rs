@@ -14,7 +14,7 @@ pub use ignored::WITHOUT_EFFECT;
 
 use crate::fuse::Passthrough;
 use crate::name::printable;
-use crate::overlay::{DirLinks, IdRange, Records, WhiteoutNames};
+use crate::overlay::{DirLinks, IdRange, LowerChanges, Records, WhiteoutNames};
 use grammar::{Item, directories, items, label, path, ranges};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -81,6 +81,8 @@ pub struct MountOptions {
     pub dirsync: bool,
     /// For how long names and attributes may be trusted.
     pub timeout: Option<Duration>,
+    /// What becomes of changes that others make to the lower directories.
+    pub lower_changes: Option<LowerChanges>,
     /// Number of threads.
     pub threads: Option<usize>,
     /// Renamed directories leave a redirect.
@@ -119,6 +121,8 @@ pub struct MountOptions {
     pub userxattr: bool,
     /// Nothing is made durable.
     pub volatile: bool,
+    /// A copied file is on disk before it gets its name.
+    pub strict_sync: bool,
     /// Root of the store, for a source that is an image or a container.
     pub root: Option<PathBuf>,
     /// What the table of mounts shows as the source.
@@ -190,7 +194,13 @@ impl MountOptions {
             "atime" => self.atime = option.flag(true)?,
             "noatime" => self.atime = option.flag(false)?,
             // with a number it is fsync= under another name
-            "fsync" => self.volatile = !option.number_as_bool()?,
+            "fsync" => match option.value {
+                // as Linux' overlayfs names them; a number as in fuse-overlayfs
+                Some(b"strict") => self.strict_sync = true,
+                Some(b"auto") => self.strict_sync = false,
+                Some(b"volatile") => self.volatile = true,
+                _ => self.volatile = !option.number_as_bool()?,
+            },
             "sync" if option.value.is_some() => self.volatile = !option.number_as_bool()?,
             "sync" => self.sync = option.flag(true)?.is_some(),
             "async" => self.sync = option.flag(false)?.is_none(),
@@ -202,6 +212,14 @@ impl MountOptions {
             "volatile" => self.volatile = option.flag(true)?.is_some(),
             "debug" => self.debug = option.flag(true)?.is_some(),
             "timeout" => self.timeout = Some(option.seconds()?),
+            "lower_changes" => {
+                self.lower_changes =
+                    Some(match option.one_of(&["watch", "timeout", "ignore"])? {
+                        "watch" => LowerChanges::Watch,
+                        "ignore" => LowerChanges::Ignore,
+                        _ => LowerChanges::Timeout,
+                    });
+            }
             "threads" => self.threads = Some(option.threads()?),
             "root" => self.root = Some(path(option.value()?)),
             "fsname" => self.fs_name = Some(path(option.value()?).into_os_string()),

@@ -5,7 +5,7 @@ use super::{Built, Facts, common, lock, resolved, view};
 use crate::cli::CliError;
 use crate::cli::mount_options::MountOptions;
 use crate::marker::Dialect;
-use crate::overlay::{Lower, Options, Stack, Upper, WhiteoutNames};
+use crate::overlay::{Lower, LowerChanges, Options, Stack, Upper, WhiteoutNames};
 use crate::sys::{Dir, Errno, Identity};
 use std::path::{Path, PathBuf};
 
@@ -77,6 +77,7 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
             WhiteoutNames::Ordinary if of_a_store(o) => WhiteoutNames::Read,
             told => told,
         },
+        lower_changes: o.lower_changes.unwrap_or(LowerChanges::Watch),
         ..common(o)
     };
     let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());

@@ -54,6 +54,7 @@ fn common(o: &MountOptions) -> Options {
         dir_links: if o.static_nlink { DirLinks::One } else { o.dir_links },
         follow_redirects: o.follow_redirects.unwrap_or(defaults.follow_redirects),
         volatile: o.volatile,
+        strict_sync: o.strict_sync,
         ..defaults
     }
 }

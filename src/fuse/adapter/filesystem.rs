@@ -32,9 +32,13 @@ impl Filesystem for Adapter {
         let found = self.serve(Op::Lookup, |o| Ok(o.lookup(ino(parent), convert::name(name)?)?));
         match found {
             Err(e) if e.code() == Errno::NOENT.raw() && !self.plan.ttl.is_zero() => {
-                reply.entry(&self.plan.ttl, &convert::no_entry(), GENERATION);
+                reply.entry(&self.names_ttl(ino(parent)), &convert::no_entry(), GENERATION);
             }
-            found => self.entry(found, reply),
+            Ok(a) => {
+                let (attr_ttl, name_ttl) = (self.attr_ttl(a.ino), self.names_ttl(ino(parent)));
+                reply.entry_with_ttls(&attr_ttl, &name_ttl, &convert::attr(&a), GENERATION);
+            }
+            Err(e) => reply.error(e),
         }
     }
 
@@ -214,7 +218,7 @@ impl Filesystem for Adapter {
         match opened {
             Ok(h) => {
                 let way = self.way(ino(node), h, mode, |f| reply.open_backing(f));
-                let (number, flags) = (numbered(h, &way), self.open_flags(&way));
+                let (number, flags) = (numbered(h, &way), self.open_flags_of(ino(node), &way));
                 if let Way::Through(id) = &way {
                     if mode.read && mode.write {
                         self.forget_attributes(ino(node));
@@ -401,10 +405,11 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         let mut taken = false;
+        let names_ttl = self.names_ttl(ino(node));
         let done = self.serve(Op::ReadDirPlus, |o| {
             Ok(o.readdir_plus(ino(node), cookie, &mut |e, a| {
                 let (name, attr) = (OsStr::from_bytes(e.name), convert::attr(a));
-                let ttl = &self.attr_ttl(a.ino);
+                let ttl = &self.attr_ttl(a.ino).min(names_ttl);
                 let full = reply.add(INodeNo(a.ino.0), e.cookie, name, ttl, &attr, GENERATION);
                 taken |= !full;
                 !full
@@ -451,7 +456,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         node: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -465,7 +470,11 @@ impl Filesystem for Adapter {
         // setxattr(2): XATTR_CREATE is 1, XATTR_REPLACE is 2
         let (create, replace) = (flags & 1 != 0, flags & 2 != 0);
         let done = self.serve(Op::SetXattr, |o| {
-            Ok(o.set_xattr(ino(node), name.as_bytes(), value, create, replace)?)
+            o.set_xattr(ino(node), name.as_bytes(), value, create, replace)?;
+            if name == "system.posix_acl_access" {
+                self.keep_setgid_from_strangers(o, req, ino(node))?;
+            }
+            Ok(())
         });
         empty(done, reply);
     }

@@ -68,15 +68,30 @@ impl Adapter {
         }
     }
 
+    /// Returns what the kernel has agreed to.
+    pub(super) fn agreed(&self) -> Plan {
+        self.agreed.get().copied().unwrap_or(self.plan)
+    }
+
     /// The same for one more worker of a connection that has been agreed on.
     pub(super) fn resumed(&self) -> Adapter {
-        Adapter { plan: self.agreed.get().copied().unwrap_or(self.plan), ..self.clone() }
+        Adapter { plan: self.agreed(), ..self.clone() }
     }
 
     /// Takes what speaks to the kernel unasked, once the connection exists.
     pub(super) fn connected(&self, notifier: Notifier) {
         // the first one serves all
         self.notifier.set(notifier).unwrap_or_default();
+    }
+
+    /// Returns what speaks to the kernel unasked.
+    pub(super) fn notifier(&self) -> Option<Notifier> {
+        self.notifier.get().cloned()
+    }
+
+    /// For how long the kernel may trust names in a directory.
+    fn names_ttl(&self, dir: Ino) -> Duration {
+        if self.overlay.names_last(dir) { self.plan.ttl } else { self.plan.short_ttl }
     }
 
     /// Who may enter is the kernel's to decide, which knows namespaces; fuser compares numbers. But
@@ -137,6 +152,25 @@ impl Adapter {
         Ok(true)
     }
 
+    /// Takes the setgid bit away when somebody outside of the file's group has set its access ACL,
+    /// as the kernel does along with a chmod(2). It would tell us to with `FUSE_SETXATTR_EXT`, of
+    /// which fuser does not pass on the flags.
+    fn keep_setgid_from_strangers(&self, o: &Overlay, req: &Request, node: Ino) -> Served<()> {
+        if !self.plan.acl || req.uid() == 0 {
+            return Ok(());
+        }
+        let attr = o.getattr(node, None)?;
+        let member = || {
+            attr.gid == req.gid()
+                || sys::groups_of(req.pid()).is_some_and(|groups| groups.contains(&attr.gid))
+        };
+        if attr.mode & 0o2000 != 0 && !member() {
+            let mode = Some(attr.mode & !0o2000);
+            o.setattr(node, None, &SetAttr { mode, ..SetAttr::default() })?;
+        }
+        Ok(())
+    }
+
     /// Counts the request and serves it. A panic costs its request an `EIO`, not the daemon.
     fn serve<T>(&self, op: Op, f: impl FnOnce(&Overlay) -> Served<T>) -> Answer<T> {
         self.counters.add(op);
@@ -182,7 +216,13 @@ impl Adapter {
     fn attr_ttl(&self, node: Ino) -> Duration {
         let unseen =
             self.plan.passthrough && !self.plan.read_only && self.backings.changes_unseen(node);
-        if unseen { Duration::ZERO } else { self.plan.ttl }
+        if unseen {
+            Duration::ZERO
+        } else if self.overlay.attributes_last(node) {
+            self.plan.ttl
+        } else {
+            self.plan.short_ttl
+        }
     }
 
     /// Decides how an open is answered.
@@ -202,6 +242,15 @@ impl Adapter {
         } else {
             Way::Cached { keep: true }
         }
+    }
+
+    /// The flags for a file that may be a lower's.
+    fn open_flags_of(&self, node: Ino, way: &Way) -> FopenFlags {
+        let mut f = self.open_flags(way);
+        if !self.overlay.attributes_last(node) {
+            f.remove(FopenFlags::FOPEN_KEEP_CACHE);
+        }
+        f
     }
 
     fn open_flags(&self, way: &Way) -> FopenFlags {

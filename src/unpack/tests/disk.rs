@@ -1,6 +1,7 @@
 //! Owners, devices and holes on disk.
 
 use super::*;
+use std::io::Write as _;
 
 #[test]
 fn devices_are_recorded_and_never_whiteouts() {
@@ -45,7 +46,7 @@ fn an_ordinary_user_records_what_he_cannot_set() {
 fn root_sets_everything() {
     let identity = Identity::current();
     if !identity.privileged {
-        eprintln!("skipped: needs root");
+        writeln!(std::io::stderr(), "\nSKIPPED (1 so far): needs root").unwrap();
         return;
     }
     let entries = [

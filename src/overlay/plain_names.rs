@@ -1,0 +1,302 @@
+//! The names of a plain layer: one getdents per directory gives names, types and inode numbers;
+//! negative answers come from memory.
+//!
+//! A node is one name of one file. When somebody changes a directory it is read again: what is as
+//! before keeps its node, what is not gets a new one, and the old node is gone for good.
+
+use super::error::{Doing as _, Error, Result};
+use super::lower::At;
+use super::plain::{Opaque, PlainLayer, is_covered};
+use super::types::Ino;
+use super::watch::Stamp;
+use super::wh_names::hidden;
+use crate::index::{Kind, NodeId};
+use crate::marker::WHITEOUT_PREFIX;
+use crate::sys::{Dir, DirEntry, Errno, FileType};
+use std::sync::Arc;
+
+/// How often a directory is read again that is changed while it is read, before what was found is
+/// good enough: the next event corrects it.
+const READINGS: u32 = 8;
+
+/// A node of a plain layer.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) parent: NodeId,
+    pub(super) kind: Kind,
+    /// Nothing is there any more, or something else.
+    pub(super) gone: bool,
+    /// Counts the changes of a directory.
+    version: u16,
+    pub(super) name: Box<[u8]>,
+    pub(super) ino: Ino,
+    /// The names of a directory that was read, sorted by bytes.
+    pub(super) children: Option<Arc<[NodeId]>>,
+}
+
+impl Entry {
+    pub(super) fn new(parent: NodeId, name: Box<[u8]>, kind: Kind, ino: Ino) -> Entry {
+        Entry { parent, kind, gone: false, version: 0, name, ino, children: None }
+    }
+}
+
+/// A name of a directory that was read again, and its nodes before and after.
+#[derive(Clone, Debug)]
+pub(super) struct NameChange {
+    pub(super) name: Box<[u8]>,
+    pub(super) old: Option<NodeId>,
+    pub(super) new: Option<NodeId>,
+}
+
+impl PlainLayer {
+    /// Returns parent and name of a node that is still there.
+    pub(super) fn living(&self, node: NodeId) -> Result<(NodeId, Box<[u8]>)> {
+        self.with(node, |e| (!e.gone).then(|| (e.parent, e.name.clone())))?.ok_or(Error::Replaced)
+    }
+
+    pub(super) fn is_gone(&self, node: NodeId) -> bool {
+        self.with(node, |e| e.gone).unwrap_or(true)
+    }
+
+    /// Returns whether changes in a directory are told: it was read, and is watched.
+    pub(super) fn is_watched(&self, dir: NodeId) -> bool {
+        let read = self.with(dir, |e| e.children.is_some()).unwrap_or(false);
+        read && self
+            .watch
+            .as_ref()
+            .is_none_or(|w| w.is_watched(At { layer: self.layer, node: dir }))
+    }
+
+    /// Returns the names of a directory, reading them if that was not done yet.
+    pub(super) fn children(&self, dir: NodeId) -> Result<Arc<[NodeId]>> {
+        let (known, mut version) = self.with(dir, |e| (e.children.clone(), e.version))?;
+        if let Some(c) = known {
+            return Ok(c);
+        }
+        for last in (0..READINGS).rev() {
+            let mut fresh = self.read(dir)?;
+            let mut all = self.entries.write();
+            let Some(e) = all.get(dir.0 as usize) else { return Err(Error::Stale) };
+            // two threads may have read it at once: the first one's numbers stand
+            if let Some(c) = e.children.clone() {
+                return Ok(c);
+            }
+            if e.version != version && last > 0 {
+                version = e.version;
+                continue;
+            }
+            let first = u32::try_from(all.len()).map_err(|_| Error::Stale)?;
+            let ids: Arc<[NodeId]> =
+                (0..fresh.len()).map(|i| NodeId(first.saturating_add(i as u32))).collect();
+            all.append(&mut fresh);
+            if let Some(e) = all.get_mut(dir.0 as usize) {
+                e.children = Some(ids.clone());
+            }
+            return Ok(ids);
+        }
+        Err(Error::Stale)
+    }
+
+    /// Reads a directory's names from disk, sorted by bytes. It is watched from before that on.
+    fn read(&self, dir: NodeId) -> Result<Vec<Entry>> {
+        let handle = match self.dir(dir) {
+            // taken for empty
+            Err(e) if is_covered(&e) => return Ok(Vec::new()),
+            handle => handle?,
+        };
+        if let Some(watch) = &self.watch {
+            let at = At { layer: self.layer, node: dir };
+            if watch.add(at, &handle) {
+                watch.unwatched.lock().remove(&at);
+            } else {
+                watch.goes_without(at, Stamp::of(&handle).layer(self.at(), "look at a directory")?);
+            }
+        }
+        let mut found = handle.list().layer(self.at(), "list a directory")?;
+        let mut marks = Vec::new();
+        if self.names.heeded() {
+            marks.extend(found.iter().filter_map(|e| {
+                let name = Box::<[u8]>::from(hidden(&e.name)?);
+                Some((name, e.ino))
+            }));
+            found.retain(|e| !e.name.starts_with(WHITEOUT_PREFIX));
+        }
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let holds_xattr_whiteouts = self.opaque_mark(dir)? == Opaque::HoldsXattrWhiteouts;
+        let mut fresh = Vec::with_capacity(found.len());
+        for e in found {
+            let (kind, ino) = self.classify(&handle, &e, holds_xattr_whiteouts)?;
+            fresh.push(Entry::new(dir, e.name, kind, ino));
+        }
+        // beside an entry of that name, the mark speaks of the layers below, which it hides too
+        marks.retain(|(name, _)| fresh.binary_search_by(|e| e.name.cmp(name)).is_err());
+        if !marks.is_empty() {
+            fresh.extend(marks.into_iter().map(|(name, real)| {
+                let ino = self.devices.ino(self.dev, real);
+                Entry::new(dir, name, Kind::Whiteout, ino)
+            }));
+            fresh.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        }
+        Ok(fresh)
+    }
+
+    /// Reads a directory again that was read before, and returns what is not as it was.
+    pub(super) fn read_again(&self, dir: NodeId) -> Result<Vec<NameChange>> {
+        {
+            let mut all = self.entries.write();
+            let Some(e) = all.get_mut(dir.0 as usize) else { return Ok(Vec::new()) };
+            e.version = e.version.wrapping_add(1);
+            // who is reading it now sees by the version that he must do it again
+            if e.children.is_none() || e.gone {
+                return Ok(Vec::new());
+            }
+        }
+        *self.groups.lock() = None;
+        let fresh = self.read(dir)?;
+        let mut all = self.entries.write();
+        let old = all.get(dir.0 as usize).and_then(|e| e.children.clone()).unwrap_or_default();
+        let mut changes = Vec::new();
+        let mut ids = Vec::with_capacity(fresh.len());
+        let mut before = old.iter().copied().peekable();
+        let lost = |all: &[Entry], id: NodeId| NameChange {
+            name: all.get(id.0 as usize).map(|e| e.name.clone()).unwrap_or_default(),
+            old: Some(id),
+            new: None,
+        };
+        for entry in fresh {
+            let mut same = None;
+            while let Some(id) = before.peek().copied() {
+                let Some(was) = all.get(id.0 as usize) else { break };
+                match was.name.cmp(&entry.name) {
+                    std::cmp::Ordering::Less => changes.push(lost(&all, id)),
+                    std::cmp::Ordering::Equal => same = Some(id),
+                    std::cmp::Ordering::Greater => break,
+                }
+                before.next();
+            }
+            let kept = same.filter(|id| {
+                all.get(id.0 as usize).is_some_and(|e| e.kind == entry.kind && e.ino == entry.ino)
+            });
+            ids.push(match kept {
+                Some(id) => id,
+                None => {
+                    let id = NodeId(u32::try_from(all.len()).map_err(|_| Error::Stale)?);
+                    changes.push(NameChange { name: entry.name.clone(), old: same, new: Some(id) });
+                    all.push(entry);
+                    id
+                }
+            });
+        }
+        changes.extend(before.map(|id| lost(&all, id)));
+        if let Some(e) = all.get_mut(dir.0 as usize) {
+            e.children = Some(ids.into());
+        }
+        let gone: Vec<NodeId> = changes.iter().filter_map(|c| c.old).collect();
+        let (gone, dirs) = bury(&mut all, gone);
+        drop(all);
+        let mut handles = self.handles.lock();
+        for id in gone {
+            handles.pop(&id);
+        }
+        drop(handles);
+        if let Some(watch) = self.watch.as_ref().filter(|_| !dirs.is_empty()) {
+            watch.forget(&dirs.into_iter().map(|n| At { layer: self.layer, node: n }).collect());
+        }
+        Ok(changes)
+    }
+
+    /// Returns whether a directory that is not watched was changed since it was read.
+    pub(super) fn is_outdated(&self, dir: NodeId) -> bool {
+        let Some(watch) = &self.watch else { return false };
+        let Some(then) = watch.unwatched.lock().get(&At { layer: self.layer, node: dir }).copied()
+        else {
+            return false;
+        };
+        let now = self.dir(dir).ok().and_then(|d| Stamp::of(&d).ok());
+        !now.is_some_and(|s| s.is_as(then))
+    }
+
+    fn classify(&self, dir: &Dir, e: &DirEntry, xattr_whiteouts: bool) -> Result<(Kind, Ino)> {
+        let mut dev = self.dev;
+        let mut real = e.ino;
+        let kind = match e.file_type {
+            Some(t) if t != FileType::Char => t,
+            // a character device may be a whiteout, and some file systems tell no types
+            _ => match dir.stat(&e.name) {
+                Ok(s) if s.is_whiteout_device() => {
+                    return Ok((Kind::Whiteout, self.devices.ino(s.dev, s.ino)));
+                }
+                Ok(s) => {
+                    (dev, real) = (s.dev, s.ino);
+                    s.file_type()
+                }
+                Err(Errno::NOENT) => return Ok((Kind::Whiteout, self.devices.ino(dev, real))),
+                Err(errno) => return Err(errno).layer(self.at(), "look at a file"),
+            },
+        };
+        let mut kind = Kind::of(kind);
+        if xattr_whiteouts && kind == Kind::File {
+            let mark = dir.get_xattr(&e.name, self.dialect.whiteout());
+            if mark.layer(self.at(), "read a whiteout's mark")?.is_some() {
+                kind = Kind::Whiteout;
+            }
+        }
+        if kind == Kind::File {
+            let record = self.recorded.read(|key| dir.get_xattr(&e.name, key));
+            let record = record.layer(self.at(), "read the recorded attributes")?;
+            kind = record.and_then(|o| o.kind).map_or(kind, Kind::of);
+        }
+        Ok((kind, self.devices.ino(dev, real)))
+    }
+
+    pub(super) fn child(&self, dir: NodeId, name: &[u8]) -> Result<Option<NodeId>> {
+        let ids = self.children(dir)?;
+        let all = self.entries.read();
+        let key = |id: &NodeId| all.get(id.0 as usize).map_or(&b""[..], |e| &e.name);
+        Ok(ids.binary_search_by(|id| key(id).cmp(name)).ok().map(|i| ids[i]))
+    }
+
+    /// As [`PlainLayer::child`], in a directory that was read already.
+    pub(super) fn known_child(&self, dir: NodeId, name: &[u8]) -> Option<NodeId> {
+        let all = self.entries.read();
+        let ids = all.get(dir.0 as usize)?.children.as_ref()?;
+        let key = |id: &NodeId| all.get(id.0 as usize).map_or(&b""[..], |e| &e.name);
+        ids.binary_search_by(|id| key(id).cmp(name)).ok().map(|i| ids[i])
+    }
+
+    pub(super) fn for_children(
+        &self,
+        dir: NodeId,
+        f: &mut dyn FnMut(&[u8], NodeId, Kind),
+    ) -> Result<()> {
+        let ids = self.children(dir)?;
+        // `f` may ask this layer for names, and a thread that waits to write would stand between
+        // two locks for reading: so it is called with none held
+        let entries: Vec<_> = {
+            let all = self.entries.read();
+            let entry = |id: &NodeId| all.get(id.0 as usize).map(|e| (e.name.clone(), *id, e.kind));
+            ids.iter().filter_map(entry).collect()
+        };
+        for (name, id, kind) in &entries {
+            f(name, *id, *kind);
+        }
+        Ok(())
+    }
+}
+
+/// Marks nodes as gone, with all that is below them; returns them all, and the directories among
+/// them that were read.
+fn bury(all: &mut [Entry], mut gone: Vec<NodeId>) -> (Vec<NodeId>, Vec<NodeId>) {
+    let mut dirs = Vec::new();
+    let mut next = 0;
+    while let Some(id) = gone.get(next).copied() {
+        next += 1;
+        let Some(e) = all.get_mut(id.0 as usize) else { continue };
+        e.gone = true;
+        if let Some(children) = e.children.take() {
+            dirs.push(id);
+            gone.extend(children.iter().copied());
+        }
+    }
+    (gone, dirs)
+}
