@@ -6,6 +6,7 @@
 
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, DirInode, FileInode, Place, Removed};
+use super::io::CAPABILITY;
 use super::listing::{Below, Found, OwnEntry};
 use super::lower::{At, Meta};
 use super::make::Spec;
@@ -40,6 +41,13 @@ struct Plan {
     metacopy: bool,
     /// The names that the copy gets, the first by the rename.
     names: Vec<Place>,
+}
+
+impl Plan {
+    /// Returns whether the file has set-id bits or capabilities, which writing takes away.
+    fn may_do_more(&self) -> bool {
+        self.meta.mode & 0o6000 != 0 || self.xattrs.iter().any(|(key, _)| key == CAPABILITY)
+    }
 }
 
 /// What a copy is in the upper.
@@ -131,7 +139,7 @@ impl Overlay {
             xattrs: plan.xattrs.clone(),
         };
         self.pass("copy-up:stage")?;
-        let mut waits = false;
+        let (mut waits, mut lazy) = (false, None);
         let staged = upper.staged();
         let content = self.make_bare(&upper.stage, &staged.name, &spec)?;
         if let Some(file) = content.as_ref().filter(|_| plan.metacopy) {
@@ -140,13 +148,20 @@ impl Overlay {
         if let Some(to) = content.filter(|_| plan.bytes > 0) {
             self.pass("copy-up:data")?;
             let from = self.open_lower(plan.at)?;
-            let how = copy_data(&from, &to, plan.bytes).upper("copy a file's data")?;
+            let alone = plan.names.len() == 1 && plan.meta.nlink == 1;
+            if alone && !plan.may_do_more() {
+                lazy = self.begin_lazy(upper, &from, &to, plan.bytes)?;
+            }
+            let how = match lazy {
+                Some(_) => Copied::Later,
+                None => copy_data(&from, &to, plan.bytes).upper("copy a file's data")?,
+            };
             log::trace!("copied up {} bytes: {how:?}", plan.bytes);
             // as the kernel's overlayfs: after a power loss the name must not lead to less data.
             // The sharing of blocks needs no sync: it is in the journal before the rename
             let shared = upper.holes_tell && how == Copied::Cloned;
             if !upper.volatile && !shared {
-                waits = plan.names.len() == 1 && plan.meta.nlink == 1 && self.may_wait(upper);
+                waits = lazy.is_some() || alone && self.may_wait(upper);
                 if !waits {
                     to.sync(true).upper("sync a copied file")?;
                 }
@@ -176,9 +191,14 @@ impl Overlay {
                 (i64::from(plan.meta.nlink) - i64::from(state.removed_names)).max(0);
             plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
         }
+        file.lazy.set(lazy);
         for place in &plan.names {
             let unnamed = staged.is_some();
-            if self.commit_name(file, place, &mut staged, copy)? && staged.is_none() {
+            let committed = self.commit_name(file, place, &mut staged, copy);
+            if committed.is_err() && !file.in_upper() {
+                file.lazy.set(None);
+            }
+            if committed? && staged.is_none() {
                 if waits && unnamed {
                     self.settles_later(file);
                 }

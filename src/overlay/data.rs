@@ -5,6 +5,7 @@ use super::Overlay;
 use super::copy_up::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, FileInode};
+use super::io::CAPABILITY;
 use super::lower::At;
 use crate::id::LayerIndex;
 use crate::index::Kind;
@@ -78,7 +79,8 @@ impl Overlay {
         let node = self.upper_node(file)?;
         let stat = node.stat().upper("look at a file")?;
         let found = stat.file_type() == FileType::File
-            && !data_is_here(&stat)
+            // room that a file system keeps for more looks like data
+            && (!data_is_here(&stat) || self.upper.as_ref().is_some_and(|u| u.unclean))
             && match node.get_xattr(self.dialect.metacopy()).upper("read the metacopy mark")? {
                 Some(v) if Overlay::is_unsettled(&v) => {
                     self.mend(file, &node)?;
@@ -139,10 +141,19 @@ impl Overlay {
             to.truncate(0).upper("cut a file")?;
         } else {
             let from = self.open_data_below(file)?;
-            copy_data(&from, &to, stat.size).upper("copy a file's data")?;
+            let mut lazy = None;
+            let may_do_more = stat.permissions() & 0o6000 != 0
+                || to.get_xattr(CAPABILITY).unwrap_or(None).is_some();
+            if stat.nlink == 1 && !may_do_more {
+                lazy = self.begin_lazy(upper, &from, &to, stat.size)?;
+            }
+            if lazy.is_none() {
+                copy_data(&from, &to, stat.size).upper("copy a file's data")?;
+            }
             self.set_times(&node, stat.atime, stat.mtime)?;
-            if !upper.volatile && self.may_wait(upper) {
+            if lazy.is_some() || !upper.volatile && self.may_wait(upper) {
                 self.mark_unsettled(&node)?;
+                file.lazy.set(lazy);
                 file.state.write().metacopy = Some(false);
                 self.settles_later(file);
                 return Ok(());

@@ -5,6 +5,7 @@
 //! plain layer, or open.
 
 use super::error::{Error, Result};
+use super::lazy::LazySlot;
 use super::listing::Listing;
 use super::lower::At;
 use super::types::Ino;
@@ -144,6 +145,8 @@ pub(super) struct FileInode {
     pub(super) handles: AtomicU64,
     /// Whether this is a copy whose data may not be on disk yet.
     pub(super) unsettled: AtomicBool,
+    /// Says which blocks of this copy are still in a lower.
+    pub(super) lazy: LazySlot,
 }
 
 /// What changes about a file.
@@ -246,6 +249,7 @@ impl FileInode {
             lookups: AtomicU64::new(0),
             handles: AtomicU64::new(0),
             unsettled: AtomicBool::new(false),
+            lazy: LazySlot::default(),
         }
     }
 

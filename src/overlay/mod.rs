@@ -13,8 +13,9 @@
 //!     DirInode::names      a change of names in one directory; two in the order of numbers
 //!       DirInode::listing, FileInode::state, DirInode::place, ...    for memory operations only
 //!         InodeTable, UpperLayer::handles, HandleTable               for a map operation
+//!       Lazy::filling        a step of completing a file, a write to one; below it only its map
 //! ```
-//! No lock is held over data I/O but a file's own `copy_up`.
+//! No lock is held over data I/O but a file's own `copy_up` and `filling`.
 
 mod acl;
 mod attr;
@@ -31,7 +32,6 @@ mod ids;
 mod ino;
 mod inode;
 mod io;
-#[allow(dead_code)] // not wired in yet
 mod lazy;
 mod link;
 mod links;
@@ -76,6 +76,7 @@ use plain::PlainLayer;
 use records::Recorded;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use upper::UpperLayer;
 use watch::Watch;
 
@@ -119,6 +120,8 @@ pub struct Overlay {
     /// What tells of changes that others make to plain lowers.
     watch: Option<Arc<Watch>>,
     unsettled: settle::Unsettled,
+    /// How many files are incomplete in the upper.
+    lazies: Arc<AtomicUsize>,
 }
 
 impl Overlay {
@@ -185,6 +188,7 @@ impl Overlay {
             tree: RwLock::new(()),
             watch,
             unsettled: settle::Unsettled::default(),
+            lazies: Arc::default(),
         };
         overlay.insert_root()?;
         overlay.mend_all()?;

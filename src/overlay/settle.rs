@@ -45,6 +45,8 @@ pub(super) struct Unsettled {
     failed: AtomicBool,
     files: Mutex<Vec<Arc<FileInode>>>,
     came: Condvar,
+    /// Incomplete ones that could not be completed, for want of room perhaps.
+    stuck: Mutex<Vec<Arc<FileInode>>>,
 }
 
 impl Overlay {
@@ -126,13 +128,20 @@ impl Overlay {
                 .inspect_err(|e| log::error!("cannot sync the upper: {e}"))
                 .is_ok();
         for file in files {
-            match self.settle_after(&file, synced) {
+            // nobody will find it after a crash
+            let nameless = file.lazy.get().is_some() && file.state.read().orphan.is_some();
+            let done = if nameless { Ok(()) } else { self.settle_after(&file, synced) };
+            match done {
                 Ok(()) => {}
                 // it has no name any more
                 Err(Error::NotFound | Error::Stale) => {}
                 Err(e) => {
                     log::warn!("a copied file stays marked: {e}; the next mount will see to it");
                     self.unsettled.failed.store(true, Ordering::Release);
+                    if file.lazy.get().is_some() {
+                        self.unsettled.stuck.lock().push(file);
+                        continue;
+                    }
                 }
             }
             file.handles.fetch_sub(1, Ordering::AcqRel);
@@ -146,21 +155,42 @@ impl Overlay {
     }
 
     fn settle_after(&self, file: &FileInode, synced: bool) -> Result<()> {
-        if !file.unsettled.load(Ordering::Acquire) {
+        let lazy = file.lazy.get();
+        if lazy.is_none() && !file.unsettled.load(Ordering::Acquire) {
             return Ok(());
+        }
+        if let Some(lazy) = &lazy {
+            self.fill(lazy)?;
         }
         let _one_at_a_time = file.copy_up.lock();
         if !file.unsettled.load(Ordering::Acquire) {
+            // without a mark: it never had a name
+            file.lazy.set(None);
             return Ok(());
         }
-        let node = self.upper_node(file)?;
-        if !synced {
+        if !synced || lazy.is_some() {
+            let node = self.upper_node(file)?;
             self.as_its_owner(&node, || node.open(OpenFlags::READ))
                 .and_then(|f| f.sync(true))
                 .upper("sync a copied file")?;
         }
-        self.unmark(&node)?;
-        file.unsettled.store(false, Ordering::Release);
+        self.settled_now(file)
+    }
+
+    /// Settles a file that is incomplete.
+    pub(super) fn settle_lazy(&self, file: &FileInode) -> Result<()> {
+        if file.lazy.get().is_some() { self.settle(file) } else { Ok(()) }
+    }
+
+    /// Takes the mark off a file that is whole and on disk.
+    pub(super) fn settled_now(&self, file: &FileInode) -> Result<()> {
+        if file.unsettled.load(Ordering::Acquire) {
+            self.pass("settle:synced")?;
+            self.unmark(&*self.upper_node(file)?)?;
+            self.pass("settle:unmarked")?;
+            file.unsettled.store(false, Ordering::Release);
+        }
+        file.lazy.set(None);
         Ok(())
     }
 
@@ -178,6 +208,8 @@ impl Overlay {
             self.unsettled.on.store(false, Ordering::Release);
             self.unsettled.came.notify_all();
         }
+        let stuck = std::mem::take(&mut *self.unsettled.stuck.lock());
+        self.unsettled.files.lock().extend(stuck);
         self.settle_all();
     }
 

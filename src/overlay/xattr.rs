@@ -6,6 +6,7 @@ use super::acl;
 use super::copy_up::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, Object};
+use super::io::CAPABILITY;
 use super::records::Records;
 use super::types::{Caller, Ino};
 use crate::marker::{Dialect, OVERRIDE_XATTR, PRIVILEGED_OVERRIDE_XATTR, XattrName};
@@ -165,6 +166,12 @@ impl Overlay {
     ) -> Result<()> {
         check_key(key)?;
         let (object, node) = self.changeable(ino)?;
+        if key == CAPABILITY
+            && let Object::File(file) = &object
+        {
+            // writing the rest of it would take them away
+            self.settle_lazy(file)?;
+        }
         let disk = self.disk_key(key);
         self.as_its_owner(&node, || node.set_xattr(&disk, value, create, replace))
             .upper("set an extended attribute")?;

@@ -99,12 +99,7 @@ impl Map {
         out
     }
 
-    /// Returns whether nothing of the first `len` bytes is missing.
-    pub(in crate::overlay) fn is_complete(&self, len: u64) -> bool {
-        self.next_missing(0, len.div_ceil(BLOCK)).is_none()
-    }
-
-    /// Returns all ranges, in blocks.
+    #[cfg(test)]
     pub(in crate::overlay) fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
         self.ranges.iter().map(|(s, e)| *s..*e)
     }
@@ -128,7 +123,6 @@ mod tests {
         assert!(m.contains(5) && !m.contains(6));
         assert_eq!(m.next_missing(0, 10), Some(6..10));
         assert_eq!(map(&[1..2]).next_missing(0, 10), Some(0..1));
-        assert!(m.is_complete(6 * BLOCK) && !m.is_complete(6 * BLOCK + 1));
     }
 
     #[test]
