@@ -1,0 +1,552 @@
+//! Copies of which the blocks come when they are needed (`lazy_copy_up`).
+
+use crate::support::{Form, Layers, READ, View, WRITE, dialect_key, skip};
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use stratafs::overlay::failpoint::{Failpoints, LAZY};
+use stratafs::overlay::{Ino, OpenMode, Options, RenameMode, Result, SetAttr};
+use stratafs::sys::{Dir, Errno, OpenFlags, Seek, Time, TimeSet};
+
+const PAGE: usize = 4096;
+/// What is copied around a write.
+const BLOCK: usize = 64 << 10;
+/// Neither whole blocks nor whole pages.
+const LEN: usize = 5 * BLOCK + PAGE + 100;
+const NOTE: &str = "w/work/stratafs.unsettled";
+
+/// Every page differs from every other, and none is of zeros.
+fn content(seed: u8, len: usize) -> Vec<u8> {
+    let byte = |i: usize| (i / PAGE * 7 + i % 251) as u8 ^ seed | 1;
+    (0..len).map(byte).collect()
+}
+
+/// Lowers with the files `f` and `g` of [`LEN`] bytes, the second with a hole, and some more.
+fn layers() -> Layers {
+    let mut l = Layers::new(&[&["f f x", "f g x", "d d", "f d/x x"]]);
+    put(&l, "f", &content(0, LEN), None);
+    put(&l, "g", &content(8, LEN), Some(BLOCK + 3 * PAGE..3 * BLOCK + PAGE));
+    l.remember();
+    l
+}
+
+fn put(l: &Layers, name: &str, data: &[u8], hole: Option<std::ops::Range<usize>>) {
+    let path = l.lowers[0].join(name);
+    let f = std::fs::File::create(path).unwrap();
+    f.set_len(data.len() as u64).unwrap();
+    let hole = hole.unwrap_or(0..0);
+    f.write_all_at(&data[..hole.start], 0).unwrap();
+    f.write_all_at(&data[hole.end..], hole.end as u64).unwrap();
+    let old = TimeSet::At(Time { sec: 1_500_000_000, nsec: 123_456_789 });
+    Dir::open(&l.lowers[0]).unwrap().set_times(name.as_bytes(), old, old).unwrap();
+}
+
+fn lower(l: &Layers, name: &str) -> Vec<u8> {
+    std::fs::read(l.lowers[0].join(name)).unwrap()
+}
+
+fn options() -> Options {
+    Options { lazy_from: Some(1), ..Options::default() }
+}
+
+/// Returns a view whose copies are incomplete, if the file system here allows it.
+fn lazily(l: &Layers, form: Form, options: Options) -> Option<View> {
+    let v = l.open_with(form, options, true);
+    if !v.fs.settle_later() {
+        skip("a crash may leave anything on this file system");
+        return None;
+    }
+    if l.upper().join("d/x").exists() {
+        return Some(v);
+    }
+    v.append("d/x", b"x").unwrap();
+    if mark(l, "d/x").is_none() {
+        skip("blocks are shared on this file system");
+        return None;
+    }
+    v.fs.settle_all();
+    Some(v)
+}
+
+fn mark(l: &Layers, file: &str) -> Option<Vec<u8>> {
+    let (dir, base) = file.rsplit_once('/').unwrap_or(("", file));
+    let dir = Dir::open(&l.upper().join(dir)).ok()?;
+    dir.node(base.as_bytes()).ok()?.get_xattr(&dialect_key("metacopy")).unwrap()
+}
+
+fn blocks(l: &Layers, file: &str) -> u64 {
+    let upper = Dir::open(l.upper()).unwrap();
+    upper.stat(file.as_bytes()).unwrap().blocks * 512
+}
+
+fn open(v: &View, path: &str, mode: OpenMode) -> stratafs::overlay::Fh {
+    v.fs.open(v.ino(path).unwrap(), mode).unwrap()
+}
+
+fn write(v: &View, path: &str, at: usize, data: &[u8]) -> Result<()> {
+    let fh = v.fs.open(v.ino(path)?, WRITE)?;
+    let done = v.fs.write(fh, at as u64, data, false);
+    v.fs.release(fh);
+    assert_eq!(done?, data.len());
+    Ok(())
+}
+
+fn all(v: &View, path: &str) -> Vec<u8> {
+    let fh = open(v, path, READ);
+    let mut buf = vec![0; LEN + 8 * BLOCK];
+    let n = v.fs.read(fh, 0, &mut buf).unwrap();
+    v.fs.release(fh);
+    buf.truncate(n);
+    buf
+}
+
+#[track_caller]
+fn same(left: &[u8], right: &[u8]) {
+    assert_eq!(left.len(), right.len(), "length");
+    if let Some(at) = left.iter().zip(right).position(|(a, b)| a != b) {
+        panic!("first difference at {at:#x}: {} {}", left[at], right[at]);
+    }
+}
+
+#[test]
+fn the_first_write_copies_the_blocks_around_it_and_no_more() {
+    for form in [Form::Plain, Form::Indexed] {
+        for metacopy in [false, true] {
+            let l = layers();
+            let Some(v) = lazily(&l, form, Options { metacopy, ..options() }) else { return };
+            let mtime = v.stat("f").unwrap().mtime;
+            if metacopy {
+                v.chmod("f", 0o640).unwrap();
+            }
+            let before = open(&v, "f", READ);
+            write(&v, "f", 2 * BLOCK + 10, b"new").unwrap();
+            assert!(blocks(&l, "f") <= 2 * BLOCK as u64, "more than a block was copied");
+            assert!(mark(&l, "f").is_some_and(|m| m.first() != Some(&0)));
+            let mut want = content(0, LEN);
+            want[2 * BLOCK + 10..][..3].copy_from_slice(b"new");
+            same(&all(&v, "f"), &want);
+            // also through a descriptor of before
+            let mut buf = vec![0; LEN];
+            assert_eq!(v.fs.read(before, 0, &mut buf).unwrap(), LEN);
+            same(&buf, &want);
+            assert!(v.fs.backing_file(before).is_none(), "the kernel may not read it itself");
+
+            let written = v.stat("f").unwrap();
+            assert!(written.mtime != mtime);
+            v.fs.settle_all();
+            let after = v.stat("f").unwrap();
+            assert_eq!((after.mtime, after.ino), (written.mtime, written.ino));
+            assert_eq!(mark(&l, "f"), None);
+            same(&std::fs::read(l.upper().join("f")).unwrap(), &want);
+            same(&all(&v, "f"), &want);
+            assert!(v.fs.backing_file(before).is_some());
+            l.check_untouched();
+        }
+    }
+}
+
+#[test]
+fn holes_of_the_lower_stay_holes() {
+    let l = layers();
+    let Some(v) = lazily(&l, Form::Plain, options()) else { return };
+    v.append("g", b"more").unwrap();
+    v.fs.settle_all();
+    let mut want = lower(&l, "g");
+    want.extend(b"more");
+    same(&std::fs::read(l.upper().join("g")).unwrap(), &want);
+    assert!(blocks(&l, "g") < (LEN - BLOCK) as u64);
+}
+
+#[test]
+fn a_small_file_and_one_that_may_do_more_than_others_are_copied_at_once() {
+    let l = layers();
+    let big = Options { lazy_from: Some(LEN as u64 + 1), ..options() };
+    let Some(v) = lazily(&l, Form::Plain, options()) else { return };
+    drop(v);
+    let v = l.open_with(Form::Plain, big, true);
+    assert!(v.fs.settle_later());
+    write(&v, "f", 0, b"new").unwrap();
+    assert!(blocks(&l, "f") >= LEN as u64, "too small to wait");
+    v.fs.sync().unwrap();
+
+    // completing it would take the bits away, as any write
+    let l = layers();
+    let path = l.lowers[0].join("f");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
+    let Some(v) = lazily(&l, Form::Plain, options()) else { return };
+    write(&v, "f", 0, b"new").unwrap();
+    assert!(blocks(&l, "f") >= LEN as u64, "set-id");
+    write(&v, "g", 0, b"new").unwrap();
+    v.chmod("g", 0o4755).unwrap();
+    assert_eq!(mark(&l, "g"), None);
+}
+
+type Change = fn(&View);
+
+fn set_size(v: &View, size: u64) {
+    let set = SetAttr { size: Some(size), ..SetAttr::default() };
+    v.fs.setattr(v.ino("f").unwrap(), None, &set).map(drop).unwrap();
+}
+
+#[test]
+fn whatever_does_more_than_read_and_write_completes_the_file_first() {
+    let mut want = content(0, LEN);
+    want[9] = b'!';
+    let punched = {
+        let mut w = want.clone();
+        w[..PAGE].fill(0);
+        w
+    };
+    let cut = want[..BLOCK + 1].to_vec();
+    let changes: &[(&str, Change, &[u8])] = &[
+        ("fsync", |v| v.fs.fsync(open(v, "f", WRITE), true).unwrap(), &want),
+        ("rename", |v| v.rename("f", "d/f", RenameMode::Replace).unwrap(), &want),
+        ("link", |v| v.link("f", "d/l").map(drop).unwrap(), &want),
+        ("truncate", |v| set_size(v, BLOCK as u64 + 1), &cut),
+        ("cut", |v| set_size(v, 0), b""),
+        ("O_TRUNC", |v| v.fs.release(open(v, "f", OpenMode { truncate: true, ..WRITE })), b""),
+        ("punch", |v| v.fs.fallocate(open(v, "f", WRITE), 3, 0, PAGE as u64).unwrap(), &punched),
+        (
+            "SEEK_HOLE",
+            |v| {
+                let hole = v.fs.seek(open(v, "f", READ), Seek::Hole, 0).unwrap();
+                assert_eq!(hole, LEN as u64);
+            },
+            &want,
+        ),
+        (
+            "copy from",
+            |v| {
+                let out = open(v, "d/x", WRITE);
+                let n = v.fs.copy_file_range(open(v, "f", READ), 5, out, 0, 9, false).unwrap();
+                assert_eq!(
+                    v.read("d/x").unwrap(),
+                    content(0, 9 + 5)[5..9]
+                        .iter()
+                        .copied()
+                        .chain(*b"!")
+                        .chain(content(0, 14)[10..14].iter().copied())
+                        .collect::<Vec<_>>()
+                );
+                assert_eq!(n, 9);
+            },
+            &want,
+        ),
+        (
+            "copy to",
+            |v| {
+                let from = open(v, "d/x", READ);
+                v.fs.copy_file_range(from, 0, open(v, "f", WRITE), 9, 0, false).map(drop).unwrap();
+            },
+            &want,
+        ),
+        ("settle", |v| v.fs.settle_all(), &want),
+        ("end", |v| v.fs.sync().unwrap(), &want),
+    ];
+    for (what, change, want) in changes {
+        for metacopy in [false, true] {
+            let l = layers();
+            let options = Options { metacopy, ..options() };
+            let Some(v) = lazily(&l, Form::Plain, options.clone()) else { return };
+            if metacopy {
+                v.chmod("f", 0o600).unwrap();
+            }
+            write(&v, "f", 9, b"!").unwrap();
+            v.fs.forget(v.ino("f").unwrap(), 1000);
+            assert!(mark(&l, "f").is_some(), "{what}");
+            change(&v);
+            let at = if *what == "rename" { "d/f" } else { "f" };
+            assert_eq!(mark(&l, at), None, "{what}");
+            same(&all(&v, at), want);
+            same(&std::fs::read(l.upper().join(at)).unwrap(), want);
+            v.fs.sync().unwrap();
+            l.check_work_empty();
+            drop(v);
+            same(&all(&l.open(Form::Plain), at), want);
+            l.check_untouched();
+        }
+    }
+}
+
+#[test]
+fn a_removed_file_is_read_and_written_on() {
+    let l = layers();
+    let Some(v) = lazily(&l, Form::Plain, options()) else { return };
+    let fh = open(&v, "f", WRITE);
+    v.fs.write(fh, 10, b"one", false).unwrap();
+    v.unlink("f").unwrap();
+    v.fs.write(fh, 3 * BLOCK as u64, b"two", false).unwrap();
+    // opened before it was removed, and copied up after
+    let late = open(&v, "g", WRITE);
+    v.unlink("g").unwrap();
+    v.fs.write(late, 5, b"three", false).unwrap();
+    for _ in 0..2 {
+        let mut want = content(0, LEN);
+        want[10..13].copy_from_slice(b"one");
+        want[3 * BLOCK..][..3].copy_from_slice(b"two");
+        let mut buf = vec![0; LEN];
+        assert_eq!(v.fs.read(fh, 0, &mut buf).unwrap(), LEN);
+        same(&buf, &want);
+        let mut want = lower(&l, "g");
+        want[5..10].copy_from_slice(b"three");
+        assert_eq!(v.fs.read(late, 0, &mut buf).unwrap(), LEN);
+        same(&buf, &want);
+        v.fs.settle_all();
+    }
+    v.fs.fsync(fh, false).unwrap();
+    v.fs.release(fh);
+    v.fs.release(late);
+    v.fs.sync().unwrap();
+    l.check_work_empty();
+}
+
+#[test]
+fn a_failure_at_any_step_leaves_the_old_or_the_new_content() {
+    type Step = fn(&View) -> Result<()>;
+    let part: (&str, Step) = ("write", |v| write(v, "f", BLOCK - 5, &[b'!'; 10]));
+    let whole: (&str, Step) = ("whole blocks", |v| write(v, "f", BLOCK - 5, &[b'!'; 2 * BLOCK]));
+    let fsync: (&str, Step) = ("fsync", |v| v.fs.fsync(open(v, "f", READ), false));
+    let cut: (&str, Step) = ("cut", |v| v.truncate("f", 0).map(drop));
+    let end: (&str, Step) = ("end", |v| v.fs.sync());
+    let runs = [(Form::Plain, vec![part, fsync, end]), (Form::Indexed, vec![whole, cut, part])];
+    let mut passed = std::collections::BTreeSet::new();
+    for (form, steps) in runs {
+        for point in LAZY {
+            for (n, (what, step)) in steps.iter().enumerate() {
+                // the state before, and the one after, without failures
+                let [old, new] = [n, n + 1].map(|n| {
+                    let l = layers();
+                    let v = lazily(&l, form, options())?;
+                    steps[..n].iter().for_each(|(_, s)| s(&v).unwrap());
+                    Some(all(&v, "f"))
+                });
+                let (Some(old), Some(new)) = (old, new) else { return };
+                for crash in [true, false] {
+                    let l = layers();
+                    let armory = Arc::new(Failpoints::default());
+                    let armed = Options { failpoints: Some(armory.clone()), ..options() };
+                    let Some(v) = lazily(&l, form, armed) else { return };
+                    steps[..n].iter().for_each(|(_, s)| s(&v).unwrap());
+                    armory.arm(point, Errno::NOSPC);
+                    let result = step(&v);
+                    if armory.is_armed(point) {
+                        continue;
+                    }
+                    passed.insert(*point);
+                    if *what != "end" {
+                        assert_eq!(result.unwrap_err().errno(), Errno::NOSPC, "{what} at {point}");
+                    }
+                    let now = all(&v, "f");
+                    assert!(now == old || now == new, "{what} at {point}: neither old nor new");
+                    if crash {
+                        drop(v);
+                        let v = l.open_with(form, Options::default(), true);
+                        same(&all(&v, "f"), &now);
+                        assert_eq!(mark(&l, "f"), None, "{what} at {point}");
+                        step(&v).unwrap();
+                        same(&all(&v, "f"), &new);
+                        v.fs.sync().unwrap();
+                    } else {
+                        step(&v).unwrap();
+                        same(&all(&v, "f"), &new);
+                        v.fs.sync().unwrap();
+                        drop(v);
+                        same(&all(&l.open(form), "f"), &new);
+                    }
+                    l.check_untouched();
+                }
+            }
+        }
+    }
+    let missed: Vec<_> = LAZY.iter().filter(|p| !passed.contains(*p)).collect();
+    assert!(missed.is_empty(), "no step passes {missed:?}");
+}
+
+/// Numbers from a seed (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % n as u64) as usize
+    }
+}
+
+/// A power loss may take from a marked file any page that was not synced. Returns whether it had
+/// one.
+fn lose_pages(l: &Layers, r: &mut Random, name: &str, model: &mut [u8], below: &[u8]) {
+    if !mark(l, name).is_some_and(|m| m.first() != Some(&0)) {
+        return;
+    }
+    let upper = Dir::open(l.upper()).unwrap();
+    let f = upper.open_file(name.as_bytes(), OpenFlags::READ_WRITE, 0).unwrap();
+    for _ in 0..r.below(12) {
+        let page = r.below(model.len().div_ceil(PAGE).max(1)) * PAGE;
+        f.fallocate(3, page as u64, PAGE as u64).unwrap();
+        for at in page..(page + PAGE).min(model.len()) {
+            model[at] = below.get(at).copied().unwrap_or(0);
+        }
+    }
+}
+
+#[test]
+fn it_behaves_as_a_vector_of_bytes_over_crashes() {
+    let seeds =
+        std::env::var("STRATAFS_LAZY_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(30);
+    for seed in 0..seeds {
+        let mut r = Random(seed);
+        let form = if seed % 2 == 0 { Form::Plain } else { Form::Indexed };
+        let metacopy = r.below(2) == 0;
+        let l = layers();
+        let Some(mut v) = lazily(&l, form, Options { metacopy, ..options() }) else { return };
+        let mut models = ["f", "g"].map(|n| (n, lower(&l, n), lower(&l, n)));
+        for step in 0..60 {
+            let (name, _, model) = &mut models[r.below(2)];
+            let at = r.below(LEN + BLOCK);
+            let len = [1, 100, PAGE, BLOCK, 2 * BLOCK + 77][r.below(5)];
+            // now and then exactly whole pages or blocks
+            let unit = [1, 1, PAGE, BLOCK][r.below(4)];
+            let (at, end) = (at / unit * unit, (at + len) / unit * unit);
+            let what = r.below(24);
+            match what {
+                0..=9 => {
+                    let data: Vec<u8> = (at..end).map(|i| (i % 239 + step) as u8).collect();
+                    write(&v, name, at, &data).unwrap();
+                    if !data.is_empty() {
+                        model.resize(model.len().max(end), 0);
+                        model[at..end].copy_from_slice(&data);
+                    }
+                }
+                10 => {
+                    v.truncate(name, at as u64).unwrap();
+                    model.resize(at, 0);
+                }
+                11 if r.below(3) == 0 => {
+                    v.truncate(name, 0).unwrap();
+                    model.clear();
+                }
+                12 => {
+                    v.chmod(name, 0o600 | r.below(0o100) as u32).unwrap();
+                }
+                13 if end > at => {
+                    let fh = open(&v, name, WRITE);
+                    v.fs.fallocate(fh, 3, at as u64, (end - at) as u64).unwrap();
+                    v.fs.release(fh);
+                    let (at, end) = (at.min(model.len()), end.min(model.len()));
+                    model[at..end].fill(0);
+                }
+                14 => {
+                    let fh = open(&v, name, READ);
+                    v.fs.fsync(fh, false).unwrap();
+                    v.fs.release(fh);
+                }
+                15 => v.fs.settle_all(),
+                16..=19 => {
+                    if what == 16 {
+                        v.fs.sync().unwrap();
+                    }
+                    drop(v);
+                    if what == 17 {
+                        for (name, below, model) in &mut models {
+                            lose_pages(&l, &mut r, name, model, below);
+                        }
+                    }
+                    let lazy_from = [None, Some(1), Some(LEN as u64)][r.below(3)];
+                    v = l.open_with(form, Options { metacopy, lazy_from, ..options() }, true);
+                    assert!(!l.tmp.path().join(NOTE).exists(), "what a crash left was not mended");
+                    if r.below(4) > 0 {
+                        assert!(v.fs.settle_later());
+                    }
+                }
+                _ => {
+                    let fh = open(&v, name, READ);
+                    let mut buf = vec![0; len];
+                    let n = v.fs.read(fh, at as u64, &mut buf).unwrap();
+                    v.fs.release(fh);
+                    let (from, to) = (at.min(model.len()), (at + len).min(model.len()));
+                    same(&buf[..n], &model[from..to]);
+                }
+            }
+            for (name, _, model) in &models {
+                assert_eq!(v.stat(name).unwrap().size, model.len() as u64, "{seed}:{step} {what}");
+                if r.below(3) == 0 {
+                    assert!(
+                        all(&v, name) == *model,
+                        "seed {seed} step {step} after {what}: {name}"
+                    );
+                }
+            }
+        }
+        v.fs.sync().unwrap();
+        for (name, below, model) in &models {
+            let upper = l.upper().join(name);
+            if upper.exists() && mark(&l, name).is_none() {
+                same(&std::fs::read(upper).unwrap(), model);
+            } else {
+                same(below, model);
+            }
+        }
+        l.check_untouched();
+    }
+}
+
+#[test]
+fn many_write_while_it_is_completed() {
+    let l = layers();
+    for round in 0..20 {
+        let Some(v) = lazily(&l, Form::Plain, options()) else { return };
+        let ino = v.ino("f").unwrap();
+        std::thread::scope(|s| {
+            for t in 0..4_usize {
+                let v = &v;
+                s.spawn(move || {
+                    for i in 0..20 {
+                        // each its own bytes of each block
+                        let at = (i * 7919 * PAGE + round) % LEN / 16 * 16 + t * 4;
+                        write(v, "f", at, &[b'A' + t as u8; 4]).unwrap();
+                        let mtime = v.fs.getattr(ino, None).unwrap().mtime;
+                        assert!(mtime.sec > 1_500_000_000);
+                    }
+                });
+            }
+            s.spawn(|| v.fs.settle_all());
+        });
+        let mut want = content(0, LEN);
+        for t in 0..4 {
+            for i in 0..20 {
+                let at = (i * 7919 * PAGE + round) % LEN / 16 * 16 + t * 4;
+                want.resize(want.len().max(at + 4), 0);
+                want[at..at + 4].fill(b'A' + t as u8);
+            }
+        }
+        same(&all(&v, "f"), &want);
+        v.fs.sync().unwrap();
+        same(&std::fs::read(l.upper().join("f")).unwrap(), &want);
+        v.unlink("f").unwrap();
+        drop(v);
+        std::fs::remove_file(l.upper().join("f")).unwrap();
+    }
+}
+
+#[test]
+fn what_could_not_be_completed_is_tried_again_at_the_end() {
+    let l = layers();
+    let armory = Arc::new(Failpoints::default());
+    let armed = Options { failpoints: Some(armory.clone()), ..options() };
+    let Some(v) = lazily(&l, Form::Plain, armed) else { return };
+    write(&v, "f", 5, b"new").unwrap();
+    armory.arm("lazy:step", Errno::NOSPC);
+    v.fs.settle_all();
+    assert!(mark(&l, "f").is_some());
+    let mut want = content(0, LEN);
+    want[5..8].copy_from_slice(b"new");
+    same(&all(&v, "f"), &want);
+    v.fs.forget(v.ino("f").unwrap(), 1000);
+    v.fs.lookup(Ino::ROOT, crate::support::name("f")).unwrap();
+    same(&all(&v, "f"), &want);
+    v.fs.sync().unwrap();
+    assert_eq!(mark(&l, "f"), None);
+    same(&std::fs::read(l.upper().join("f")).unwrap(), &want);
+}
