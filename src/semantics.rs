@@ -26,6 +26,18 @@
 //!   the copy is the lower's or what was written, and what was synced stays (`engine::settle`). For
 //!   that time the copy carries a metacopy mark that the kernel's overlayfs refuses (`EIO`) until we
 //!   have mounted that upper again. `volatile` syncs nothing.
+//! * With `lazy_copy_up` a file of 4 MiB or more (or `=BYTES`) whose blocks cannot be shared gets its
+//!   place in the upper without them: each write copies the 64 KiB around it, reading takes each
+//!   block from where it is (`engine::lazy::the_first_write_copies_the_blocks_around_it_and_no_more`).
+//!   A thread brings up the rest within seconds, as do fsync, the end of the mount, and first of all
+//!   whatever does more to the file than to read and write; cutting it to nothing drops the rest
+//!   (`engine::lazy::whatever_does_more_than_read_and_write_completes_the_file_first`). Times but
+//!   ctime stay. The mark is that of copies that are not on disk yet, so the kernel refuses the file
+//!   (before Linux 6.6 it may show the lower's), and after a crash the next mount completes it before
+//!   it shows it, with or without the option (`lazy`): a hole of a marked file is the lower's, and
+//!   file systems without that guarantee, `volatile`, `fsync=strict`, hard links, set-id bits and
+//!   capabilities make us copy at once. If there is no room to complete it then, opening it fails.
+//!   Up to 64 files wait at a time. Who reads the upper itself while they do finds holes.
 //! * A copy-up keeps nobody waiting but users of that file
 //!   (`engine::settle::a_long_copy_up_keeps_nobody_else_waiting`).
 //! * All names of a hard-linked file stay names of one file over copy-up and remount: the copy gets

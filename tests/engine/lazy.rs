@@ -268,6 +268,26 @@ fn whatever_does_more_than_read_and_write_completes_the_file_first() {
 }
 
 #[test]
+fn a_directory_that_leaves_its_lowers_behind_takes_whole_files_along() {
+    let l = layers();
+    let copying = Options { redirect_dir: false, rename_by_copy: true, ..options() };
+    let Some(v) = lazily(&l, Form::Plain, copying.clone()) else { return };
+    std::fs::create_dir(l.lowers[0].join("e")).unwrap();
+    std::fs::write(l.lowers[0].join("e/f"), content(3, LEN)).unwrap();
+    drop(v);
+    let Some(v) = lazily(&l, Form::Plain, copying.clone()) else { return };
+    write(&v, "e/f", 0, b"new").unwrap();
+    assert!(mark(&l, "e/f").is_some());
+    v.rename("e", "d/e", RenameMode::Replace).unwrap();
+    assert_eq!(mark(&l, "d/e/f"), None);
+    drop(v);
+    let v = l.open_with(Form::Plain, copying, true);
+    let mut want = content(3, LEN);
+    want[..3].copy_from_slice(b"new");
+    same(&all(&v, "d/e/f"), &want);
+}
+
+#[test]
 fn a_removed_file_is_read_and_written_on() {
     let l = layers();
     let Some(v) = lazily(&l, Form::Plain, options()) else { return };
