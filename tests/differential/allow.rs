@@ -22,7 +22,18 @@ pub fn stated(kernel: &str, ours: &str, hidden: bool) -> Option<&'static str> {
     if hidden && without_links(kernel) == without_links(ours) {
         return Some("a plain layer's file counts all its names, as with the kernel's index=on");
     }
+    if without_ghosts(kernel) == ours || kernel.strip_prefix("ok ") == Some(GHOST) {
+        return Some("the kernel lists whiteouts of a directory that nothing lies below");
+    }
     None
+}
+
+/// What a walk says of a name that is listed and not there.
+pub const GHOST: &str = "ghost";
+
+fn without_ghosts(said: &str) -> String {
+    let names = said.split(", ").filter(|n| !n.ends_with(GHOST));
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// Whether FUSE itself refuses a step, so that nobody else does it.

@@ -6,9 +6,9 @@ use crate::op::How;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::mem::MaybeUninit;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// The names in a directory, sorted.
 pub fn list(dir: &OwnedFd) -> Result<Vec<String>, Errno> {
@@ -84,6 +84,7 @@ pub fn walk_removing(dir: &OwnedFd) -> Said {
             b"." | b".." => "",
             _ => match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
                 Ok(()) => "removed",
+                Err(Errno::ROFS) if is_ghost(dir, name) => crate::allow::GHOST,
                 Err(e) => &errno(e),
             },
         };
@@ -91,6 +92,11 @@ pub fn walk_removing(dir: &OwnedFd) -> Said {
     }
     out.sort();
     Ok(out.join(", "))
+}
+
+/// Returns whether a name that was listed is not there.
+fn is_ghost(dir: &OwnedFd, name: &CStr) -> bool {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).err() == Some(Errno::NOENT)
 }
 
 /// Reads a directory, removes one of its names and reads on from each place that was told. The
@@ -107,7 +113,12 @@ pub fn walk_seeking(dir: &OwnedFd) -> Said {
         Ok(out)
     };
     let mut buf = [MaybeUninit::uninit(); 320];
-    let all = read_on(&mut buf)?;
+    let mut all = read_on(&mut buf)?;
+    let listed = all.len();
+    all.retain(|(n, _)| !CString::new(n.as_bytes()).is_ok_and(|n| is_ghost(dir, &n)));
+    if all.len() < listed {
+        return Ok(crate::allow::GHOST.to_owned());
+    }
     let victim = all.iter().map(|(n, _)| n).filter(|n| *n != "." && *n != "..").max().cloned();
     let removed = match &victim {
         Some(name) => match rustix::fs::unlinkat(dir, name.as_os_str(), AtFlags::empty()) {
