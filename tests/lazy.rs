@@ -28,12 +28,12 @@ fn for_each_place(test: &str, f: impl Fn(&Case)) {
 fn mark(c: &Case) -> Option<Vec<u8>> {
     let key: &[u8] =
         if c.user.uid == 0 { b"trusted.overlay.metacopy" } else { b"user.overlay.metacopy" };
-    Dir::open(&c.path("u")).unwrap().get_xattr(b"big", key).unwrap()
+    Dir::open(c.path("u")).unwrap().get_xattr(b"big", key).unwrap()
 }
 
 /// Returns whether the file system lets copies wait at all.
 fn waits(c: &Case) -> bool {
-    let u = Dir::open(&c.path("u")).unwrap();
+    let u = Dir::open(c.path("u")).unwrap();
     let probe = |name: &str| std::fs::File::create(c.path(name)).unwrap();
     let (from, to) = (probe("probe-from"), probe("probe-to"));
     from.set_len(4096).unwrap();

@@ -69,7 +69,7 @@ fn lazily(l: &Layers, form: Form, options: Options) -> Option<View> {
 
 fn mark(l: &Layers, file: &str) -> Option<Vec<u8>> {
     let (dir, base) = file.rsplit_once('/').unwrap_or(("", file));
-    let dir = Dir::open(&l.upper().join(dir)).ok()?;
+    let dir = Dir::open(l.upper().join(dir)).ok()?;
     dir.node(base.as_bytes()).ok()?.get_xattr(&dialect_key("metacopy")).unwrap()
 }
 
@@ -394,10 +394,9 @@ impl Random {
     }
 }
 
-/// A power loss may take from a marked file any page that was not synced. Returns whether it had
-/// one.
+/// A power loss may take from a marked file any page that was not synced.
 fn lose_pages(l: &Layers, r: &mut Random, name: &str, model: &mut [u8], below: &[u8]) {
-    if !mark(l, name).is_some_and(|m| m.first() != Some(&0)) {
+    if mark(l, name).is_none_or(|m| m.first() == Some(&0)) {
         return;
     }
     let upper = Dir::open(l.upper()).unwrap();
