@@ -17,27 +17,37 @@
 //!
 //! # Changes
 //! * A lower layer is opened read-only, whatever happens. `O_TRUNC` copies up, also with
-//!   `O_RDONLY` (`engine::changes::truncating_opens_copy_up_even_when_read_only`).
+//!   `O_RDONLY` (`engine::changes::truncating_opens_copy_up_even_when_read_only`). No handle on a lower
+//!   serves a write (`nested::nothing_can_be_written_through_the_handles_of_a_lower`), and the
+//!   differential test compares the lowers after every case, to the byte and the nanosecond.
 //! * Copy-up keeps content, holes, times, mode, owner and extended attributes of every type of
 //!   file, and its parent's times; a failure at any step leaves the old or the new state
 //!   (`engine::faults`). With `fsync=strict`, and on file systems other than ext4, xfs and btrfs,
 //!   data is synced before the copy gets its name, as in the kernel. With `fsync=auto`, the default,
 //!   a mount puts it in place first and writes it out within seconds: after a crash each block of
 //!   the copy is the lower's or what was written, and what was synced stays (`engine::settle`). For
-//!   that time the copy carries a metacopy mark that the kernel's overlayfs refuses (`EIO`) until we
-//!   have mounted that upper again. `volatile` syncs nothing.
+//!   that time there is a note in `work/work/incompat` for which the kernel's overlayfs refuses to
+//!   mount the upper, after a crash until we have mounted it again. What cannot be completed then
+//!   (its lower file is gone) is refused (`engine::settle::what_cannot_be_completed_is_refused_and_stays_noted`).
+//!   `volatile` syncs nothing.
 //! * With `lazy_copy_up` a file of 4 MiB or more (or `=BYTES`) whose blocks cannot be shared gets its
 //!   place in the upper without them: each write copies the 64 KiB around it, reading takes each
 //!   block from where it is (`engine::lazy::the_first_write_copies_the_blocks_around_it_and_no_more`).
 //!   A thread brings up the rest within seconds, as do fsync, the end of the mount, and first of all
 //!   whatever does more to the file than to read and write; cutting it to nothing drops the rest
 //!   (`engine::lazy::whatever_does_more_than_read_and_write_completes_the_file_first`). Times but
-//!   ctime stay. The mark is that of copies that are not on disk yet, so the kernel refuses the file
-//!   (before Linux 6.6 it may show the lower's), and after a crash the next mount completes it before
-//!   it shows it, with or without the option (`lazy`): a hole of a marked file is the lower's, and
-//!   file systems without that guarantee, `volatile`, `fsync=strict`, hard links, set-id bits and
-//!   capabilities make us copy at once. If there is no room to complete it then, opening it fails.
-//!   Up to 64 files wait at a time. Who reads the upper itself while they do finds holes.
+//!   ctime stay.
+//! * An incomplete file is refused twice: there is the note for which the kernel's overlayfs does not
+//!   mount the upper; and as the note lies in the work directory, the file itself bears a metacopy
+//!   mark of a version that the kernel does not know (`EIO`; before Linux 6.6 it may show the
+//!   lower's), with another work directory and as a lower layer too. Both go after its data came to the disk
+//!   (`lazy::a_file_that_was_incomplete_when_the_daemon_was_killed_is_completed_by_any_mount`). We
+//!   refuse it in a lower layer (`EIO`) and at import
+//!   (`engine::lazy::an_incomplete_file_is_refused_in_a_lower_layer`). The next mount of the upper
+//!   completes it before it shows it, with or without the option: a hole of a marked file is the
+//!   lower's. File systems without that guarantee, `volatile`, `fsync=strict`, hard links, set-id
+//!   bits and capabilities make us copy at once. If there is no room to complete it then, opening it
+//!   fails. Up to 64 files wait at a time. Who reads the upper itself while they do finds holes.
 //! * A copy-up keeps nobody waiting but users of that file
 //!   (`engine::settle::a_long_copy_up_keeps_nobody_else_waiting`).
 //! * All names of a hard-linked file stay names of one file over copy-up and remount: the copy gets
@@ -48,7 +58,12 @@
 //!   kept in `overlay.nlink`, in the kernel's form
 //!   (`engine::on_disk::links_that_were_not_copied_count_after_a_remount`).
 //! * Removing a name writes a whiteout if, and only if, the lowers show it
-//!   (`engine::changes::no_whiteout_where_nothing_is_hidden`).
+//!   (`engine::changes::no_whiteout_where_nothing_is_hidden`,
+//!   `engine::changes::deleted_names_stay_gone`). A directory of whiteouts alone is empty, can be
+//!   removed and replaced (`engine::changes::a_directory_replaces_one_that_only_holds_whiteouts`).
+//! * `RENAME_NOREPLACE` and `RENAME_EXCHANGE` work on files and directories of any layer
+//!   (`engine::changes::exchange_of_lower_files_and_directories`), also over whiteouts
+//!   (`engine::changes::renames_over_whiteouts_succeed`).
 //! * Renaming a directory with lower parts writes a redirect, as the kernel does with
 //!   `redirect_dir=on`; with `redirect_dir=off` it fails with `EXDEV`. With `redirect_dir=copy` the
 //!   directory is made one of the upper alone first: all in it is copied up and each directory
@@ -63,7 +78,28 @@
 //!   (`engine::metacopy`). A dockerd that is to start such a container needs
 //!   `/sys/module/overlay/parameters/metacopy`, or the container mounted with `metacopy=off`.
 //! * A descriptor opened before a copy-up reads what is written after it. The kernel's keeps
-//!   reading the lower file.
+//!   reading the lower file
+//!   (`engine::changes::a_reader_from_before_the_copy_up_sees_what_is_written_later`).
+//! * What is open goes on working when it is removed, renamed or replaced
+//!   (`engine::changes::handles_survive_unlink_rename_and_rmdir`), and a removed file of a lower can
+//!   still be changed (`engine::changes::a_removed_lower_file_that_is_open_can_still_change`).
+//! * New files follow umask, default ACLs and setgid directories as on any file system
+//!   (`engine::changes::umask_and_setgid_directories_are_honoured`); writes, truncation and chown take
+//!   set-id bits away (`mount::set_id_bits_are_cleared_where_the_kernel_leaves_it_to_us`).
+//! * The overlay's own attributes are hidden, and a user's of that prefix are kept escaped
+//!   (`engine::changes::overlay_attributes_are_hidden_and_users_own_are_escaped`).
+//! * Names have up to 255 bytes of any kind, in the upper as in the work directory
+//!   (`engine::changes::names_of_255_bytes_are_usable_everywhere`). Those that begin with `.wh.` are
+//!   ordinary (`mount_options::names_of_marks_are_ordinary_unless_told`).
+//! * A listing that goes on from a position shows each name that stays once, whatever comes and goes
+//!   meanwhile (`engine::merge::listings_go_on_from_any_cookie_while_names_change`,
+//!   `engine::objects::a_listing_shows_a_file_once_though_it_is_copied_up_meanwhile`).
+//! * With `default_permissions` the kernel checks what each user may, by what is shown
+//!   (`differential::as_others_in_a_mount_of_root`). Errors come in the order of the kernel's
+//!   (`engine::changes::errors_are_those_of_posix`).
+//! * Reading changes no access time of a lower
+//!   (`nested::reading_leaves_the_access_times_of_lowers`); those of the upper are left to its file
+//!   system, whatever `relatime` and the like say.
 //! * `mknod` of a character device 0:0 fails with `EPERM`; `RENAME_WHITEOUT` with `EINVAL`.
 //!
 //! * A directory that was removed while somebody held it can still be looked at and changed: mode,
@@ -73,10 +109,12 @@
 //!   after the open, so the daemon looks whether a process it can see runs the file
 //!   (`mount::a_program_that_runs_is_not_cut`).
 //! * What is written through a map takes no set-id bits and capabilities away; an empty capability
-//!   stays (differential cases of these names).
+//!   stays (differential: "what is written through a map takes no set-id bits and capabilities away",
+//!   "a write leaves an empty capability").
 //! * Attributes in no namespace give `EOPNOTSUPP`, a namespace alone `EINVAL`. `user.*` names that a
 //!   layer holds for what is neither file nor directory are not listed
-//!   (`engine::xattrs::user_names_of_what_cannot_have_any_are_not_listed`).
+//!   (`engine::xattrs::user_names_of_what_cannot_have_any_are_not_listed`; differential: "odd attributes
+//!   of what is neither file nor directory").
 //! * An access ACL that is set by somebody outside of the file's group takes setgid away
 //!   (differential case). The work directory's ACL and setgid bit reach no file
 //!   (`engine::staging`).
@@ -104,12 +142,21 @@
 //!
 //! # Numbers
 //! `st_ino` is derived from the layer's index or from the real file, stays over copy-up, rename
-//! and remount, is unique over all devices, and is what listings say (`engine::numbers`). There are
-//! no numbers of 32 bits: `xino=off` has no effect. The link count of a merged directory is 1.
+//! and remount, is unique over all devices, and is what listings say (`engine::numbers`). The link count of a merged directory is 1.
+//!
+//! `xino=off` (`noxino`) shows numbers below 2^32 instead, for programs that cannot take longer ones
+//! (the kernel's `xino=off` gives up other properties: there numbers of several devices may meet). All
+//! that is said of numbers holds for them, but of two that meet the one that comes second gets
+//! another, which may be the other one after a remount; and a number stays taken for as long as the
+//! mount lives, some 20 bytes each
+//! (`short_numbers::short_inode_numbers_are_what_everybody_sees`,
+//! `short_numbers::short_inode_numbers_over_several_file_systems_do_not_meet`).
 //!
 //! A copied-up file names its lower file in `overlay.origin` as the kernel's do, and its directory
 //! is marked `overlay.impure`: so the kernel shows our uppers under the lower files' numbers
-//! (`engine::on_disk::copies_name_their_origin_as_the_kernel_does`). Of hard-linked files it does so
+//! (`engine::on_disk::copies_name_their_origin_as_the_kernel_does`); in the private view of an
+//! ordinary user only where the kernel had that upper before
+//! (`engine::on_disk::a_private_view_writes_one_mark_into_a_copy`). Of hard-linked files it does so
 //! for those in its index alone, and we write none. Its records are read in turn
 //! (`engine::on_disk::the_kernels_origin_keeps_numbers`): by comparing the handle of the lower file
 //! of that name, or by opening the handle, which takes `CAP_DAC_READ_SEARCH` as in the kernel.
@@ -124,8 +171,9 @@
 //!
 //! # Lower directories that are edited while they are mounted
 //! The kernel calls that undefined and mostly shows it. Here plain directories (`lowerdir=`) are
-//! watched from the moment at which their names are read, and the kernel's caches are told to let go
-//! what changed: content, attributes, new, removed, replaced and moved names, whiteouts and opaque
+//! watched from the moment at which they are looked up
+//! (`engine::lower_changes::a_directory_is_watched_before_anybody_reads_it`), and the kernel's
+//! caches are told to let go what changed: content, attributes, new, removed, replaced and moved names, whiteouts and opaque
 //! marks in any layer (`engine::lower_changes`, `tests/lower_changes.rs`). So what is cached stays
 //! so for ever, and an edit is seen within the time of a few requests.
 //! * What was changed through the view is not affected by an edit of what lies below it. A whiteout
@@ -133,10 +181,19 @@
 //! * A replaced file has another inode number. Who has the old one open goes on reading it
 //!   (`engine::lower_changes::a_file_replaced_by_rename_is_another_one_and_who_has_it_open_reads_on`).
 //!   A directory that is in use keeps its number when its topmost part comes or goes.
+//! * Editors, `sed -i`, `cp`, `mv` of directories and `rm -r` are all seen, open and mapped files
+//!   included, also with passthrough
+//!   (`lower_changes::editors_and_tools_change_lowers_in_their_own_ways`,
+//!   `lower_changes::a_mapped_lower_file_that_is_edited_in_place_shows_it`,
+//!   `lower_changes::edits_are_seen_where_root_passes_files_through`).
+//! * A number that the disk gives again never makes one file of two
+//!   (`lower_changes::files_that_came_by_the_numbers_of_directories_in_use_are_told_apart`,
+//!   `lower_changes::a_file_that_came_by_the_number_of_one_that_went_unnoticed_is_found`).
 //! * Where watches run out (`fs.inotify.max_user_watches`, of which one view takes a quarter and
-//!   65,536 at the most), names and attributes in further directories are trusted for a second and
+//!   65,536 at the most; `max_watches=N` says it otherwise), names and attributes in further directories are trusted for a second and
 //!   looked at again; content is read anew when a file is opened
-//!   (`engine::lower_changes::directories_without_a_watch_are_looked_at_when_asked_for`).
+//!   (`engine::lower_changes::directories_without_a_watch_are_looked_at_when_asked_for`,
+//!   `lower_changes::where_watches_run_out_edits_are_seen_after_a_second`).
 //! * Not seen are: writes through a shared map, writes through a hard link whose directory nobody
 //!   has read, changes that another machine makes to a network file system, and a
 //!   redirect's new target where there was none. The data of a metacopy file is seen at the next open
@@ -220,10 +277,20 @@
 //! chown of nothing"). A daemon that may not look there (an ordinary user's) clears the bits of a
 //! file that somebody is writing, as a write would.
 //!
-//! `O_TMPFILE` gives `EOPNOTSUPP` (the crate has no such request), `fallocate` knows allocation,
+//! `O_TMPFILE` gives `EOPNOTSUPP`: the kernel asks by `FUSE_TMPFILE`, which fuser 0.18 does not know
+//! and answers with `ENOSYS`, so that the kernel never asks again. Programs then make a file with a
+//! name and remove it, as open(2) tells them to
+//! (`statements::nameless_files_are_refused_and_what_needs_them_has_another_way`). `fallocate` knows allocation,
 //! holes and zeros but not `COLLAPSE_RANGE` and `INSERT_RANGE`, `FICLONE` gives `EOPNOTSUPP` on every
-//! file system (`copy_file_range` shares blocks where the upper can), and syncfs(2) of the mount does
+//! file system (`copy_file_range` shares blocks where the upper can;
+//! `statements::holes_are_seen_made_and_kept_and_blocks_are_not_shared`), and syncfs(2) of the mount does
 //! not reach the daemon: fsync(2) does, and so does unmounting.
 //!
-//! In a private mount the kernel lets only the owner that is shown set an ACL: of a file that is
-//! recorded as another's, `EPERM`.
+//! Locks of all kinds are the kernel's own, by inode, and so hold from a lower file to its copy
+//! (`statements::locks_hold_from_the_lower_file_to_its_copy`). statfs(2) is the upper's
+//! (`statements::the_room_that_is_told_is_the_uppers`).
+//!
+//! In a private mount the kernel lets only the owner that is shown set an ACL, before it asks
+//! (`set_posix_acl` in fs/posix_acl.c): of a file that is recorded as another's, `EPERM`. Who takes the
+//! file by chown(2) for as long can set it
+//! (`statements::in_a_private_mount_acls_are_for_the_owner_that_is_shown`).

@@ -150,6 +150,83 @@ fn fenced_words_stay_behind_their_fence() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// All Rust files below a directory of the project: path and text.
+fn rust_files(dir: &str) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut dirs = vec![root.join(dir)];
+    while let Some(dir) = dirs.pop() {
+        for e in std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
+            if e.is_dir() {
+                dirs.push(e);
+            } else if e.extension().is_some_and(|x| x == "rs") {
+                let name = e.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                out.push((name, std::fs::read_to_string(&e).unwrap()));
+            }
+        }
+    }
+    out
+}
+
+/// The tests that carry a statement of `src/semantics.rs`: `file::of::test`, `file::module`,
+/// `tests/file.rs`, and the title of a case of the differential test after the word for it.
+fn missing_tests(document: &str, files: &[(String, String)]) -> Vec<String> {
+    let text: String =
+        document.lines().map(|l| l.trim_start_matches("//!").to_owned() + " ").collect();
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let has_fn = |path: &str, name: &str| {
+        let function = format!("fn {name}(");
+        files.iter().any(|(p, t)| t.contains(&function) && p.contains(path))
+    };
+    let mut missing = Vec::new();
+    for word in text.split('`').skip(1).step_by(2) {
+        let parts: Vec<&str> = word.split("::").collect();
+        let is_path = parts.len() > 1
+            && parts.iter().all(|p| {
+                !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            });
+        let found = if is_path {
+            let place = parts[..parts.len() - 1].join("/");
+            let module = format!("/{}.rs", parts.join("/"));
+            has_fn(&place, parts[parts.len() - 1])
+                || files.iter().any(|(p, _)| p.ends_with(&module))
+                || files.iter().any(|(p, t)| {
+                    p.contains(&place) && t.contains(&format!("mod {} ", parts[parts.len() - 1]))
+                })
+        } else if word.starts_with("tests/") {
+            files.iter().any(|(p, _)| p == word || p.starts_with(&format!("{word}/")))
+        } else {
+            true
+        };
+        if !found {
+            missing.push(word.to_owned());
+        }
+    }
+    let cases = files.iter().find(|(p, _)| p == "tests/differential/cases.rs");
+    for after in text.split("differential: ").skip(1) {
+        let list = after.split(')').next().unwrap_or("");
+        for title in list.split('"').skip(1).step_by(2) {
+            if !cases.is_some_and(|(_, t)| t.contains(&format!("\"{title}\""))) {
+                missing.push(title.to_owned());
+            }
+        }
+    }
+    missing
+}
+
+#[test]
+fn every_test_that_the_semantics_name_exists() {
+    let files = [rust_files("tests"), rust_files("src")].concat();
+    let document = include_str!("../src/semantics.rs");
+    assert_eq!(missing_tests(document, &files), [""; 0]);
+    let wrong =
+        "//! (`engine::no_such::test`, `tests/none.rs`) (differential: \"no such\n//! case\")";
+    assert_eq!(
+        missing_tests(wrong, &files),
+        ["engine::no_such::test", "tests/none.rs", "no such case"]
+    );
+}
+
 #[test]
 fn this_test_reads_what_it_claims_to_read() {
     let all = sources();

@@ -148,6 +148,27 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn explain_says_metacopy() {
+    for user in mounters("explain of a metacopy") {
+        let c = Case::new(user);
+        let stack = "lowerdir=l,upperdir=u";
+        c.sh("echo low >l/f && echo low >l/whole").ok();
+        c.stratafs(&["-o", &format!("{stack},workdir=w,metacopy=on"), "m"]).ok();
+        c.sh("chmod 600 m/f && echo up >m/whole").ok();
+        c.stratafs(&["umount", "m"]).ok();
+        let told = |path: &str| json(c.stratafs(&["explain", "-o", stack, path, "--json"]));
+        let f = told("f");
+        assert!(f["layers"][0]["metacopy"].as_str().unwrap().contains("overlay.metacopy"), "{f}");
+        assert_eq!(f["layers"][1]["metacopy"], Value::Null);
+        let verdict = f["verdict"].as_str().unwrap();
+        assert!(verdict.contains("metacopy") && verdict.contains("layer 1 the data"), "{verdict}");
+        assert_eq!(told("whole")["layers"][0]["metacopy"], Value::Null);
+        let text = c.stratafs(&["explain", "-o", stack, "f"]).ok().out;
+        assert!(text.contains("file (metacopy)"), "{text}");
+    }
+}
+
+#[test]
 fn the_demo_shows_everything_and_leaves_nothing() {
     for user in mounters("demo") {
         let c = Case::new(user);

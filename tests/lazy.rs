@@ -81,6 +81,8 @@ fn a_file_that_was_incomplete_when_the_daemon_was_killed_is_completed_by_any_mou
                 let seen = under_the_kernel(c, options);
                 assert!(seen.is_none_or(|s| s == old), "the kernel shows half a file");
             }
+            let said = c.sh("mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w km");
+            assert_ne!(said.code, Some(0), "the kernel takes the upper for whole");
         }
         c.stratafs(&["-o", EAGERLY, "m"]).ok();
         same(c, "m/big", "want/big");

@@ -23,6 +23,39 @@ fn for_each_mount(test: &str, options: &str, f: impl Fn(&Case)) {
     }
 }
 
+/// The first bytes of a file as a map shows them.
+#[allow(unsafe_code)]
+mod maps {
+    use memmap2::{Mmap, MmapOptions, MmapRaw};
+    use std::fs::File;
+
+    pub(super) enum Map {
+        Shared(MmapRaw),
+        Private(Mmap),
+    }
+
+    impl Map {
+        pub(super) fn of(file: &File, shared: bool) -> Map {
+            let mut how = MmapOptions::new();
+            how.len(4096);
+            if shared {
+                return Map::Shared(how.map_raw_read_only(file).unwrap());
+            }
+            // SAFETY: it is read by address alone, below
+            Map::Private(unsafe { how.map_copy_read_only(file) }.unwrap())
+        }
+
+        pub(super) fn read(&self) -> [u8; 4] {
+            let from = match self {
+                Map::Shared(m) => m.as_ptr(),
+                Map::Private(m) => m.as_ptr(),
+            };
+            // SAFETY: the map is longer and lives; what it shows may change at any time
+            unsafe { std::ptr::read_volatile(from.cast()) }
+        }
+    }
+}
+
 fn shows(c: &Case, script: &str, wanted: &str) {
     let mut last = String::new();
     eventually(&format!("{script:?} says {wanted:?}"), || {
@@ -108,6 +141,98 @@ fn without_watching_changes_are_seen_after_the_timeout_or_never() {
         shows(c, "ls m/d; stat -c %a m/a", "f\nt\n644");
         c.sh("chmod 640 l/a && echo new >l/d/new").ok();
         assert_eq!(c.sh("ls m/d; stat -c %a m/a").ok().out, "f\nt\n644\n");
+    });
+}
+
+#[test]
+fn editors_and_tools_change_lowers_in_their_own_ways() {
+    for_each_mount("tools that edit lowers", "lower_changes=watch", |c| {
+        c.sh("mkdir -p l/tree/a l/tree/b && echo 1 >l/tree/a/1 && echo 2 >l/tree/b/2").ok();
+        shows(c, "cat m/d/f m/a m/tree/a/1 m/tree/b/2; ls m/other", "old\na\n1\n2");
+        // replaces by rename
+        c.sh("sed -i s/old/by-sed/ l/d/f").ok();
+        shows(c, "cat m/d/f", "by-sed");
+        // vim: the old file becomes a backup, a new one gets the name, the backup goes
+        c.sh("mv l/d/f l/d/f~ && echo by-vim >l/d/f && rm l/d/f~").ok();
+        shows(c, "cat m/d/f; ls m/d", "by-vim\nf\nt");
+        // truncates and writes the same file
+        c.sh("echo by-cp >new && cp new l/d/f").ok();
+        shows(c, "cat m/d/f", "by-cp");
+        c.sh("cp --remove-destination new l/a && cp -a l/tree l/copy").ok();
+        shows(c, "cat m/a m/copy/a/1 m/copy/b/2", "by-cp\n1\n2");
+        c.sh("mv l/tree l/other").ok();
+        shows(c, "cat m/other/a/1; ls m/other m/tree", "1\nm/other:\na\nb");
+        c.sh("echo late >l/other/a/late && mv l/other/b l/other/a/b").ok();
+        shows(c, "cat m/other/a/late m/other/a/b/2; ls m/other", "late\n2\na");
+        c.sh("rm -r l/other").ok();
+        shows(c, "ls -d m/other m/other/a; ls m", "a\ncopy\nd");
+        // and made again at once, maybe with the numbers that were freed
+        c.sh("rm -r l/copy && mkdir -p l/copy/a && echo again >l/copy/a/1").ok();
+        shows(c, "cat m/copy/a/1; find m/copy | sort", "again\nm/copy\nm/copy/a\nm/copy/a/1");
+        c.sh("rm new").ok();
+    });
+}
+
+#[test]
+fn a_mapped_lower_file_that_is_edited_in_place_shows_it() {
+    for_each_mount("edits of mapped files", "lower_changes=watch", |c| {
+        if c.user != support::myself() {
+            return support::skip("edits of mapped files as another user", "his mount is private");
+        }
+        let open = std::fs::File::open(c.path("m/d/f")).unwrap();
+        let map = |shared| maps::Map::of(&open, shared);
+        let (shared, private) = (map(true), map(false));
+        assert_eq!((shared.read(), private.read()), (*b"old\n", *b"old\n"));
+        // without a change of length, which would cut the maps
+        let lower = std::fs::File::options().write(true).open(c.path("l/d/f")).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&lower, b"new\n", 0).unwrap();
+        eventually("the shared map shows it", || shared.read() == *b"new\n");
+        // of a page that was not written to, a private map shows the same
+        eventually("the private map shows it", || private.read() == *b"new\n");
+    });
+}
+
+#[test]
+fn where_watches_run_out_edits_are_seen_after_a_second() {
+    for_each_mount("max_watches", "lower_changes=watch,max_watches=3", |c| {
+        c.sh("mkdir l/far && echo one >l/far/x && echo s >l/far/same").ok();
+        shows(c, "cat m/d/f m/far/x; ls m/far/new", "old\none");
+        c.sh("echo two >l/far/x && echo n >l/far/new && rm l/far/same && echo near >l/d/f").ok();
+        shows(c, "cat m/far/x m/far/new m/d/f; ls m/far", "two\nn\nnear\nnew\nx");
+        c.sh("mv l/far/x l/far/y").ok();
+        shows(c, "cat m/far/y; ls m/far", "two\nnew\ny");
+    });
+    for_each_mount("no watches at all", "max_watches=0", |c| {
+        shows(c, "cat m/d/f; stat -c %a m/a", "old\n644");
+        c.sh("chmod 640 l/a && echo changed >l/d/f && echo n >l/d/new").ok();
+        shows(c, "cat m/d/f m/d/new; stat -c %a m/a", "changed\nn\n640");
+    });
+}
+
+/// What passthrough hands to the kernel does not hide an edit.
+#[test]
+fn edits_are_seen_where_root_passes_files_through() {
+    if !support::is_root() {
+        return support::skip("edits with passthrough", "only root may pass files through");
+    }
+    for_each_mount("edits with passthrough", "lower_changes=watch,passthrough=on", |c| {
+        if c.user != support::myself() {
+            return;
+        }
+        c.sh("head -c 300000 /dev/zero | tr '\\0' a >l/big && cat m/big | wc -c").ok();
+        let open = std::fs::File::open(c.path("m/big")).unwrap();
+        let first = || {
+            let mut byte = [0];
+            std::os::unix::fs::FileExt::read_exact_at(&open, &mut byte, 0).unwrap();
+            byte[0]
+        };
+        assert_eq!(first(), b'a');
+        c.sh("printf b | dd of=l/big conv=notrunc status=none").ok();
+        eventually("the open file shows the edit", || first() == b'b');
+        shows(c, "head -c 1 m/big", "b");
+        c.sh("head -c 200000 /dev/zero | tr '\\0' c >big && mv big l/big").ok();
+        shows(c, "head -c 1 m/big; wc -c <m/big", "c200000");
+        assert_eq!(first(), b'b', "who has it open reads on");
     });
 }
 

@@ -352,3 +352,46 @@ fn allow_other_needs_the_administrators_consent() {
     assert_eq!(said.code, Some(1));
     assert!(said.err.contains("user_allow_other' into /etc/fuse.conf"), "{said:?}");
 }
+
+/// The kernel keeps listings for whoever comes next, and lets a walk that began without one go on
+/// in one that another has completed since: it may be older.
+#[test]
+fn a_name_removed_before_a_walk_began_is_not_in_it() {
+    use rustix::fs::{Mode, OFlags, RawDir, openat, unlink};
+    for_each_mounter("walks beside each other", |c| {
+        if c.user != support::myself() {
+            return skip("walks beside each other, as another user", "his mount is private");
+        }
+        c.sh("mkdir l/d && touch l/d/low").ok();
+        let m = c.mount();
+        let dir = c.path("m/d");
+        c.sh("touch m/d/a m/d/b").ok();
+        let open = || {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            openat(rustix::fs::CWD, &dir, flags, Mode::empty()).unwrap()
+        };
+        // one call of getdents(2)
+        let read = |fd: &std::os::fd::OwnedFd| {
+            let mut buf = [std::mem::MaybeUninit::uninit(); 4096];
+            let mut entries = RawDir::new(fd, &mut buf);
+            let mut names = Vec::new();
+            while let Some(e) = entries.next() {
+                names.push(e.unwrap().file_name().to_string_lossy().into_owned());
+                if entries.is_buffer_empty() {
+                    break;
+                }
+            }
+            names.sort();
+            names
+        };
+        let (first, second) = (open(), open());
+        assert_eq!(read(&first), [".", "..", "a", "b", "low"]);
+        unlink(dir.join("b")).unwrap();
+        assert_eq!(read(&second), [".", "..", "a", "low"]);
+        // the first walk ends, and its listing is kept
+        assert_eq!(read(&first), [""; 0]);
+        assert_eq!(read(&second), [""; 0]);
+        drop((first, second));
+        m.unmount();
+    });
+}

@@ -163,15 +163,16 @@ Stacks directories and mounts the result on DIR, as fuse-overlayfs does.
 
 Mount options:
   lowerdir=A:B[::DATA], lowerdir+=A, datadir+=A, upperdir=A, workdir=A, ro
-  redirect_dir=on|off|follow|nofollow|copy, metacopy=on|off, userxattr, volatile, fsync=0|1
+  redirect_dir=on|off|follow|nofollow|copy, metacopy=on|off, userxattr
+  volatile, fsync=auto|strict|0|1 (a copied file is on disk soon after, or before, it has its name)
   lazy_copy_up[=BYTES]: the first write to a lower file of so many bytes (4 MiB) or more copies
     what it touches; the rest comes in the background, at fsync and at unmount
   uidmapping=STORED:SHOWN:COUNT[:..], gidmapping=.., squash_to_root, squash_to_uid=N, squash_to_gid=N
   xattr_permissions=1|2, noxattrs, noacl, static_nlink, context=..
   allow_other, allow_root, default_permissions, [no]suid, [no]dev, [no]exec, noatime, sync, dirsync
-  lower_changes=watch|timeout|ignore, timeout=SECONDS, threads=N, max_write=BYTES, fsname=NAME,
-  passthrough=on|off|auto, debug
-Accepted without effect: what mount(8) adds, and xino, index, nfs_export, threaded and the like.
+  lower_changes=watch|timeout|ignore, max_watches=N, timeout=SECONDS, threads=N, max_write=BYTES,
+  fsname=NAME, passthrough=on|off|auto, xino=on|auto|off (off: inode numbers below 2^32), debug
+Accepted without effect: what mount(8) adds, and fast_ino, index, nfs_export, threaded and the like.
 ";
 
 /// Mounts.

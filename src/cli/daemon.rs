@@ -149,6 +149,7 @@ fn settings(o: &MountOptions, facts: &Facts, me: Identity) -> MountSettings {
     s.no_xattrs = o.noxattrs;
     s.no_acl = o.noacl;
     s.max_write = o.max_write;
+    s.short_numbers = o.short_numbers;
     s.passthrough = o.passthrough;
     s.labels.clone_from(&o.labels);
     s.default_permissions |= o.default_permissions;

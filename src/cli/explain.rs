@@ -74,6 +74,7 @@ fn text(title: &str, e: &Explanation, all: bool) -> String {
 fn holds(l: &LayerState) -> String {
     let Some(kind) = l.file_type else { return "-".to_owned() };
     let mut parts = vec![kind.to_owned()];
+    parts.extend(l.metacopy.as_ref().map(|_| "(metacopy)".to_owned()));
     if let (Some(mode), Some(uid), Some(gid)) = (&l.mode, l.uid, l.gid) {
         parts.push(format!("{mode} {uid}:{gid}"));
     }
@@ -101,6 +102,7 @@ fn why(e: &Explanation, l: &LayerState) -> String {
             parts.push(format!("{}{place}{form}{tar}", m.what));
         }
     }
+    parts.extend(l.metacopy.as_ref().map(|m| format!("metacopy: {m}")));
     if let Some(step) = &l.created_by {
         parts.push(format!("[{}]", short_step(step, 50)));
     }

@@ -1,20 +1,22 @@
 //! Tells the kernel what its caches must let go because somebody edits a lower directory.
 
+use super::adapter::Adapter;
 use crate::overlay::{Change, Overlay};
 use crate::sys::Errno;
-use fuser::{INodeNo, Notifier};
+use fuser::Notifier;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 /// Starts a thread that does so until [`Overlay::stop_watching`]. It is none of those that serve
 /// requests: the kernel may wait for an answer of theirs before it lets a name go.
-pub(super) fn follow(overlay: &Arc<Overlay>, notifier: Notifier) {
-    let overlay = Arc::clone(overlay);
+pub(super) fn follow(overlay: &Arc<Overlay>, adapter: &Adapter) {
+    let Some(notifier) = adapter.notifier() else { return };
+    let (overlay, adapter) = (Arc::clone(overlay), adapter.clone());
     let started = std::thread::Builder::new().name("lowers".to_owned()).spawn(move || {
         loop {
             match overlay.wait_for_changes() {
-                Ok(Some(changes)) => changes.iter().for_each(|c| tell(&notifier, c)),
+                Ok(Some(changes)) => changes.iter().for_each(|c| tell(&adapter, &notifier, c)),
                 Ok(None) => return,
                 Err(e) => {
                     log::error!("changes of the lower directories are not seen any more: {e}");
@@ -30,12 +32,12 @@ pub(super) fn follow(overlay: &Arc<Overlay>, notifier: Notifier) {
 
 /// The order matters: letting a name go waits until nobody is reading its directory, so that the
 /// directory's pages, which are dropped after that, hold no names read before.
-fn tell(notifier: &Notifier, change: &Change) {
+fn tell(adapter: &Adapter, notifier: &Notifier, change: &Change) {
+    let (Change::Name { parent: about, .. } | Change::Inode(about)) = change;
+    let Some(number) = adapter.known(*about) else { return };
     let told = match change {
-        Change::Name { parent, name } => {
-            notifier.inval_entry(INodeNo(parent.0), OsStr::from_bytes(name))
-        }
-        Change::Inode(ino) => notifier.inval_inode(INodeNo(ino.0), 0, 0),
+        Change::Name { name, .. } => notifier.inval_entry(number, OsStr::from_bytes(name)),
+        Change::Inode(_) => notifier.inval_inode(number, 0, 0),
     };
     match told {
         // the kernel does not know it

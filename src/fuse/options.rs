@@ -44,6 +44,8 @@ pub struct MountSettings {
     pub max_write: Option<u32>,
     /// Which files the kernel reads and writes by itself.
     pub passthrough: Passthrough,
+    /// Inode numbers are below 2^32.
+    pub short_numbers: bool,
     /// Options for the kernel's security module (`context` and the like), each with its value.
     /// They count only where that module is active, and for who may mount by himself.
     pub labels: Vec<(String, OsString)>,
@@ -67,6 +69,7 @@ impl MountSettings {
             no_acl: false,
             max_write: None,
             passthrough: Passthrough::Auto,
+            short_numbers: false,
             labels: Vec::new(),
             threads: None,
         }
@@ -142,6 +145,8 @@ pub(super) struct Plan {
     pub(super) immutable: bool,
     /// The kernel reads and writes some files by itself.
     pub(super) passthrough: bool,
+    /// Inode numbers are below 2^32.
+    pub(super) short_numbers: bool,
 }
 
 impl Plan {
@@ -159,6 +164,7 @@ impl Plan {
             ("acl", self.acl),
             ("read_only", self.read_only),
             ("passthrough", self.passthrough),
+            ("short_numbers", self.short_numbers),
         ];
         out.extend(flags.map(|(name, on)| (name, if on { "yes" } else { "no" }.to_owned())));
         out
@@ -198,6 +204,7 @@ impl Plan {
             read_only: facts.read_only,
             immutable: facts.immutable,
             passthrough,
+            short_numbers: settings.short_numbers,
         }
     }
 

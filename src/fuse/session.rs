@@ -90,8 +90,8 @@ impl Session {
         let threads = platform::threads(settings.thread_count());
         Workers::start(&adapter, connection, threads)
             .map(|workers| {
-                if let Some(notifier) = adapter.notifier().filter(|_| facts.watched) {
-                    changes::follow(&overlay, notifier);
+                if facts.watched {
+                    changes::follow(&overlay, &adapter);
                 }
                 let device = sys::mount_at(&target).map(|m| m.device);
                 if let Some(device) = device.as_deref().filter(|_| facts.privileged) {

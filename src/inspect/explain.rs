@@ -92,6 +92,8 @@ pub struct LayerState {
     /// What it holds: `file`, `directory`, `symlink`, `whiteout` and so on.
     #[serde(rename = "type")]
     pub file_type: Option<&'static str>,
+    /// For a file that holds attributes alone, its data being in a layer below: the mark that says so.
+    pub metacopy: Option<String>,
     /// Where in the layer that is, if not at the path that was asked for.
     pub stored_at: Option<String>,
     /// Bytes of a file, or of a symlink's target.
@@ -294,6 +296,9 @@ impl<'a> Story<'a> {
             hidden_at: hide.map(|h: Hide| self.path_at(h.depth)),
             marker: self.marker(position),
             file_type: node.map(|n| word(n.kind)),
+            metacopy: node
+                .filter(|n| n.kind == Kind::File)
+                .and_then(|n| form::metacopy(layer, n.id)),
             stored_at: stored
                 .filter(|p| *p != self.raw_path(self.parts.len()))
                 .map(|p| printable(&p)),

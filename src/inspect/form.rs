@@ -4,6 +4,7 @@ use super::{LayerKind, LayerView};
 use crate::index::NodeId;
 use crate::marker::Dialect;
 use crate::name::printable;
+use crate::overlay::data_is_here;
 
 /// Returns how the whiteout `node` lies on disk.
 pub(super) fn whiteout(layer: &LayerView, node: NodeId) -> String {
@@ -63,4 +64,24 @@ pub(super) fn redirect(layer: &LayerView, node: NodeId) -> String {
         Some(to) => format!("overlay.redirect={}", printable(&to.encode())),
         None => "overlay.redirect".to_owned(),
     }
+}
+
+/// Returns the mark by which the file `node` holds attributes alone, with where it says that its
+/// data is; `None` for an ordinary file. Layers of images are not believed such marks.
+pub(super) fn metacopy(layer: &LayerView, node: NodeId) -> Option<String> {
+    if !matches!(layer.kind, LayerKind::Upper | LayerKind::Directory) {
+        return None;
+    }
+    let handle = layer.files.as_ref()?.node_beneath(&layer.index.path(node)).ok()?;
+    if data_is_here(&handle.stat().ok()?) {
+        return None;
+    }
+    let dialect = [Dialect::Trusted, Dialect::User]
+        .into_iter()
+        .find(|d| handle.get_xattr(d.metacopy()).is_ok_and(|v| v.is_some()))?;
+    let mark = printable(dialect.metacopy());
+    Some(match handle.get_xattr(dialect.redirect()) {
+        Ok(Some(to)) => format!("{mark}, with overlay.redirect={}", printable(&to)),
+        _ => mark,
+    })
 }

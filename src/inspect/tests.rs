@@ -280,7 +280,7 @@ fn the_names_of_json_fields_stay() {
     assert_eq!(
         keys(serde_json::to_value(&e.layers[0]).unwrap()),
         "layer kind diff_id cache_id directory created_by state hidden_by hidden_at marker type \
-         stored_at size mode uid gid target device"
+         metacopy stored_at size mode uid gid target device"
     );
     assert_eq!(keys(serde_json::to_value(&e.layers[0].marker).unwrap()), "at what form tar");
     assert_eq!(

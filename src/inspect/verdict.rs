@@ -3,6 +3,7 @@
 use super::LayerKind;
 use super::descend::{Hide, Sight, Why};
 use super::explain::{Story, word};
+use super::form;
 use crate::index::{Index, Kind, NodeId};
 use crate::marker::Redirect;
 use crate::name::printable;
@@ -44,6 +45,20 @@ fn there(story: &Story<'_>, i: usize, kind: Kind) -> String {
     } else {
         format!("the {} comes from {}", word(kind), story.layer_with_step(i))
     };
+    if kind == Kind::File
+        && let Some(h) = story.held(depth, i)
+        && form::metacopy(&story.layers[i], h.node).is_some()
+    {
+        // by the same name, unless it was renamed
+        let holds_data = |j: &usize| {
+            story.held(depth, *j).and_then(|h| story.node(*j, h.node)).is_some_and(|n| {
+                n.kind == Kind::File && form::metacopy(&story.layers[*j], n.id).is_none()
+            })
+        };
+        let whose = (i + 1..story.layers.len()).find(holds_data);
+        let whose = whose.map_or("a layer below".to_owned(), |j| story.layer(j));
+        text.push_str(&format!(" as a metacopy: it brings the attributes, and {whose} the data"));
+    }
     if let Some(from) = renamed_from(story) {
         text.push_str(&format!("; layers below hold it as `{from}`, since it was renamed"));
     }

@@ -86,6 +86,18 @@ impl Overlay {
     }
 
     pub(super) fn file_attr(&self, file: &FileInode) -> Result<Attr> {
+        // most are a lower's, where nothing moves: no copy of the state is needed
+        let lower = {
+            let state = file.state.read();
+            let removed = state.removed_names;
+            state.lower().filter(|_| state.kept.is_none()).map(|at| (at, removed))
+        };
+        if let Some((at, removed)) = lower
+            && let Ok(meta) = self.lower(at)?.meta(at.node)
+        {
+            let attr = lower_attr(file.ino, &meta);
+            return Ok(Attr { nlink: attr.nlink.saturating_sub(removed), ..attr });
+        }
         self.settled(file, |state| self.file_attr_in(file, state))
     }
 

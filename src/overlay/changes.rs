@@ -10,7 +10,8 @@ use super::error::{Doing as _, Result};
 use super::inode::{Backing, DirInode, FileInode, Object, Place};
 use super::lower::{At, LowerLayer};
 use super::options::{DirLinks, LowerChanges};
-use super::plain::{Opaque, PlainLayer};
+use super::plain::PlainLayer;
+use super::plain_marks::Opaque;
 use super::plain_names::NameChange;
 use super::types::{Change, Ino};
 use super::watch::Watch;
@@ -271,7 +272,7 @@ impl Overlay {
             // an attribute may have made it a whiteout, or another type of file
             let depends = marked.entry(*at).or_insert_with(|| {
                 layer.recorded.any()
-                    || matches!(layer.opaque_mark(at.node), Ok(Opaque::HoldsXattrWhiteouts))
+                    || layer.marks(at.node).is_ok_and(|m| m.opaque == Opaque::HoldsXattrWhiteouts)
             });
             if *depends {
                 seen.again.insert(*at);
@@ -329,10 +330,26 @@ impl Overlay {
 
     /// Notes that a lower file whose node is gone is at another one.
     pub(super) fn found_again(&self, file: &FileInode, at: At) {
+        let Some(old) = file.state.read().lower().filter(|old| *old != at) else { return };
+        let unnoticed = !self.is_gone(old) && self.went_unnoticed(old);
+        if !unnoticed && !self.is_gone(old) {
+            // another name of the same file
+            return;
+        }
         let mut state = file.state.write();
-        if state.lower().is_some_and(|old| old != at && self.is_gone(old)) {
+        if state.lower() == Some(old) {
             state.backing = Backing::Lower(at);
             state.kept = None;
+            drop(state);
+            if let Some(watch) = self.watch.as_ref().filter(|_| unnoticed) {
+                watch.announce(vec![Change::Inode(file.ino)]);
+            }
         }
+    }
+
+    /// Returns whether a file has gone from a directory that is not watched: nobody has told, and
+    /// the disk may have given its number to another.
+    fn went_unnoticed(&self, at: At) -> bool {
+        self.plain(at).is_some_and(|p| !p.is_watched(p.parent(at.node)) && !p.is_there(at.node))
     }
 }

@@ -1,22 +1,23 @@
-//! Copy-up: bringing a file or directory of the lowers into the upper, unchanged.
+//! Copy-up: bringing a file of the lowers into the upper, unchanged.
 //!
 //! First a plan, which only reads; then its run: the copy is staged in the work directory and
 //! appears under its name by one rename. A failure or crash at any point leaves the lower file
 //! visible, or the whole copy. Names of one file in a lower layer stay names of one file.
 
-use super::error::{Doing as _, Error, Result};
-use super::inode::{Backing, DirInode, FileInode, Place, Removed};
+use super::error::{Doing as _, Result};
+use super::inode::{Backing, DirInode, FileInode, Place};
 use super::io::CAPABILITY;
 use super::listing::{Below, Found, OwnEntry};
-use super::lower::{At, Meta};
+use super::lower::{At, LowerLayer, Meta};
 use super::make::Spec;
+use super::settle::Later;
 use super::types::Ino;
-use super::upper::Staged;
+use super::upper::{Staged, UpperLayer};
 use super::{Overlay, ino};
+use crate::index::Kind;
 use crate::resolve::LayerRef;
-use crate::sys::{Copied, Dir, FileType, RenameFlags, copy_data};
+use crate::sys::{File, FileType, Node, OpenFlags, RenameFlags};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// How much of a file's data the copy needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ struct Plan {
     meta: Meta,
     target: Vec<u8>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The lower file's content, if it was opened to look at it.
+    content: Option<File>,
     /// How many bytes are copied.
     bytes: u64,
     /// Whether the data stays in the lower.
@@ -44,10 +47,27 @@ struct Plan {
 }
 
 impl Plan {
-    /// Returns whether the file has set-id bits or capabilities, which writing takes away.
-    fn may_do_more(&self) -> bool {
-        self.meta.mode & 0o6000 != 0 || self.xattrs.iter().any(|(key, _)| key == CAPABILITY)
+    /// Returns whether its blocks may come later: it has one name, and neither set-id bits nor
+    /// capabilities, which the writing of them would take away.
+    fn may_be_lazy(&self) -> bool {
+        self.is_alone()
+            && self.meta.mode & 0o6000 == 0
+            && !self.xattrs.iter().any(|(key, _)| key == CAPABILITY)
     }
+
+    /// Returns whether the file has one name, here and in its layer.
+    fn is_alone(&self) -> bool {
+        self.names.len() == 1 && self.meta.nlink == 1
+    }
+}
+
+/// What is known of a lower file that is to be copied.
+struct Source {
+    meta: Meta,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Its content, if it was opened and is where its attributes are.
+    content: Option<File>,
+    metacopy: bool,
 }
 
 /// What a copy is in the upper.
@@ -63,18 +83,30 @@ struct Copy {
 impl Overlay {
     /// Brings a file into the upper, if it is not there yet.
     pub(super) fn copy_up(&self, file: &Arc<FileInode>, data: Data) -> Result<()> {
+        self.copy_up_and_hold(file, data).map(drop)
+    }
+
+    /// Brings a file into the upper, if it is not there yet, and returns a handle on the copy if it
+    /// was just made.
+    pub(super) fn copy_up_and_hold(
+        &self,
+        file: &Arc<FileInode>,
+        data: Data,
+    ) -> Result<Option<Arc<Node>>> {
         self.writable()?;
         if !file.state.read().is_incomplete() {
-            return Ok(());
+            return Ok(None);
         }
         let _one_at_a_time = file.copy_up.lock();
         let at = file.state.read().lower();
+        let mut fresh = None;
         if let Some(at) = at {
             let plan = self.plan(file, at, data)?;
-            self.run(file, &plan)?;
+            fresh = Some(self.run(file, plan)?);
         }
         self.link_names_left(file)?;
-        self.keep_links(file)
+        self.keep_links(file)?;
+        Ok(fresh)
     }
 
     /// Gives a copy the names that it has not got yet: because they were looked up while it was
@@ -97,7 +129,7 @@ impl Overlay {
 
     fn plan(&self, file: &FileInode, at: At, data: Data) -> Result<Plan> {
         let layer = self.lower(at)?;
-        let meta = layer.meta(at.node)?;
+        let Source { meta, xattrs, content, metacopy: below_metacopy } = self.source(at, data)?;
         let target =
             if meta.kind == FileType::Symlink { layer.readlink(at.node)? } else { Vec::new() };
         let bytes = match (meta.kind, data) {
@@ -110,7 +142,7 @@ impl Overlay {
             && meta.kind == FileType::File
             && meta.nlink == 1
             && meta.size > 0
-            && !layer.is_metacopy(at.node)?;
+            && !below_metacopy;
         let bytes = if data == Data::StaysBelow && !metacopy && meta.kind == FileType::File {
             meta.size
         } else {
@@ -124,10 +156,40 @@ impl Overlay {
                 }
             }
         }
-        Ok(Plan { at, meta, target, xattrs: layer.xattrs(at.node)?, bytes, metacopy, names })
+        Ok(Plan { at, meta, target, xattrs, content, bytes, metacopy, names })
     }
 
-    fn run(&self, file: &Arc<FileInode>, plan: &Plan) -> Result<()> {
+    /// Looks at the lower file; where its content is needed, by means of its open content.
+    fn source(&self, at: At, data: Data) -> Result<Source> {
+        let layer = self.lower(at)?;
+        let needs_content = match data {
+            Data::All => true,
+            Data::StaysBelow => !self.options.metacopy,
+            Data::Nothing => false,
+        };
+        let mut content = None;
+        if needs_content
+            && let LowerLayer::Plain(plain) = layer
+            && plain.kind(at.node) == Kind::File
+        {
+            let opened = plain.open(at.node)?;
+            let here = LayerRef::Lower(at.layer);
+            if opened.list_xattr().layer(here, "list extended attributes")?.is_empty() {
+                let meta = Meta::from(&opened.stat().layer(here, "look at a file")?);
+                let content = Some(opened);
+                return Ok(Source { meta, xattrs: Vec::new(), content, metacopy: false });
+            }
+            content = Some(opened);
+        }
+        let meta = layer.meta(at.node)?;
+        let metacopy = meta.kind == FileType::File && layer.is_metacopy(at.node)?;
+        if metacopy || meta.kind != FileType::File {
+            content = None;
+        }
+        Ok(Source { meta, xattrs: layer.xattrs(at.node)?, content, metacopy })
+    }
+
+    fn run(&self, file: &Arc<FileInode>, mut plan: Plan) -> Result<Arc<Node>> {
         let upper = self.writable()?;
         let spec = Spec {
             kind: plan.meta.kind,
@@ -139,48 +201,52 @@ impl Overlay {
             xattrs: plan.xattrs.clone(),
         };
         self.pass("copy-up:stage")?;
-        let (mut waits, mut lazy) = (false, None);
+        let mut later = None;
         let staged = upper.staged();
-        let content = self.make_bare(&upper.stage, &staged.name, &spec)?;
-        if let Some(file) = content.as_ref().filter(|_| plan.metacopy) {
-            file.truncate(plan.meta.size).upper("give a metacopy its size")?;
+        let dressed = self.is_dressed_when_made(&spec);
+        let to = if dressed {
+            let flags = OpenFlags::CREATE_NEW;
+            Some(upper.stage.open_file(&staged.name, flags, spec.mode).upper("make a file")?)
+        } else {
+            self.make_bare(&upper.stage, &staged.name, &spec)?
+        };
+        if let Some(to) = to.as_ref().filter(|_| plan.metacopy) {
+            to.truncate(plan.meta.size).upper("give a metacopy its size")?;
         }
-        if let Some(to) = content.filter(|_| plan.bytes > 0) {
+        if let Some(to) = to.as_ref().filter(|_| plan.bytes > 0) {
             self.pass("copy-up:data")?;
-            let from = self.open_lower(plan.at)?;
-            let alone = plan.names.len() == 1 && plan.meta.nlink == 1;
-            if alone && !plan.may_do_more() {
-                lazy = self.begin_lazy(upper, &from, &to, plan.bytes)?;
-            }
-            let how = match lazy {
-                Some(_) => Copied::Later,
-                None => copy_data(&from, &to, plan.bytes).upper("copy a file's data")?,
+            let from = match plan.content.take() {
+                Some(f) => f,
+                None => self.open_lower(plan.at)?,
             };
-            log::trace!("copied up {} bytes: {how:?}", plan.bytes);
-            // as the kernel's overlayfs: after a power loss the name must not lead to less data.
-            // The sharing of blocks needs no sync: it is in the journal before the rename
-            let shared = upper.holes_tell && how == Copied::Cloned;
-            if !upper.volatile && !shared {
-                waits = lazy.is_some() || alone && self.may_wait(upper);
-                if !waits {
-                    to.sync(true).upper("sync a copied file")?;
-                }
-            }
+            later = self.copy_content(upper, &plan, &from, to)?;
         }
         self.pass("copy-up:metadata")?;
-        let node = upper.stage.node(&staged.name).upper("open a staged file")?;
+        let node = match to {
+            Some(to) => Node::from(to),
+            None => upper.stage.node(&staged.name).upper("open a staged file")?,
+        };
         // marks first: the final mode may forbid to write any
-        self.mark_origin(&node, file.ino, plan.at);
+        let batch = later.as_ref().and_then(Later::batch_to_name);
+        self.mark_origin(&node, file.ino, plan.at, batch)?;
         self.mark_kernel_origin(&node, plan.at);
         if plan.metacopy {
             let mark = node.set_xattr(self.dialect.metacopy(), b"", false, false);
             mark.upper("mark a file as metacopy")?;
-        } else if waits {
-            self.mark_unsettled(&node)?;
         }
-        self.dress(&node, &spec)?;
+        let lazy = later.as_ref().and_then(|l| l.lazy.clone());
+        if let (Some(later), Some(_)) = (&later, &lazy) {
+            self.mark_unsettled(&node, later)?;
+        }
+        let recorded = if dressed {
+            self.set_xattrs(&node, &spec)?;
+            None
+        } else {
+            self.dress(&node, &spec)?
+        };
         self.set_times(&node, plan.meta.atime, plan.meta.mtime)?;
         let real = node.stat().upper("look at a staged file")?.ino;
+        let node = Arc::new(node);
         let copy = Copy { real, kind: plan.meta.kind, metacopy: plan.metacopy };
         self.pass("copy-up:commit")?;
         let mut staged = Some(staged);
@@ -190,6 +256,7 @@ impl Overlay {
             state.uncopied_names =
                 (i64::from(plan.meta.nlink) - i64::from(state.removed_names)).max(0);
             plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
+            state.overridden = self.options.owner_view.then_some(recorded);
         }
         file.lazy.set(lazy);
         for place in &plan.names {
@@ -199,8 +266,8 @@ impl Overlay {
                 file.lazy.set(None);
             }
             if committed? && staged.is_none() {
-                if waits && unnamed {
-                    self.settles_later(file);
+                if unnamed && let Some(later) = &later {
+                    self.settles_later(file, later);
                 }
                 self.pass("copy-up:committed")?;
             }
@@ -210,12 +277,38 @@ impl Overlay {
             let mut state = file.state.write();
             state.lower_names.clear();
             state.uncopied_names = 0;
-            state.orphan = Some(Arc::new(node));
+            state.orphan = Some(node.clone());
             state.backing = Backing::Upper;
             state.real = real;
             state.metacopy = Some(false);
         }
-        Ok(())
+        Ok(node)
+    }
+
+    /// Copies the content of a file; returns what of it waits.
+    fn copy_content(
+        &self,
+        upper: &UpperLayer,
+        plan: &Plan,
+        from: &File,
+        to: &File,
+    ) -> Result<Option<Later>> {
+        if plan.may_be_lazy()
+            && let Some(later) = self.begin_lazy(upper, from, to, plan.bytes)?
+        {
+            return Ok(Some(later));
+        }
+        let shared = upper.copy(from, to, plan.bytes, &plan.meta)?;
+        // as the kernel's overlayfs: after a power loss the name must not lead to less data.
+        // The sharing of blocks needs no sync: it is in the journal before the rename
+        if upper.volatile || upper.holes_tell && shared {
+            return Ok(None);
+        }
+        let batch = if plan.is_alone() { self.may_wait(upper) } else { None };
+        if batch.is_none() {
+            to.sync(true).upper("sync a copied file")?;
+        }
+        Ok(batch.map(Later::from))
     }
 
     /// Gives the copy one of its names, if the view still shows the file there.
@@ -311,120 +404,5 @@ impl Overlay {
             dir = self.object_of(&dir, &name, found)?.dir()?;
         }
         Ok(Some(dir).filter(|d| d.lowers().contains(&part)))
-    }
-
-    /// Brings a directory (not what is in it) into the upper, with all that lead to it.
-    pub(super) fn ensure_upper(&self, dir: &Arc<DirInode>) -> Result<()> {
-        let upper = self.writable()?;
-        if dir.in_upper() {
-            return Ok(());
-        }
-        let _one_at_a_time = dir.copy_up.lock();
-        loop {
-            if dir.in_upper() {
-                return Ok(());
-            }
-            if dir.is_removed() {
-                return self.keep_removed(dir);
-            }
-            let place = dir.place.read().clone();
-            let parent = self.dir(place.parent)?;
-            self.ensure_upper(&parent)?;
-            let staged = self.stage_dir(dir)?;
-            let real = upper.stage.stat(&staged.name).upper("look at a staged directory")?.ino;
-            let _tree = self.tree.read();
-            let _names = parent.names.lock();
-            // moved or removed since: its place is another one now
-            if *dir.place.read() != place || dir.is_removed() {
-                continue;
-            }
-            self.pass("copy-up:commit")?;
-            let handle = self.upper_dir(&parent)?;
-            self.mark_impure(&parent, &handle)?;
-            self.keeping_times(&handle, || {
-                let how = RenameFlags::NoReplace;
-                staged.commit(&handle, &place.name, how).upper("put a copied directory in place")
-            })?;
-            upper.uncache(dir.ino);
-            dir.real.store(real, Ordering::Release);
-            dir.in_upper.store(true, Ordering::Release);
-            return self.pass("copy-up:committed");
-        }
-    }
-
-    /// Gives a removed directory of the lowers, which somebody still holds and wants to change, a
-    /// copy in the upper that has no name.
-    fn keep_removed(&self, dir: &DirInode) -> Result<()> {
-        let upper = self.writable()?;
-        let staged = self.stage_dir(dir)?;
-        let held = upper.stage.open_dir(&staged.name).upper("open a staged directory")?;
-        drop(staged);
-        *dir.removed.write() = Some(Removed { dir: Some(held), elsewhere: false });
-        dir.in_upper.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    fn stage_dir(&self, dir: &DirInode) -> Result<Staged<'_>> {
-        let upper = self.writable()?;
-        let at = *dir.lowers().first().ok_or(Error::Stale)?;
-        let layer = self.lower(at)?;
-        let meta = layer.meta(at.node)?;
-        let spec = Spec {
-            kind: FileType::Dir,
-            mode: meta.mode,
-            uid: meta.uid,
-            gid: meta.gid,
-            rdev: 0,
-            target: b"",
-            xattrs: layer.xattrs(at.node)?,
-        };
-        self.pass("copy-up:stage")?;
-        let staged = upper.staged();
-        self.make_bare(&upper.stage, &staged.name, &spec)?;
-        self.pass("copy-up:metadata")?;
-        let node = upper.stage.node(&staged.name).upper("open a staged directory")?;
-        self.dress(&node, &spec)?;
-        self.mark_kernel_origin(&node, at);
-        self.set_times(&node, meta.atime, meta.mtime)?;
-        Ok(staged)
-    }
-
-    /// Marks a directory of the upper as holding entries whose numbers are those of lower files.
-    pub(super) fn mark_impure(&self, dir: &DirInode, handle: &Dir) -> Result<()> {
-        if dir.impure.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let node = handle.as_node().upper("open a directory")?;
-        node.set_xattr(self.dialect.impure(), b"y", false, false)
-            .upper("mark a directory impure")?;
-        dir.impure.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Writes into a copy which number it has: only a hint, so that a file that cannot carry it
-    /// (a symlink of an ordinary user) gets another number at the next mount.
-    fn mark_origin(&self, node: &crate::sys::Node, number: Ino, at: At) {
-        let value = self.encode_origin(number, at);
-        if let Err(e) = node.set_xattr(self.dialect.origin(), &value, false, false) {
-            log::debug!("{:?} keeps no origin: {e}", LayerRef::Upper);
-        }
-    }
-
-    fn encode_origin(&self, number: Ino, at: At) -> Vec<u8> {
-        let print =
-            self.lowers.get(at.layer.0 as usize).map_or(0, super::lower::LowerLayer::fingerprint);
-        [number.0.to_le_bytes(), u64::from(at.layer.0).to_le_bytes(), print.to_le_bytes()].concat()
-    }
-
-    /// Returns the number that an origin names, if its layer is still part of this stack.
-    pub(super) fn decode_origin(&self, value: &[u8]) -> Option<Ino> {
-        let word = |i: usize| {
-            let bytes = value.get(i * 8..i * 8 + 8)?;
-            Some(u64::from_le_bytes(bytes.try_into().ok()?))
-        };
-        let (number, layer, print) = (word(0)?, word(1)?, word(2)?);
-        let layer = self.lowers.get(usize::try_from(layer).ok()?)?;
-        (value.len() == 24 && layer.fingerprint() == print && number > Ino::ROOT.0)
-            .then_some(Ino(number))
     }
 }

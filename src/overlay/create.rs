@@ -192,7 +192,11 @@ impl Overlay {
         if made.plain {
             match &object {
                 Object::Dir(d) => *d.overridden.write() = Some(None),
-                Object::File(f) => f.state.write().overridden = Some(None),
+                Object::File(f) => {
+                    f.state.write().overridden = Some(None);
+                    f.no_set_id.store(wanted.mode & 0o6000 == 0, Ordering::Release);
+                    f.no_xattrs.store(true, Ordering::Release);
+                }
                 Object::Pure(..) => {}
             }
         }

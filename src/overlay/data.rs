@@ -7,9 +7,10 @@ use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, FileInode};
 use super::io::CAPABILITY;
 use super::lower::At;
+use super::settle::Later;
 use crate::id::LayerIndex;
 use crate::index::Kind;
-use crate::marker::Redirect;
+use crate::marker::{INCOMPLETE, Redirect};
 use crate::name::printable;
 use crate::resolve::LayerRef;
 use crate::sys::{Errno, File, FileType, OpenFlags, Stat, copy_data};
@@ -23,7 +24,7 @@ const XATTR_BLOCKS: u64 = 64 << 10;
 
 /// Returns whether a file's blocks alone say that it is no metacopy: as many as it has bytes, and
 /// more than its extended attributes may take.
-pub(super) fn data_is_here(stat: &Stat) -> bool {
+pub(crate) fn data_is_here(stat: &Stat) -> bool {
     let allocated = stat.blocks.saturating_mul(512);
     stat.size == 0 || allocated >= stat.size && allocated > XATTR_BLOCKS
 }
@@ -55,8 +56,8 @@ impl Overlay {
     /// Opens the content of a lower file, wherever it is.
     pub(super) fn open_lower(&self, at: At) -> Result<File> {
         let layer = self.lower(at)?;
-        if !layer.is_metacopy(at.node)? {
-            return layer.open(at.node);
+        if let Some(file) = layer.open_data(at.node)? {
+            return Ok(file);
         }
         let part = At { layer: at.layer, node: layer.parent(at.node) };
         let dir = self.dir_of_part(part)?.ok_or(Error::Stale)?;
@@ -78,15 +79,16 @@ impl Overlay {
         }
         let node = self.upper_node(file)?;
         let stat = node.stat().upper("look at a file")?;
+        self.find_again(file, &node, stat.ino)?;
         let found = stat.file_type() == FileType::File
-            // room that a file system keeps for more looks like data
-            && (!data_is_here(&stat) || self.upper.as_ref().is_some_and(|u| u.unclean))
+            && !data_is_here(&stat)
             && match node.get_xattr(self.dialect.metacopy()).upper("read the metacopy mark")? {
-                Some(v) if Overlay::is_unsettled(&v) => {
+                // the note that led to it is gone, with its work directory perhaps
+                Some(v) if v == INCOMPLETE => {
                     self.mend(file, &node)?;
                     false
                 }
-                value => value.is_some(),
+                mark => mark.is_some(),
             };
         file.state.write().metacopy = Some(found);
         Ok(found)
@@ -137,36 +139,43 @@ impl Overlay {
         let node = self.upper_node(file)?;
         let stat = node.stat().upper("look at a file")?;
         let to = node.open(OpenFlags::READ_WRITE).upper("open a file")?;
+        let mut later = None;
         if data == Data::Nothing {
             to.truncate(0).upper("cut a file")?;
         } else {
             let from = self.open_data_below(file)?;
-            let mut lazy = None;
             let may_do_more = stat.permissions() & 0o6000 != 0
                 || to.get_xattr(CAPABILITY).unwrap_or(None).is_some();
             if stat.nlink == 1 && !may_do_more {
-                lazy = self.begin_lazy(upper, &from, &to, stat.size)?;
+                later = self.begin_lazy(upper, &from, &to, stat.size)?;
             }
-            if lazy.is_none() {
+            if later.is_none() {
                 copy_data(&from, &to, stat.size).upper("copy a file's data")?;
             }
             self.set_times(&node, stat.atime, stat.mtime)?;
-            if lazy.is_some() || !upper.volatile && self.may_wait(upper) {
-                self.mark_unsettled(&node)?;
-                file.lazy.set(lazy);
-                file.state.write().metacopy = Some(false);
-                self.settles_later(file);
-                return Ok(());
+            if later.is_none() && !upper.volatile {
+                later = self.may_wait(upper).map(Later::from);
             }
-            if !upper.volatile {
-                to.sync(true).upper("sync a copied file")?;
+            match &later {
+                // before the mark goes, in that order on disk too
+                Some(later) => self.mark_unsettled(&node, later)?,
+                None if upper.volatile => {}
+                None => to.sync(true).upper("sync a copied file")?,
             }
         }
-        match node.remove_xattr(self.dialect.metacopy()) {
-            Ok(()) | Err(Errno::NODATA) => {}
-            r => r.upper("take the metacopy mark off")?,
+        let lazy = later.as_ref().and_then(|l| l.lazy.clone());
+        // else another mark has taken its place
+        if lazy.is_none() {
+            match node.remove_xattr(self.dialect.metacopy()) {
+                Ok(()) | Err(Errno::NODATA) => {}
+                r => r.upper("take the metacopy mark off")?,
+            }
         }
+        file.lazy.set(lazy);
         file.state.write().metacopy = Some(false);
+        if let Some(later) = &later {
+            self.settles_later(file, later);
+        }
         Ok(())
     }
 

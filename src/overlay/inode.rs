@@ -146,6 +146,11 @@ pub(super) struct FileInode {
     pub(super) unsettled: AtomicBool,
     /// Says which blocks of this copy are still in a lower.
     pub(super) lazy: LazySlot,
+    /// Whether there is nothing to take away at a write: no set-id bits and no capability. Set
+    /// before looking, so that a change meanwhile is not missed.
+    pub(super) no_set_id: AtomicBool,
+    /// Whether it has had no extended attributes since it was made here.
+    pub(super) no_xattrs: AtomicBool,
 }
 
 /// What changes about a file.
@@ -204,6 +209,10 @@ impl FileState {
 
     pub(super) fn add_lower_name(&mut self, place: Place) {
         if !self.lower_names.contains(&place) && !self.upper_names.contains(&place) {
+            // most files have one name
+            if self.lower_names.is_empty() {
+                self.lower_names.reserve_exact(1);
+            }
             self.lower_names.push(place);
         }
     }
@@ -213,6 +222,9 @@ impl FileState {
         // a name that was not known when the last known one went, or a new link
         self.orphan = None;
         if !self.upper_names.contains(&place) {
+            if self.upper_names.is_empty() {
+                self.upper_names.reserve_exact(1);
+            }
             self.upper_names.push(place);
         }
     }
@@ -249,6 +261,8 @@ impl FileInode {
             handles: AtomicU64::new(0),
             unsettled: AtomicBool::new(false),
             lazy: LazySlot::default(),
+            no_set_id: AtomicBool::new(false),
+            no_xattrs: AtomicBool::new(false),
         }
     }
 

@@ -8,6 +8,7 @@ use super::types::{Fh, Ino};
 use crate::resolve::LayerRef;
 use crate::sys::{Errno, File, FileType, Seek};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What a file may do for whoever executes it; gone with the first change of its content or owner.
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
@@ -102,6 +103,18 @@ impl Overlay {
 
     /// Clears setuid, setgid (of a group-executable file) and capabilities.
     pub(super) fn clear_set_id(&self, inode: &FileInode, file: &File) -> Result<()> {
+        if inode.no_set_id.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let cleared = self.clear_what_is_set(inode, file);
+        if !matches!(cleared, Ok(false)) {
+            inode.no_set_id.store(false, Ordering::Release);
+        }
+        cleared.map(drop)
+    }
+
+    /// Returns whether there was anything to clear.
+    fn clear_what_is_set(&self, inode: &FileInode, file: &File) -> Result<bool> {
         let attr = self.file_attr(inode)?;
         let mut mode = attr.mode & !0o4000;
         if mode & 0o010 != 0 {
@@ -113,12 +126,13 @@ impl Overlay {
         // an empty one gives nothing, and cap_inode_need_killpriv() lets it be
         match file.get_xattr(CAPABILITY) {
             Ok(Some(v)) if !v.is_empty() => {}
-            Ok(_) | Err(Errno::OPNOTSUPP | Errno::PERM) => return Ok(()),
-            r => return r.map(drop).upper("look for a file's capabilities"),
+            // setgid without group execution stays, and must be looked at again after a chmod
+            Ok(_) | Err(Errno::OPNOTSUPP | Errno::PERM) => return Ok(attr.mode & 0o6000 != 0),
+            r => return r.map(|_| true).upper("look for a file's capabilities"),
         }
         match file.remove_xattr(CAPABILITY) {
-            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
-            r => r.upper("clear a file's capabilities"),
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(true),
+            r => r.map(|()| true).upper("clear a file's capabilities"),
         }
     }
 

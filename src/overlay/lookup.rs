@@ -91,8 +91,11 @@ impl Overlay {
             };
         }
         // a plain layer's hard links are not known before they are looked up: when the copy has
-        // lost its names meanwhile, this name cannot become one of it
-        let other = ino::hashed(&[&place.parent.0.to_le_bytes()[..], &place.name, b"/"].concat());
+        // lost its names meanwhile, this name cannot become one of it. Nor can it be what a directory
+        // has that went and is still in use, whose number the disk has given to this file. The number
+        // is part of the key: other files come to this name when somebody edits the layers
+        let key = [&place.parent.0.to_le_bytes()[..], &place.name, b"/", &first.0.to_le_bytes()];
+        let other = ino::hashed(&key.concat());
         let copy = match self.indexed_copy(at)? {
             Some((node, stat)) => {
                 let links = self.names_beside(&node)?;

@@ -291,6 +291,14 @@ impl LowerLayer {
         }
     }
 
+    /// As [`LowerLayer::open`]; `None`: this is a metacopy.
+    pub(super) fn open_data(&self, node: NodeId) -> Result<Option<File>> {
+        match self {
+            LowerLayer::Plain(p) => p.open_data(node),
+            LowerLayer::Indexed(_) => self.open(node).map(Some),
+        }
+    }
+
     /// Returns whether this is a regular file whose data is in a layer below. Layers of a store
     /// are not believed such a mark: whoever made them could show files that a layer above hides.
     pub(super) fn is_metacopy(&self, node: NodeId) -> Result<bool> {

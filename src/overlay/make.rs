@@ -56,10 +56,12 @@ impl Overlay {
 
     /// Gives a bare file its owner, extended attributes and mode, in the order in which none of
     /// them undoes another.
-    pub(super) fn dress(&self, node: &Node, spec: &Spec<'_>) -> Result<()> {
+    /// Returns what was recorded instead of set.
+    pub(super) fn dress(&self, node: &Node, spec: &Spec<'_>) -> Result<Option<OverrideStat>> {
         let private = self.options.owner_view;
+        let mut recorded = None;
         if private {
-            self.record(node, spec)?;
+            recorded = self.record(node, spec)?;
         } else {
             match node.chown(Some(spec.uid), Some(spec.gid)) {
                 // without privilege a file is its maker's: there is nowhere to write another owner
@@ -68,6 +70,26 @@ impl Overlay {
                 r => r.upper("set the owner")?,
             }
         }
+        self.set_xattrs(node, spec)?;
+        if spec.kind != FileType::Symlink || private && self.needs_stand_in(spec) {
+            let on_disk =
+                if private && self.needs_stand_in(spec) { FileType::File } else { spec.kind };
+            let mode = self.disk_mode(on_disk, spec.mode, (spec.uid, spec.gid));
+            node.chmod(mode).upper("set the mode")?;
+        }
+        Ok(recorded)
+    }
+
+    /// Returns whether a regular file made in the staging directory with its mode has its owner and
+    /// mode for good: nothing of it need be set or recorded, and we may write it.
+    pub(super) fn is_dressed_when_made(&self, spec: &Spec<'_>) -> bool {
+        spec.kind == FileType::File
+            && (spec.uid, spec.gid) == (self.identity.uid, self.identity.gid)
+            && spec.mode & 0o6600 == 0o600
+            && self.disk_mode(spec.kind, spec.mode, (spec.uid, spec.gid)) == spec.mode
+    }
+
+    pub(super) fn set_xattrs(&self, node: &Node, spec: &Spec<'_>) -> Result<()> {
         for (key, value) in &spec.xattrs {
             let disk = self.disk_key(key);
             match node.set_xattr(&disk, value, false, false) {
@@ -79,12 +101,6 @@ impl Overlay {
                 }
                 r => r.upper("set an extended attribute")?,
             }
-        }
-        if spec.kind != FileType::Symlink || private && self.needs_stand_in(spec) {
-            let on_disk =
-                if private && self.needs_stand_in(spec) { FileType::File } else { spec.kind };
-            let mode = self.disk_mode(on_disk, spec.mode, (spec.uid, spec.gid));
-            node.chmod(mode).upper("set the mode")?;
         }
         Ok(())
     }
@@ -106,14 +122,14 @@ impl Overlay {
     }
 
     /// Records in a private view what the disk does not say.
-    fn record(&self, node: &Node, spec: &Spec<'_>) -> Result<()> {
+    fn record(&self, node: &Node, spec: &Spec<'_>) -> Result<Option<OverrideStat>> {
         let as_is = spec.uid == self.identity.uid
             && spec.gid == self.identity.gid
             && !self.needs_stand_in(spec)
             && (spec.kind == FileType::Symlink
                 || self.disk_mode(spec.kind, spec.mode, (spec.uid, spec.gid)) == spec.mode);
         if as_is {
-            return Ok(());
+            return Ok(None);
         }
         let o = OverrideStat {
             uid: spec.uid,
@@ -123,7 +139,8 @@ impl Overlay {
             rdev: spec.rdev,
         };
         let key = self.options.records.stat_key();
-        node.set_xattr(key, &o.encode(), false, false).upper("record the attributes")
+        node.set_xattr(key, &o.encode(), false, false).upper("record the attributes")?;
+        Ok(Some(o))
     }
 
     /// Runs `f` on a file of the upper. If its mode on disk is in the way, which in a private view
@@ -176,10 +193,7 @@ impl Overlay {
         let before = dir.stat_self().upper("look at a directory")?;
         let done = change()?;
         // the change stands, whether or not the times can be set (the directory may be another's)
-        let kept = dir
-            .as_node()
-            .upper("open a directory")
-            .and_then(|node| self.set_times(&node, before.atime, before.mtime));
+        let kept = dir.set_times_self(TimeSet::At(before.atime), TimeSet::At(before.mtime));
         if let Err(e) = kept {
             log::debug!("a directory shows the time of a copy-up: {e}");
         }

@@ -22,6 +22,7 @@ mod attr;
 mod below;
 mod changed_dirs;
 mod changes;
+mod copy_dir;
 mod copy_up;
 mod create;
 mod data;
@@ -41,11 +42,14 @@ mod listing;
 mod lookup;
 mod lower;
 mod make;
+mod mend;
 mod open;
 mod options;
 mod origin;
 mod own;
+mod own_origin;
 mod plain;
+mod plain_marks;
 mod plain_names;
 mod readdir;
 mod records;
@@ -59,6 +63,7 @@ mod watch;
 mod wh_names;
 mod xattr;
 
+pub(crate) use data::data_is_here;
 pub use error::{Error, Result};
 pub use ids::{IdMap, IdRange, IdView, KnownIds};
 pub use options::{DirLinks, Lower, LowerChanges, Options, Stack, Upper};
@@ -271,9 +276,7 @@ impl Overlay {
     pub fn sync(&self) -> Result<()> {
         let Some(upper) = &self.upper else { return Ok(()) };
         self.settle_for_good();
-        upper.close()?;
-        self.all_settled(upper);
-        Ok(())
+        upper.close()
     }
 
     fn writable(&self) -> Result<&UpperLayer> {

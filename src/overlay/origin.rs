@@ -73,7 +73,14 @@ impl Overlay {
 
     /// Writes into a copy which lower file it was made from, so that the kernel's overlayfs shows
     /// it under that file's number. A copy that cannot carry it is a whole copy all the same.
+    ///
+    /// Not in a private view that the kernel never had: what such a view records the kernel does
+    /// not read, and on ext4 the attribute would not fit into the inode any more, which makes a
+    /// copy half as slow again.
     pub(super) fn mark_kernel_origin(&self, node: &Node, at: At) {
+        if self.options.owner_view && !self.upper.as_ref().is_some_and(|u| u.of_the_kernel) {
+            return;
+        }
         let Ok(layer) = self.lower(at) else { return };
         let value = self.origin(layer, at).and_then(|o| o.encode());
         if let Some(value) = value

@@ -12,14 +12,14 @@ use super::plain_names::Entry;
 use super::records::Recorded;
 use super::types::Ino;
 use super::watch::Watch;
-use super::wh_names::{WhiteoutNames, marks_opaque};
+use super::wh_names::WhiteoutNames;
 use super::xattr::{disk_name, shown_name};
 use crate::id::LayerIndex;
 use crate::index::{Kind, NodeId};
-use crate::marker::{Dialect, Redirect, WHITEOUT_PREFIX};
+use crate::marker::{Dialect, INCOMPLETE, Redirect};
 use crate::name::printable;
 use crate::resolve::LayerRef;
-use crate::sys::{Dir, Errno, File, FileHandle, FileType, Node, OpenFlags, Stat};
+use crate::sys::{self, Dir, DirEntry, Errno, File, FileHandle, FileType, Node, OpenFlags, Stat};
 use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -31,22 +31,11 @@ const HANDLES: usize = 2048;
 const LAYER_HANDLES: usize = 256;
 /// How many one layer keeps at the least, in a stack of many.
 const FEW_HANDLES: usize = 4;
-/// fuse-overlayfs' own opaque mark.
-const FUSE_OVERLAYFS_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
 
 /// Returns whether something is mounted on the directory that was to be opened. What it covers
 /// cannot be seen then, and stepping into it might lead into this very view.
 pub(super) fn is_covered(e: &Error) -> bool {
     e.errno() == Errno::XDEV
-}
-
-/// What a directory's own attributes say, read once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opaque {
-    No,
-    Yes,
-    /// Entries may be whiteouts in extended-attribute form.
-    HoldsXattrWhiteouts,
 }
 
 /// A directory in overlay form.
@@ -68,6 +57,8 @@ pub(super) struct PlainLayer {
     pub(super) watch: Option<Arc<Watch>>,
     /// The file system lists other inode numbers than it shows.
     odd_numbers: AtomicBool,
+    /// Held by who reads names by means of a handle's own position.
+    listing: Mutex<()>,
 }
 
 impl PlainLayer {
@@ -99,6 +90,7 @@ impl PlainLayer {
             groups: Mutex::new(None),
             watch: None,
             odd_numbers: AtomicBool::new(false),
+            listing: Mutex::new(()),
         })
     }
 
@@ -152,12 +144,12 @@ impl PlainLayer {
         Ok(dir)
     }
 
-    fn place(&self, node: NodeId) -> Result<(Dir, Box<[u8]>)> {
+    pub(super) fn place(&self, node: NodeId) -> Result<(Dir, Box<[u8]>)> {
         let (parent, name) = self.living(node)?;
         Ok((self.dir(parent)?, name))
     }
 
-    fn handle(&self, node: NodeId) -> Result<Node> {
+    pub(super) fn handle(&self, node: NodeId) -> Result<Node> {
         if node == NodeId::ROOT {
             return self.root.as_node().layer(self.at(), "open the layer's root");
         }
@@ -165,6 +157,14 @@ impl PlainLayer {
         let handle =
             if self.is_watched_for_mounts(node) { dir.node_here(&name) } else { dir.node(&name) };
         handle.layer(self.at(), "open a file")
+    }
+
+    /// Returns the names of a directory.
+    pub(super) fn list(&self, dir: &Dir) -> sys::Result<Vec<DirEntry>> {
+        match self.listing.try_lock() {
+            Some(_alone) => dir.list_by_this_handle(),
+            None => dir.list(),
+        }
     }
 
     /// Returns whether the node is a directory on which something may be mounted.
@@ -199,47 +199,10 @@ impl PlainLayer {
         self.with(node, |e| e.ino).unwrap_or(Ino(0))
     }
 
-    pub(super) fn opaque_mark(&self, dir: NodeId) -> Result<Opaque> {
-        let node = match self.handle(dir) {
-            Err(e) if is_covered(&e) => return Ok(Opaque::No),
-            node => node?,
-        };
-        if self.names.heeded() && self.is_marked_opaque(dir)? {
-            return Ok(Opaque::Yes);
-        }
-        let read = |key| node.get_xattr(key).layer(self.at(), "read the opaque mark");
-        let value = read(self.dialect.opaque())?;
-        Ok(match value.as_deref() {
-            Some(b"y") => Opaque::Yes,
-            Some(b"x") => Opaque::HoldsXattrWhiteouts,
-            _ if read(FUSE_OVERLAYFS_OPAQUE)?.as_deref() == Some(b"y") => Opaque::Yes,
-            _ => Opaque::No,
-        })
-    }
-
-    /// Returns whether a name inside or beside the directory hides what lies below it.
-    fn is_marked_opaque(&self, dir: NodeId) -> Result<bool> {
-        let marks = |d: &Dir| marks_opaque(d).layer(self.at(), "look for the opaque mark");
-        if marks(&self.dir(dir)?)? {
-            return Ok(true);
-        }
-        if dir == NodeId::ROOT {
-            return Ok(false);
-        }
-        let (parent, name) = self.place(dir)?;
-        let beside = parent.stat(&[WHITEOUT_PREFIX, &name].concat());
-        match beside {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(false),
-            Err(e) => Err(e).layer(self.at(), "look for a whiteout"),
-        }
-    }
-
-    pub(super) fn opaque(&self, node: NodeId) -> Result<bool> {
-        Ok(self.opaque_mark(node)? == Opaque::Yes)
-    }
-
     pub(super) fn redirect(&self, node: NodeId) -> Result<Option<Redirect>> {
+        if self.kind(node) == Kind::Dir && !self.marks(node)?.redirect {
+            return Ok(None);
+        }
         let handle = match self.handle(node) {
             Err(e) if is_covered(&e) => return Ok(None),
             handle => handle?,
@@ -328,17 +291,27 @@ impl PlainLayer {
     }
 
     pub(super) fn xattr_names(&self, node: NodeId) -> Result<Vec<Vec<u8>>> {
-        let handle = match self.handle(node) {
-            Err(e) if is_covered(&e) => return Ok(Vec::new()),
-            handle => handle?,
-        };
-        let all = handle.list_xattr().layer(self.at(), "list extended attributes")?;
+        let all = if self.kind(node) == Kind::File {
+            let (dir, name) = self.place(node)?;
+            dir.list_xattr(&name)
+        } else {
+            match self.handle(node) {
+                Err(e) if is_covered(&e) => return Ok(Vec::new()),
+                handle => handle?.list_xattr(),
+            }
+        }
+        .layer(self.at(), "list extended attributes")?;
         let visible = |key: &Vec<u8>| shown_name(self.dialect, self.recorded.private(), key);
         Ok(all.iter().filter_map(visible).collect())
     }
 
     pub(super) fn xattr(&self, node: NodeId, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let disk = disk_name(self.dialect, self.recorded.private(), key);
+        if self.kind(node) == Kind::File {
+            let (dir, name) = self.place(node)?;
+            let value = dir.get_xattr(&name, &disk);
+            return value.layer(self.at(), "read an extended attribute");
+        }
         match self.handle(node) {
             Err(e) if is_covered(&e) => Ok(None),
             handle => handle?.get_xattr(&disk).layer(self.at(), "read an extended attribute"),
@@ -355,23 +328,37 @@ impl PlainLayer {
     }
 
     pub(super) fn open(&self, node: NodeId) -> Result<File> {
+        Ok(self.open_here(node)?.0)
+    }
+
+    /// Opens a regular file; `None`: its data is in a layer below.
+    pub(super) fn open_data(&self, node: NodeId) -> Result<Option<File>> {
+        let (file, stat) = self.open_here(node)?;
+        if data_is_here(&stat) {
+            return Ok(Some(file));
+        }
+        let below = self.sends_below(node, file.get_xattr(self.dialect.metacopy()))?;
+        Ok((!below).then_some(file))
+    }
+
+    fn open_here(&self, node: NodeId) -> Result<(File, Stat)> {
         let (dir, name) = self.place(node)?;
         // nonblock: the name may have become a fifo behind our back
         let flags = OpenFlags { nonblock: true, ..OpenFlags::READ };
         let file = dir.open_file(&name, flags, 0).layer(self.at(), "open a file")?;
-        if !file.is_regular().layer(self.at(), "look at a file")? {
+        let stat = file.stat().layer(self.at(), "look at a file")?;
+        if stat.file_type() != FileType::File {
             return Err(Error::Stale);
         }
         if self.watch.is_some() {
-            self.confirm(node, &file)?;
+            self.confirm(node, &stat)?;
         }
-        Ok(file)
+        Ok((file, stat))
     }
 
     /// Makes sure that what was opened is the node's file, and not another one that somebody put
     /// in its place.
-    fn confirm(&self, node: NodeId, file: &File) -> Result<()> {
-        let s = file.stat().layer(self.at(), "look at a file")?;
+    fn confirm(&self, node: NodeId, s: &Stat) -> Result<()> {
         let same = || s.dev != self.dev || self.devices.ino(s.dev, s.ino) == self.ino(node);
         if self.odd_numbers.load(Ordering::Relaxed) || same() {
             return Ok(());
@@ -386,6 +373,23 @@ impl PlainLayer {
         Ok(())
     }
 
+    /// Returns whether the node's file is where it was, as far as the disk can tell now.
+    pub(super) fn is_there(&self, node: NodeId) -> bool {
+        let found = self
+            .place(node)
+            .and_then(|(dir, name)| dir.stat(&name).layer(self.at(), "look at a file"));
+        match found {
+            Ok(s) => {
+                self.odd_numbers.load(Ordering::Relaxed)
+                    || s.dev != self.dev
+                    || self.devices.ino(s.dev, s.ino) == self.ino(node)
+            }
+            Err(e) => {
+                !matches!(e, Error::Replaced) && !matches!(e.errno(), Errno::NOENT | Errno::NOTDIR)
+            }
+        }
+    }
+
     /// Returns whether the node is a regular file whose data is in a layer below.
     pub(super) fn is_metacopy(&self, node: NodeId) -> Result<bool> {
         if self.kind(node) != Kind::File {
@@ -396,7 +400,17 @@ impl PlainLayer {
         if data_is_here(&stat) {
             return Ok(false);
         }
-        let mark = dir.get_xattr(&name, self.dialect.metacopy());
-        Ok(mark.layer(self.at(), "read the metacopy mark")?.is_some())
+        self.sends_below(node, dir.get_xattr(&name, self.dialect.metacopy()))
+    }
+
+    /// Returns whether a file with this metacopy attribute has its data in a layer below.
+    fn sends_below(&self, node: NodeId, mark: sys::Result<Option<Vec<u8>>>) -> Result<bool> {
+        match mark.layer(self.at(), "read the metacopy mark")? {
+            Some(v) if v == INCOMPLETE => {
+                let (_, name) = self.place(node)?;
+                Err(Error::Incomplete { path: printable(&name), layer: self.at() })
+            }
+            mark => Ok(mark.is_some()),
+        }
     }
 }

@@ -6,7 +6,8 @@
 
 use super::error::{Doing as _, Error, Result};
 use super::lower::At;
-use super::plain::{Opaque, PlainLayer, is_covered};
+use super::plain::{PlainLayer, is_covered};
+use super::plain_marks::{Opaque, State};
 use super::types::Ino;
 use super::watch::Stamp;
 use super::wh_names::hidden;
@@ -19,15 +20,17 @@ use std::sync::Arc;
 /// good enough: the next event corrects it.
 const READINGS: u32 = 8;
 
+/// Which part of what the nodes take is kept free for more.
+const SPARE: usize = 4;
+
 /// A node of a plain layer.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) parent: NodeId,
     pub(super) kind: Kind,
-    /// Nothing is there any more, or something else.
-    pub(super) gone: bool,
+    pub(super) state: State,
     /// Counts the changes of a directory.
-    version: u16,
+    pub(super) version: u16,
     pub(super) name: Box<[u8]>,
     pub(super) ino: Ino,
     /// The names of a directory that was read, sorted by bytes.
@@ -36,7 +39,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(parent: NodeId, name: Box<[u8]>, kind: Kind, ino: Ino) -> Entry {
-        Entry { parent, kind, gone: false, version: 0, name, ino, children: None }
+        Entry { parent, kind, state: State::default(), version: 0, name, ino, children: None }
     }
 }
 
@@ -51,20 +54,17 @@ pub(super) struct NameChange {
 impl PlainLayer {
     /// Returns parent and name of a node that is still there.
     pub(super) fn living(&self, node: NodeId) -> Result<(NodeId, Box<[u8]>)> {
-        self.with(node, |e| (!e.gone).then(|| (e.parent, e.name.clone())))?.ok_or(Error::Replaced)
+        self.with(node, |e| (!e.state.is_gone()).then(|| (e.parent, e.name.clone())))?
+            .ok_or(Error::Replaced)
     }
 
     pub(super) fn is_gone(&self, node: NodeId) -> bool {
-        self.with(node, |e| e.gone).unwrap_or(true)
+        self.with(node, |e| e.state.is_gone()).unwrap_or(true)
     }
 
-    /// Returns whether changes in a directory are told: it was read, and is watched.
+    /// Returns whether changes in a directory, and its own, are told.
     pub(super) fn is_watched(&self, dir: NodeId) -> bool {
-        let read = self.with(dir, |e| e.children.is_some()).unwrap_or(false);
-        read && self
-            .watch
-            .as_ref()
-            .is_none_or(|w| w.is_watched(At { layer: self.layer, node: dir }))
+        self.with(dir, |e| e.state.is_watched()).unwrap_or(false)
     }
 
     /// Returns the names of a directory, reading them if that was not done yet.
@@ -88,6 +88,11 @@ impl PlainLayer {
             let first = u32::try_from(all.len()).map_err(|_| Error::Stale)?;
             let ids: Arc<[NodeId]> =
                 (0..fresh.len()).map(|i| NodeId(first.saturating_add(i as u32))).collect();
+            if all.capacity() - all.len() < fresh.len() {
+                // not twice as much, as a vector would by itself
+                let spare = all.len() / SPARE;
+                all.reserve_exact(fresh.len() + spare);
+            }
             all.append(&mut fresh);
             if let Some(e) = all.get_mut(dir.0 as usize) {
                 e.children = Some(ids.clone());
@@ -106,13 +111,13 @@ impl PlainLayer {
         };
         if let Some(watch) = &self.watch {
             let at = At { layer: self.layer, node: dir };
-            if watch.add(at, &handle) {
-                watch.unwatched.lock().remove(&at);
+            if self.watch_dir(dir, &handle) {
+                watch.is_read(at);
             } else {
                 watch.goes_without(at, Stamp::of(&handle).layer(self.at(), "look at a directory")?);
             }
         }
-        let mut found = handle.list().layer(self.at(), "list a directory")?;
+        let mut found = self.list(&handle).layer(self.at(), "list a directory")?;
         let mut marks = Vec::new();
         if self.names.heeded() {
             marks.extend(found.iter().filter_map(|e| {
@@ -122,7 +127,7 @@ impl PlainLayer {
             found.retain(|e| !e.name.starts_with(WHITEOUT_PREFIX));
         }
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let holds_xattr_whiteouts = self.opaque_mark(dir)? == Opaque::HoldsXattrWhiteouts;
+        let holds_xattr_whiteouts = self.marks(dir)?.opaque == Opaque::HoldsXattrWhiteouts;
         let mut fresh = Vec::with_capacity(found.len());
         for e in found {
             let (kind, ino) = self.classify(&handle, &e, holds_xattr_whiteouts)?;
@@ -146,8 +151,9 @@ impl PlainLayer {
             let mut all = self.entries.write();
             let Some(e) = all.get_mut(dir.0 as usize) else { return Ok(Vec::new()) };
             e.version = e.version.wrapping_add(1);
+            e.state = e.state.unknown();
             // who is reading it now sees by the version that he must do it again
-            if e.children.is_none() || e.gone {
+            if e.children.is_none() || e.state.is_gone() {
                 return Ok(Vec::new());
             }
         }
@@ -285,16 +291,18 @@ impl PlainLayer {
 }
 
 /// Marks nodes as gone, with all that is below them; returns them all, and the directories among
-/// them that were read.
+/// them that were read or watched.
 fn bury(all: &mut [Entry], mut gone: Vec<NodeId>) -> (Vec<NodeId>, Vec<NodeId>) {
     let mut dirs = Vec::new();
     let mut next = 0;
     while let Some(id) = gone.get(next).copied() {
         next += 1;
         let Some(e) = all.get_mut(id.0 as usize) else { continue };
-        e.gone = true;
-        if let Some(children) = e.children.take() {
+        if e.children.is_some() || e.state.is_watched() {
             dirs.push(id);
+        }
+        e.state = e.state.unknown().gone();
+        if let Some(children) = e.children.take() {
             gone.extend(children.iter().copied());
         }
     }

@@ -10,6 +10,7 @@ use super::types::{Attr, Fh, Ino, SetAttr};
 use crate::marker::OverrideStat;
 use crate::sys::{Errno, FileType, Node, OpenFlags, RenameFlags, TimeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Overlay {
     /// Changes attributes and returns the new ones. With a handle, those of the file it has open.
@@ -24,6 +25,7 @@ impl Overlay {
             gid: set.gid.map(|id| ids.gids.stored(id)),
             ..*set
         };
+        let mut fresh = None;
         let object = match self.object(ino)? {
             Object::Dir(_) if set.size.is_some() => return Err(Error::IsDirectory),
             Object::Dir(d) => {
@@ -37,7 +39,7 @@ impl Overlay {
                     Some(_) => Data::All,
                     None => Data::StaysBelow,
                 };
-                self.copy_up(&file, data)?;
+                fresh = self.copy_up_and_hold(&file, data)?;
                 if set.size.is_some() {
                     self.complete(&file, data)?;
                 }
@@ -52,13 +54,16 @@ impl Overlay {
                 Object::File(file)
             }
         };
-        let node = self.upper_handle(&object)?.ok_or(Error::Stale)?;
+        let node = match fresh {
+            Some(node) => node,
+            None => self.upper_handle(&object)?.ok_or(Error::Stale)?,
+        };
         let before = self.attr_by(&object, &node)?;
         if let (Some(size), Object::File(_)) = (set.size, &object) {
             self.truncate(&node, fh, size)?;
         }
         let done = self.set_owner_and_mode(&object, &node, &before, set);
-        forget_heritage(&object);
+        forget_what_was_seen(&object);
         done?;
         if set.atime.is_some() || set.mtime.is_some() {
             let at = set.atime.unwrap_or(TimeSet::Omit);
@@ -159,13 +164,27 @@ impl Overlay {
             kind: Some(before.kind),
             rdev: before.rdev,
         };
-        let key = self.options.records.stat_key();
-        self.as_its_owner(node, || node.set_xattr(key, &o.encode(), false, false))
-            .upper("record the attributes")?;
-        node.chmod(self.disk_mode(on_disk, mode, owner)).upper("set the mode")?;
+        let on_disk_mode = self.disk_mode(on_disk, mode, owner);
+        let known = match object {
+            Object::Dir(d) => *d.overridden.read(),
+            Object::File(f) => f.state.read().overridden,
+            Object::Pure(..) => None,
+        };
+        // without a record so far, and the disk can say it all
+        let plain = known == Some(None)
+            && on_disk == before.kind
+            && owner == (self.identity.uid, self.identity.gid)
+            && on_disk_mode == mode;
+        if !plain {
+            let key = self.options.records.stat_key();
+            self.as_its_owner(node, || node.set_xattr(key, &o.encode(), false, false))
+                .upper("record the attributes")?;
+        }
+        node.chmod(on_disk_mode).upper("set the mode")?;
+        let now = Some((!plain).then_some(o));
         match object {
-            Object::Dir(d) => *d.overridden.write() = Some(Some(o)),
-            Object::File(f) => f.state.write().overridden = Some(Some(o)),
+            Object::Dir(d) => *d.overridden.write() = now,
+            Object::File(f) => f.state.write().overridden = now,
             Object::Pure(..) => {}
         }
         Ok(())
@@ -233,6 +252,7 @@ impl Overlay {
     /// Sets the mode of a file that is in the upper.
     pub(super) fn set_upper_mode(&self, file: &FileInode, mode: u32) -> Result<()> {
         let node = self.upper_node(file)?;
+        file.no_set_id.store(false, Ordering::Release);
         if !self.options.owner_view {
             return node.chmod(mode).upper("set the mode");
         }
@@ -242,10 +262,13 @@ impl Overlay {
     }
 }
 
-/// Forgets what new files take over from a directory, because it has changed.
-pub(super) fn forget_heritage(object: &Object) {
-    if let Object::Dir(d) = object {
-        *d.heritage.write() = None;
+/// Forgets what was seen of an object's mode and extended attributes, because they have changed:
+/// what new files take over from a directory, and what a write would take away from a file.
+pub(super) fn forget_what_was_seen(object: &Object) {
+    match object {
+        Object::Dir(d) => *d.heritage.write() = None,
+        Object::File(f) => f.no_set_id.store(false, Ordering::Release),
+        Object::Pure(..) => {}
     }
 }
 

@@ -1,52 +1,108 @@
 //! Copies whose data is not on disk yet, although they have their name.
 //!
-//! A copied file is written into the page cache, given its size and the mark [`UNSETTLED`], and put
-//! in place at once. A thread then writes batches of such files out and takes their marks off. This
-//! rests on file systems that never show a block as data before its content is on disk (ext4 but
-//! with `data=writeback`, xfs, btrfs): after a crash, a hole in a marked file where the lower file
-//! has data is data that was lost, and is copied again; whatever else the file holds is the copy,
-//! or was written by a user since. So a crash leaves in every block the old content or the new one,
-//! and what was synced stays, by whatever means. What makes holes of its own (cutting, punching)
-//! settles the file first; so do fsync(2), renaming and linking.
+//! A copied file is written into the page cache, given its size and the id of the current batch
+//! (in its origin, see `own_origin`), and put in place at once. A thread then writes a whole batch
+//! out and takes away the note, a directory `incompat/stratafs-ID` in the staging directory, that
+//! says that files of this batch may lack data. Note, size, id and name are metadata and so come to
+//! the disk in the order in which they were made. This rests on file systems that never show a
+//! block as data before its content is on disk (ext4 but with `data=writeback`, xfs, btrfs): after
+//! a crash, a hole in a file of a noted batch where the lower file has data is data that was lost,
+//! and is copied again; whatever else the file holds is the copy, or was written by a user since.
+//! So a crash leaves in every block the old content or the new one, and what was synced stays, by
+//! whatever means. What makes holes of its own (cutting, punching) settles the file first; so do
+//! fsync(2), renaming and linking.
 //!
-//! The mark is a value of the kernel's metacopy attribute that its overlayfs does not know: it
-//! refuses such a file (`EIO`, before Linux 6.6 it takes it for a metacopy), and never shows half.
-//! Programs that read the upper itself see the whole file, since the page cache has it.
+//! While there is a note, and so after a crash, the kernel's overlayfs refuses the whole upper
+//! ("overlay with incompat feature"); the next mount here makes it whole. Programs that read the
+//! upper itself see whole files as long as the machine runs, since the page cache has them.
 
 use super::Overlay;
 use super::error::{Doing as _, Error, Result};
-use super::inode::{FileInode, Object};
-use super::types::Ino;
+use super::inode::FileInode;
+use super::lazy::Lazy;
+use super::own_origin::OwnOrigin;
 use super::upper::UpperLayer;
-use crate::name::printable;
-use crate::sys::{Dir, Errno, FileType, Node, OpenFlags, fill_holes};
+use crate::marker::INCOMPLETE;
+use crate::sys::{Node, OpenFlags, random_bytes};
+use hashbrown::HashSet;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Value of the metacopy attribute of a file whose data may not be on disk. Its first byte is a
-/// version to the kernel, which knows 0 alone.
-const UNSETTLED: &[u8] = b"stratafs-unsettled";
-/// In the staging directory while there may be such files: tells the next mount to look for them.
-pub(super) const UNCLEAN: &[u8] = b"stratafs.unsettled";
 /// More than so many files are not left for later: who copies up then waits for the disk.
 const MOST: usize = 8192;
 /// From so many files on, the whole file system is synced rather than each file.
 const TOGETHER: usize = 8;
+
+/// Copies that settle together. Held by who is making one, so that the note stays.
+#[derive(Debug)]
+pub(super) struct Batch(u64);
+
+/// What is still to be done for a copy that has its name.
+#[derive(Debug)]
+pub(super) struct Later {
+    pub(super) batch: Arc<Batch>,
+    /// Says which of its blocks are still in a lower.
+    pub(super) lazy: Option<Arc<Lazy>>,
+}
+
+impl From<Arc<Batch>> for Later {
+    fn from(batch: Arc<Batch>) -> Later {
+        Later { batch, lazy: None }
+    }
+}
+
+impl Later {
+    /// Returns the batch that the file's origin is to name. An incomplete file has a mark instead.
+    pub(super) fn batch_to_name(&self) -> Option<u64> {
+        self.lazy.is_none().then_some(self.batch.0)
+    }
+}
 
 /// The files that wait.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
     /// Whether somebody calls [`Overlay::settle_all`] again and again.
     on: AtomicBool,
-    /// Whether the next mount has been told to look for marks.
-    noted: AtomicBool,
-    /// Whether a mark could not be taken off.
-    failed: AtomicBool,
-    files: Mutex<Vec<Arc<FileInode>>>,
+    waiting: Mutex<Waiting>,
+    /// Held while batches settle.
+    settling: Mutex<()>,
     came: Condvar,
-    /// Incomplete ones that could not be completed, for want of room perhaps.
-    stuck: Mutex<Vec<Arc<FileInode>>>,
+    /// Inode numbers, in the upper's file system, of copies that cannot be completed.
+    pub(super) lost: Mutex<HashSet<u64>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// With the ids of their batches.
+    files: Vec<(Arc<FileInode>, u64)>,
+    /// The batch that takes new ones.
+    current: Option<Arc<Batch>>,
+    /// Those of which a copy was still being made when their turn came, or failed.
+    old: Vec<Arc<Batch>>,
+    /// Files of batches that failed, for want of room perhaps.
+    stuck: Vec<(Arc<FileInode>, u64)>,
+}
+
+impl Unsettled {
+    /// Takes out the batches that nobody adds to any more, and their files.
+    fn take(&self) -> (Vec<(Arc<FileInode>, u64)>, Vec<u64>) {
+        let mut w = self.waiting.lock();
+        let current = w.current.take();
+        w.old.extend(current);
+        let ended: Vec<u64> =
+            w.old.extract_if(.., |b| Arc::strong_count(b) == 1).map(|b| b.0).collect();
+        let mut files: Vec<_> = w.files.extract_if(.., |(_, id)| ended.contains(id)).collect();
+        files.extend(w.stuck.extract_if(.., |(_, id)| ended.contains(id)));
+        (files, ended)
+    }
+
+    /// Takes back what failed.
+    fn put_back(&self, files: Vec<(Arc<FileInode>, u64)>, batches: HashSet<u64>) {
+        let mut w = self.waiting.lock();
+        w.stuck.extend(files);
+        w.old.extend(batches.into_iter().map(|id| Arc::new(Batch(id))));
+    }
 }
 
 impl Overlay {
@@ -65,116 +121,138 @@ impl Overlay {
     /// Waits until a copy is to be settled. Returns false when that will never be again, because
     /// the view was closed.
     pub fn wait_for_unsettled(&self) -> bool {
-        let mut files = self.unsettled.files.lock();
-        while files.is_empty() && self.unsettled.on.load(Ordering::Acquire) {
-            self.unsettled.came.wait(&mut files);
+        let mut waiting = self.unsettled.waiting.lock();
+        while waiting.files.is_empty() && self.unsettled.on.load(Ordering::Acquire) {
+            self.unsettled.came.wait(&mut waiting);
         }
-        !files.is_empty()
+        !waiting.files.is_empty()
     }
 
     /// Returns how many copies wait to be settled.
     #[must_use]
     pub fn unsettled(&self) -> usize {
-        self.unsettled.files.lock().len()
+        self.unsettled.waiting.lock().files.len()
     }
 
-    /// Returns whether a copy may wait, and notes on disk that there are such.
-    pub(super) fn may_wait(&self, upper: &UpperLayer) -> bool {
+    /// Returns the batch with which a copy may wait, which is noted on disk; `None` if it may not.
+    pub(super) fn may_wait(&self, upper: &UpperLayer) -> Option<Arc<Batch>> {
         let u = &self.unsettled;
-        if !u.on.load(Ordering::Acquire) || u.files.lock().len() >= MOST {
-            return false;
+        let mut w = u.waiting.lock();
+        if !u.on.load(Ordering::Acquire) || w.files.len() + w.stuck.len() >= MOST {
+            return None;
         }
-        if u.noted.load(Ordering::Acquire) {
-            return true;
-        }
-        // held over the making, so that nobody goes on before it is there
-        let _files = u.files.lock();
-        match upper.stage.open_file(UNCLEAN, OpenFlags::CREATE_NEW, 0o600) {
-            Ok(_) | Err(Errno::EXIST) => {
-                u.noted.store(true, Ordering::Release);
-                true
-            }
-            Err(e) => {
-                log::warn!("copies are synced at once: {e}");
-                false
+        if w.current.is_none() {
+            let id = u64::from_le_bytes(random_bytes());
+            // under the lock, so that nobody goes on before it is there
+            match upper.note_batch(id) {
+                Ok(()) => w.current = Some(Arc::new(Batch(id))),
+                Err(e) => log::warn!("copies are synced at once: {e}"),
             }
         }
+        w.current.clone()
     }
 
-    /// Marks a staged copy as one whose data is not on disk yet.
-    pub(super) fn mark_unsettled(&self, node: &Node) -> Result<()> {
-        node.set_xattr(self.dialect.metacopy(), UNSETTLED, false, false)
-            .upper("mark a copy as not yet on disk")
+    /// Marks a file of the upper as incomplete, in place of any metacopy mark, or as one of a batch.
+    pub(super) fn mark_unsettled(&self, node: &Node, later: &Later) -> Result<()> {
+        let doing = "mark a copy as not yet on disk";
+        let Some(batch) = later.batch_to_name() else {
+            let key = self.dialect.metacopy();
+            return node.set_xattr(key, INCOMPLETE, false, false).upper(doing);
+        };
+        let value = node.get_xattr(self.dialect.origin()).upper("read an origin")?;
+        let known = value.and_then(|v| OwnOrigin::parse(&v)).unwrap_or(OwnOrigin::UNKNOWN);
+        let marked = OwnOrigin { batch: Some(batch), ..known }.encode();
+        node.set_xattr(self.dialect.origin(), &marked, false, false).upper(doing)
     }
 
     /// Takes in a copy that has got its name with that mark.
-    pub(super) fn settles_later(&self, file: &Arc<FileInode>) {
+    pub(super) fn settles_later(&self, file: &Arc<FileInode>, later: &Later) {
         file.unsettled.store(true, Ordering::Release);
         // the kernel may forget it, but we must not: its mark is to go
         file.handles.fetch_add(1, Ordering::AcqRel);
-        self.unsettled.files.lock().push(file.clone());
+        self.unsettled.waiting.lock().files.push((file.clone(), later.batch.0));
         self.unsettled.came.notify_one();
     }
 
-    /// Writes all copies out that wait for it, and takes their marks off. What fails is logged, and
-    /// stays marked for the next mount.
+    /// Writes all copies out that wait for it, and takes their batches' notes away. What fails is
+    /// logged, stays noted for the next mount, and is tried again with the next ones.
     pub fn settle_all(&self) {
-        let files = std::mem::take(&mut *self.unsettled.files.lock());
-        let Some(upper) = self.upper.as_ref().filter(|_| !files.is_empty()) else { return };
+        // the end of a view waits for whoever is at it
+        let _one_at_a_time = self.unsettled.settling.lock();
+        let (files, ended) = self.unsettled.take();
+        let Some(upper) = self.upper.as_ref().filter(|_| !ended.is_empty()) else { return };
         let synced = files.len() >= TOGETHER
             && upper
                 .root
                 .sync_file_system()
                 .inspect_err(|e| log::error!("cannot sync the upper: {e}"))
                 .is_ok();
-        for file in files {
-            // nobody will find it after a crash
-            let nameless = file.lazy.get().is_some() && file.state.read().orphan.is_some();
-            let done = if nameless { Ok(()) } else { self.settle_after(&file, synced) };
-            match done {
-                Ok(()) => {}
-                // it has no name any more
-                Err(Error::NotFound | Error::Stale) => {}
-                Err(e) => {
-                    log::warn!("a copied file stays marked: {e}; the next mount will see to it");
-                    self.unsettled.failed.store(true, Ordering::Release);
-                    if file.lazy.get().is_some() {
-                        self.unsettled.stuck.lock().push(file);
-                        continue;
-                    }
-                }
+        let mut failed = HashSet::new();
+        for (file, batch) in &files {
+            if let Err(e) = self.settle_one(file, synced) {
+                log::error!("a copied file is not on disk: {e}");
+                failed.insert(*batch);
             }
+        }
+        for id in &ended {
+            if !failed.contains(id)
+                && let Err(e) = upper.forget_batch(*id)
+            {
+                log::error!("copied files are noted as lacking data: {e}");
+                failed.insert(*id);
+            }
+        }
+        let (stuck, done) = files.into_iter().partition(|(_, id)| failed.contains(id));
+        self.unsettled.put_back(stuck, failed);
+        for (file, _) in done {
+            // after the note went: what makes a hole now cannot come to the disk before that
+            file.unsettled.store(false, Ordering::Release);
             file.handles.fetch_sub(1, Ordering::AcqRel);
             self.inodes.closed(&file);
         }
     }
 
-    /// Makes sure that a file's data is on disk if it is a copy that waits for that.
-    pub(super) fn settle(&self, file: &FileInode) -> Result<()> {
-        self.settle_after(file, false)
-    }
-
-    fn settle_after(&self, file: &FileInode, synced: bool) -> Result<()> {
-        let lazy = file.lazy.get();
-        if lazy.is_none() && !file.unsettled.load(Ordering::Acquire) {
+    /// Settles a file of a batch. `synced`: all that was copied is on disk.
+    fn settle_one(&self, file: &FileInode, synced: bool) -> Result<()> {
+        let incomplete = file.lazy.get().is_some();
+        // nobody will find it after a crash
+        let nameless = incomplete && file.state.read().orphan.is_some();
+        if nameless || synced && !incomplete {
             return Ok(());
         }
-        if let Some(lazy) = &lazy {
-            self.fill(lazy)?;
+        match self.settle(file) {
+            // it has no name any more
+            Err(Error::NotFound | Error::Stale) => Ok(()),
+            r => r,
         }
-        let _one_at_a_time = file.copy_up.lock();
-        if !file.unsettled.load(Ordering::Acquire) {
-            // without a mark: it never had a name
+    }
+
+    /// Makes sure that a file is whole and on disk if it is a copy that waits for that.
+    pub(super) fn settle(&self, file: &FileInode) -> Result<()> {
+        loop {
+            let lazy = file.lazy.get();
+            if lazy.is_none() && !file.unsettled.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            if let Some(lazy) = &lazy {
+                self.fill(lazy)?;
+            }
+            let _one_at_a_time = file.copy_up.lock();
+            if lazy.as_ref().map(Arc::as_ptr) != file.lazy.get().as_ref().map(Arc::as_ptr) {
+                // it became incomplete, or whole, meanwhile
+                continue;
+            }
+            if file.unsettled.load(Ordering::Acquire) {
+                let node = self.upper_node(file)?;
+                self.as_its_owner(&node, || node.open(OpenFlags::READ))
+                    .and_then(|f| f.sync(true))
+                    .upper("sync a copied file")?;
+                self.settled_now(file)?;
+            }
+            // else it has no name
             file.lazy.set(None);
             return Ok(());
         }
-        if !synced || lazy.is_some() {
-            let node = self.upper_node(file)?;
-            self.as_its_owner(&node, || node.open(OpenFlags::READ))
-                .and_then(|f| f.sync(true))
-                .upper("sync a copied file")?;
-        }
-        self.settled_now(file)
     }
 
     /// Settles a file that is incomplete.
@@ -184,116 +262,45 @@ impl Overlay {
 
     /// Takes the mark off a file that is whole and on disk.
     pub(super) fn settled_now(&self, file: &FileInode) -> Result<()> {
-        if file.unsettled.load(Ordering::Acquire) {
-            self.pass("settle:synced")?;
-            self.unmark(&*self.upper_node(file)?)?;
-            self.pass("settle:unmarked")?;
-            file.unsettled.store(false, Ordering::Release);
-        }
-        file.lazy.set(None);
+        self.pass("settle:synced")?;
+        self.unmark(&*self.upper_node(file)?)?;
+        self.pass("settle:unmarked")?;
+        file.unsettled.store(false, Ordering::Release);
         Ok(())
     }
 
-    fn unmark(&self, node: &Node) -> Result<()> {
-        match self.as_its_owner(node, || node.remove_xattr(self.dialect.metacopy())) {
-            Ok(()) | Err(Errno::NODATA) => Ok(()),
-            r => r.upper("take the mark off a copied file"),
+    /// Takes off a file whatever says that it may lack data.
+    pub(super) fn unmark(&self, node: &Node) -> Result<()> {
+        let (key, metacopy) = (self.dialect.origin(), self.dialect.metacopy());
+        let doing = "take the mark off a copied file";
+        if let Some(known) = self.batch_of(|| node.get_xattr(key)).upper(doing)? {
+            match (OwnOrigin { batch: None, ..known }) {
+                OwnOrigin::UNKNOWN => self.as_its_owner(node, || node.remove_xattr(key)),
+                o => self.as_its_owner(node, || node.set_xattr(key, &o.encode(), false, false)),
+            }
+            .upper(doing)?;
         }
+        if node.get_xattr(metacopy).upper(doing)?.is_some_and(|v| v == INCOMPLETE) {
+            self.as_its_owner(node, || node.remove_xattr(metacopy)).upper(doing)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the origin of a copy if it names a batch.
+    pub(super) fn batch_of(
+        &self,
+        get: impl FnOnce() -> crate::sys::Result<Option<Vec<u8>>>,
+    ) -> crate::sys::Result<Option<OwnOrigin>> {
+        Ok(get()?.and_then(|v| OwnOrigin::parse(&v)).filter(|o| o.batch.is_some()))
     }
 
     /// Stops waiting: what is left is settled.
     pub(super) fn settle_for_good(&self) {
         {
-            let _files = self.unsettled.files.lock();
+            let _waiting = self.unsettled.waiting.lock();
             self.unsettled.on.store(false, Ordering::Release);
             self.unsettled.came.notify_all();
         }
-        let stuck = std::mem::take(&mut *self.unsettled.stuck.lock());
-        self.unsettled.files.lock().extend(stuck);
         self.settle_all();
-    }
-
-    /// Takes away the note that there may be marked copies, once none is left on disk.
-    pub(super) fn all_settled(&self, upper: &UpperLayer) {
-        let u = &self.unsettled;
-        if u.noted.load(Ordering::Acquire)
-            && !u.failed.load(Ordering::Acquire)
-            && let Err(e) = upper.stage.unlink(UNCLEAN)
-        {
-            log::debug!("the note of unsettled copies: {e}");
-        }
-    }
-
-    /// Returns whether the value of a metacopy attribute is the mark of a copy.
-    pub(super) fn is_unsettled(value: &[u8]) -> bool {
-        value == UNSETTLED
-    }
-
-    /// Completes a marked copy of an earlier mount that did not end well.
-    pub(super) fn mend(&self, file: &FileInode, node: &Node) -> Result<()> {
-        let _one_at_a_time = file.copy_up.lock();
-        if file.state.read().metacopy == Some(false) {
-            return Ok(());
-        }
-        let before = node.stat().upper("look at a file")?;
-        let from = self.open_data_below(file)?;
-        let to = self
-            .as_its_owner(node, || node.open(OpenFlags::READ_WRITE))
-            .upper("open a copied file")?;
-        let len = from.stat().upper("look at a lower file")?.size.min(before.size);
-        let filled = fill_holes(&from, &to, len).upper("complete a copied file")?;
-        if filled > 0 {
-            log::warn!("{filled} bytes of a copied file were not on disk and were copied again");
-            self.set_times(node, before.atime, before.mtime)?;
-        }
-        to.sync(true).upper("sync a copied file")?;
-        self.unmark(node)?;
-        file.state.write().metacopy = Some(false);
-        Ok(())
-    }
-
-    /// Looks for copies that an earlier mount left marked, and completes them.
-    pub(super) fn mend_all(&self) -> Result<()> {
-        let Some(upper) = self.upper.as_ref().filter(|u| u.unclean) else { return Ok(()) };
-        let mut left = 0;
-        self.mend_below(Ino::ROOT, &upper.root.clone(), &mut left)?;
-        if left == 0 {
-            upper.stage.unlink(UNCLEAN).upper("take away the note of unsettled copies")?;
-        }
-        Ok(())
-    }
-
-    fn mend_below(&self, ino: Ino, handle: &Dir, left: &mut u32) -> Result<()> {
-        let dir = self.dir(ino)?;
-        for e in handle.list().upper("list a directory of the upper")? {
-            let kind = match e.file_type {
-                Some(t) => t,
-                None => handle.stat(&e.name).upper("look at a file of the upper")?.file_type(),
-            };
-            let marked = || -> crate::sys::Result<bool> {
-                let value = handle.get_xattr(&e.name, self.dialect.metacopy())?;
-                Ok(value.is_some_and(|v| Overlay::is_unsettled(&v)))
-            };
-            match kind {
-                FileType::Dir => {
-                    // what the view does not show as this directory is none of ours
-                    if let Ok(Object::Dir(sub)) = self.find(&dir, &e.name)
-                        && let Ok(below) = handle.open_dir(&e.name)
-                    {
-                        self.mend_below(sub.ino, &below, left)?;
-                    }
-                }
-                FileType::File if marked().upper("read the metacopy mark")? => {
-                    let Ok(Object::File(file)) = self.find(&dir, &e.name) else { continue };
-                    let mended = self.upper_node(&file).and_then(|n| self.mend(&file, &n));
-                    if let Err(why) = mended {
-                        log::error!("{}: a copy cannot be completed: {why}", printable(&e.name));
-                        *left += 1;
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 }

@@ -5,16 +5,19 @@
 
 use super::acl;
 use super::error::{Doing as _, Error, Result};
+use super::lower::Meta;
 use super::options::{Options, Upper};
 use super::origin::KernelIndex;
-use super::settle::UNCLEAN;
 use super::types::Ino;
 use super::wh_names::WhiteoutNames;
 use crate::marker::Dialect;
-use crate::sys::{Capabilities, Dir, Errno, FileType, OpenFlags, RenameFlags, TimeSet};
+use crate::sys::{
+    Capabilities, Copied, Dir, Errno, File, FileType, OpenFlags, RenameFlags, SMALL, TimeSet,
+    copy_data, copy_small,
+};
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How many directory handles are kept open.
 const HANDLES: usize = 512;
@@ -39,8 +42,10 @@ pub(super) struct UpperLayer {
     pub(super) volatile: bool,
     /// Whether the file system shows a block as data only when its content is on disk.
     pub(super) holes_tell: bool,
-    /// Whether the last mount may have left copies whose data was not on disk.
-    pub(super) unclean: bool,
+    /// Ids of batches of an earlier mount whose copies may lack data.
+    pub(super) unclean: Vec<u64>,
+    /// A copy was made that could not share its blocks.
+    copies: AtomicBool,
     pub(super) names: WhiteoutNames,
     /// Whether the kernel's overlayfs has had it mounted.
     pub(super) of_the_kernel: bool,
@@ -82,11 +87,9 @@ impl UpperLayer {
             Err(e) => return Err(e).upper("look for the volatile mark"),
         }
         // what a crash of ours left
-        let mut unclean = false;
+        let unclean = noted_batches(&stage).upper("list the notes of unsettled copies")?;
         for left in stage.list().upper("list the staging directory")? {
-            if *left.name == *UNCLEAN {
-                unclean = true;
-            } else if left.name.starts_with(STAGED) {
+            if left.name.starts_with(STAGED) {
                 stage.remove_tree(&left.name).upper("sweep the staging directory")?;
             }
         }
@@ -136,6 +139,7 @@ impl UpperLayer {
         Ok(UpperLayer {
             holes_tell: upper.dir.holes_tell(),
             unclean,
+            copies: AtomicBool::new(false),
             root: upper.dir,
             stage,
             dialect,
@@ -160,9 +164,7 @@ impl UpperLayer {
         self.swept.call_once(|| match self.stage.list() {
             Ok(all) => all
                 .iter()
-                .filter(|e| {
-                    e.name[..] != *INCOMPAT && *e.name != *UNCLEAN && !e.name.starts_with(STAGED)
-                })
+                .filter(|e| e.name[..] != *INCOMPAT && !e.name.starts_with(STAGED))
                 .for_each(|e| self.discard(&e.name)),
             Err(e) => log::warn!("cannot list the work directory: {e}"),
         });
@@ -173,6 +175,43 @@ impl UpperLayer {
     /// Returns a guard for a new staged thing: dropped, it is removed.
     pub(super) fn staged(&self) -> Staged<'_> {
         Staged { upper: self, name: self.stage_name(), live: true }
+    }
+
+    /// Copies the content of a lower file with these attributes; returns whether the blocks are
+    /// shared.
+    pub(super) fn copy(&self, from: &File, to: &File, len: u64, meta: &Meta) -> Result<bool> {
+        let whole = meta.blocks.saturating_mul(512) >= len;
+        if len <= SMALL && whole && self.copies.load(Ordering::Relaxed) {
+            copy_small(from, to, len).upper("copy a file's data")?;
+            return Ok(false);
+        }
+        let shared = copy_data(from, to, len).upper("copy a file's data")? == Copied::Cloned;
+        if !shared {
+            self.copies.store(true, Ordering::Relaxed);
+        }
+        Ok(shared)
+    }
+
+    /// Notes that copies of a batch may lack data, so that no other overlay takes them for whole.
+    pub(super) fn note_batch(&self, id: u64) -> Result<()> {
+        let doing = "note that copies are not on disk";
+        self.stage.mkdir_if_missing(INCOMPAT, 0o700).upper(doing)?;
+        let incompat = self.stage.open_dir(INCOMPAT).upper(doing)?;
+        incompat.mkdir(&batch_name(id), 0o700).upper(doing)
+    }
+
+    /// Takes such a note away.
+    pub(super) fn forget_batch(&self, id: u64) -> Result<()> {
+        let doing = "take away the note of unsettled copies";
+        let gone = |r| match r {
+            Err(Errno::NOENT) => Ok(()),
+            r => r,
+        };
+        let incompat = match self.stage.open_dir(INCOMPAT) {
+            Err(Errno::NOENT) => return Ok(()),
+            r => r.upper(doing)?,
+        };
+        gone(incompat.rmdir(&batch_name(id))).upper(doing)
     }
 
     pub(super) fn cached(&self, ino: Ino) -> Option<Dir> {
@@ -303,12 +342,33 @@ impl UpperLayer {
             self.discard(&name);
         }
         self.root.sync_file_system().upper("sync the upper")?;
+        match self.stage.rmdir(INCOMPAT) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
+            r => r.upper("clean the staging directory")?,
+        }
         if self.volatile {
             // all of it is on disk now, so that it may be trusted again
             self.stage.remove_tree(INCOMPAT).upper("take the volatile mark away")?;
         }
         Ok(())
     }
+}
+
+/// The note of a batch in [`INCOMPAT`].
+fn batch_name(id: u64) -> Vec<u8> {
+    [STAGED, format!("{id:016x}").as_bytes()].concat()
+}
+
+fn noted_batches(stage: &Dir) -> crate::sys::Result<Vec<u64>> {
+    let incompat = match stage.open_dir(INCOMPAT) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
+        r => r?,
+    };
+    let id = |name: &[u8]| {
+        let hex = std::str::from_utf8(name.strip_prefix(STAGED)?).ok()?;
+        u64::from_str_radix(hex, 16).ok()
+    };
+    Ok(incompat.list()?.iter().filter_map(|e| id(&e.name)).collect())
 }
 
 /// Takes from the staging directory what it has from the work directory's setgid bit and default

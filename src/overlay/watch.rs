@@ -23,9 +23,10 @@ pub(super) struct Stamp(Option<(Time, Time)>);
 impl Stamp {
     /// Returns the stamp of a directory that is about to be read.
     pub(super) fn of(dir: &Dir) -> sys::Result<Stamp> {
-        let s = dir.stat_self()?;
+        // the clock first: whoever is held up in between must not take the stamp for an old one
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let now = now.map_or(0, |d| d.as_nanos().cast_signed());
+        let s = dir.stat_self()?;
         let changed = i128::from(s.ctime.sec) * 1_000_000_000 + i128::from(s.ctime.nsec);
         Ok(Stamp((now - changed > SAME_TIME).then_some((s.mtime, s.ctime))))
     }
@@ -111,8 +112,11 @@ impl Watch {
         self.unwatched.lock().insert(at, stamp);
     }
 
-    pub(super) fn is_watched(&self, at: At) -> bool {
-        !self.any_unwatched.load(Ordering::Acquire) || !self.unwatched.lock().contains_key(&at)
+    /// Notes that a directory is read that is watched.
+    pub(super) fn is_read(&self, at: At) {
+        if self.any_unwatched.load(Ordering::Acquire) {
+            self.unwatched.lock().remove(&at);
+        }
     }
 
     /// Returns the directories that an event speaks of; forgets a watch that has ended.

@@ -12,6 +12,7 @@ use super::types::{Caller, Ino};
 use crate::marker::{Dialect, OVERRIDE_XATTR, PRIVILEGED_OVERRIDE_XATTR, XattrName};
 use crate::sys::{Errno, FileType, Node};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Behind the dialect's prefix: attributes of a private view that the user may not set on disk.
 const KEPT: &[u8] = b"stratafs.xattr.";
@@ -99,6 +100,13 @@ impl Overlay {
     pub fn get_xattr(&self, ino: Ino, key: &[u8]) -> Result<Vec<u8>> {
         check_key(key)?;
         let object = self.object(ino)?;
+        // the kernel asks this of each new file, before the first write
+        if key == CAPABILITY
+            && let Object::File(f) = &object
+            && f.no_xattrs.load(Ordering::Acquire)
+        {
+            return Err(Error::NoData);
+        }
         let value = match self.upper_handle(&object)? {
             Some(node) => {
                 let disk = self.disk_key(key);
@@ -173,6 +181,9 @@ impl Overlay {
             self.settle_lazy(file)?;
         }
         let disk = self.disk_key(key);
+        if let Object::File(f) = &object {
+            f.no_xattrs.store(false, Ordering::Release);
+        }
         self.as_its_owner(&node, || node.set_xattr(&disk, value, create, replace))
             .upper("set an extended attribute")?;
         self.after_acl_change(&object, key);
@@ -199,7 +210,7 @@ impl Overlay {
     }
 
     fn after_acl_change(&self, object: &Object, key: &[u8]) {
-        super::setattr::forget_heritage(object);
+        super::setattr::forget_what_was_seen(object);
         // the file system may have changed the mode along with the access ACL
         if key == acl::ACCESS {
             match object {

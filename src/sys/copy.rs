@@ -13,8 +13,6 @@ pub enum Copied {
     InKernel,
     /// Read and written, holes left out.
     ReadWrite,
-    /// Not yet.
-    Later,
 }
 
 const CHUNK: usize = 1 << 20;
@@ -107,6 +105,20 @@ pub fn copy_part(from: &File, to: &File, bytes: Range<u64>) -> Result<()> {
         offset = end;
     }
     Ok(())
+}
+
+/// Up to this size a file is copied by one read and one write.
+pub const SMALL: u64 = 128 << 10;
+
+/// Copies the first `len` bytes, [`SMALL`] at the most, of a file without holes into the empty file
+/// `to` and gives it that length. The length is set first, so that after a crash the file has it,
+/// and holes where data did not come to the disk.
+pub fn copy_small(from: &File, to: &File, len: u64) -> Result<()> {
+    to.truncate(len)?;
+    let mut buf = vec![0; usize::try_from(len.min(SMALL)).unwrap_or(0)];
+    let got = from.read_at(&mut buf, 0)?;
+    // a source that became shorter reads as zeros, as with any reader
+    write_all(to, &buf[..got], 0)
 }
 
 /// Copies the data of `from` to where `to` has holes, up to `len` bytes; returns how much that was.

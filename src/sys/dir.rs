@@ -223,18 +223,22 @@ impl Dir {
     pub fn for_each(&self, mut f: impl FnMut(DirEntry)) -> Result<()> {
         // a handle of its own, so that concurrent listings do not share a read position
         let own = self.reopen()?;
-        let fd = Arc::into_inner(own.fd).ok_or(Errno::IO)?;
-        for entry in fs::Dir::new(fd)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
-            #[allow(clippy::unnecessary_cast, reason = "the type differs between platforms")]
-            let ino = entry.ino() as u64;
-            f(DirEntry { name: name.into(), file_type: file_type(entry.file_type()), ino });
-        }
-        Ok(())
+        platform::for_each_entry(own.fd.as_fd(), &mut f)
+    }
+
+    /// As [`Dir::list`], by means of the read position of this handle: nobody else may list it by
+    /// its handle, or that of a clone, at the same time.
+    pub fn list_by_this_handle(&self) -> Result<Vec<DirEntry>> {
+        let mut out = Vec::new();
+        fs::seek(&self.fd, fs::SeekFrom::Start(0))?;
+        platform::for_each_entry(self.fd.as_fd(), &mut |e| out.push(e))?;
+        Ok(out)
+    }
+
+    /// Returns the names of this directory's extended attributes; `None` where its file system
+    /// lists none.
+    pub fn list_xattr_self(&self) -> Result<Option<Vec<Vec<u8>>>> {
+        platform::list_xattr_fd(self.fd.as_fd())
     }
 
     /// Returns whether this directory holds no name.
@@ -385,7 +389,7 @@ pub(super) fn bits(mode: u32) -> Mode {
     Mode::from_raw_mode((mode & 0o7777) as rustix::fs::RawMode)
 }
 
-fn file_type(t: rustix::fs::FileType) -> Option<FileType> {
+pub(super) fn file_type(t: rustix::fs::FileType) -> Option<FileType> {
     use rustix::fs::FileType as T;
     Some(match t {
         T::RegularFile => FileType::File,

@@ -127,6 +127,10 @@ impl File {
         File { fd }
     }
 
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// Returns the attributes.
     pub fn stat(&self) -> Result<Stat> {
         Ok(fs::fstat(&self.fd)?.into())
@@ -210,6 +214,11 @@ impl File {
     /// Returns the value of an extended attribute, or `None` if there is none of that name.
     pub fn get_xattr(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         platform::get_xattr_fd(self.fd.as_fd(), key)
+    }
+
+    /// Returns the names of all extended attributes that the caller may see.
+    pub fn list_xattr(&self) -> Result<Vec<Vec<u8>>> {
+        platform::list_xattr_fd(self.fd.as_fd()).map(Option::unwrap_or_default)
     }
 
     /// Sets an extended attribute.

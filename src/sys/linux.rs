@@ -2,8 +2,10 @@
 #![allow(unsafe_code)]
 
 use super::at;
-use super::{Errno, OpenFlags, RenameFlags, Result};
+use super::dir::file_type;
+use super::{DirEntry, Errno, OpenFlags, RenameFlags, Result};
 use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags, Timestamps, XattrFlags};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 const PATH_FLAGS: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -249,11 +251,36 @@ fn read_xattr(mut get: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<Option<
 
 fn read_list(get: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<Vec<Vec<u8>>> {
     let raw = read_xattr(get)?.unwrap_or_default();
-    Ok(raw.split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect())
+    Ok(names_in(&raw))
+}
+
+fn names_in(raw: &[u8]) -> Vec<Vec<u8>> {
+    raw.split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
 pub(super) fn get_xattr_fd(fd: BorrowedFd<'_>, key: &[u8]) -> Result<Option<Vec<u8>>> {
     read_xattr(|buf| Ok(fs::fgetxattr(fd, key, buf)?))
+}
+
+/// `None`: the file system lists none.
+pub(super) fn list_xattr_fd(fd: BorrowedFd<'_>) -> Result<Option<Vec<Vec<u8>>>> {
+    let raw = read_xattr(|buf| Ok(fs::flistxattr(fd, buf)?))?;
+    Ok(raw.map(|raw| names_in(&raw)))
+}
+
+/// Calls `f` for each name of a directory but `.` and `..`, from the handle's position on.
+pub(super) fn for_each_entry(fd: BorrowedFd<'_>, f: &mut dyn FnMut(DirEntry)) -> Result<()> {
+    let mut buffer = [const { MaybeUninit::uninit() }; 1 << 15];
+    let mut entries = fs::RawDir::new(fd, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            let file_type = file_type(entry.file_type());
+            f(DirEntry { name: name.into(), file_type, ino: entry.ino() });
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn get_xattr_at(

@@ -1,7 +1,8 @@
 //! macOS: no openat2, no `O_PATH`, no renameat2; `O_SYMLINK`, clonefile and renameatx_np instead.
 #![allow(unsafe_code)]
 
-use super::{Errno, OpenFlags, RenameFlags, Result};
+use super::dir::file_type;
+use super::{DirEntry, Errno, OpenFlags, RenameFlags, Result};
 use rustix::fs::{self, Mode, OFlags, Timestamps, XattrFlags};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -214,6 +215,23 @@ fn read_list(get: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> Result<
 
 pub(super) fn get_xattr_fd(fd: BorrowedFd<'_>, key: &[u8]) -> Result<Option<Vec<u8>>> {
     read_xattr(|buf| fs::fgetxattr(fd, key, buf))
+}
+
+pub(super) fn list_xattr_fd(fd: BorrowedFd<'_>) -> Result<Option<Vec<Vec<u8>>>> {
+    node_list_xattr(fd).map(Some)
+}
+
+/// Calls `f` for each name of a directory but `.` and `..`.
+pub(super) fn for_each_entry(fd: BorrowedFd<'_>, f: &mut dyn FnMut(DirEntry)) -> Result<()> {
+    for entry in fs::Dir::read_from(fd)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            let file_type = file_type(entry.file_type());
+            f(DirEntry { name: name.into(), file_type, ino: entry.ino() });
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn get_xattr_at(

@@ -6,6 +6,33 @@ use crate::op::{Act, How, Map, Op, Special, Step};
 
 const APPEND: Op = Op::Put { path: "a", how: How::Append, mode: 0o666, umask: 0o022, data: "more" };
 
+/// Attributes of each kind that are missing, are set, are asked for and go.
+fn odd_attributes(paths: &[&'static str]) -> Vec<Step> {
+    let mut out = Vec::new();
+    for &path in paths {
+        for key in [
+            "security.s",
+            "security.t",
+            "trusted.t",
+            "user.k",
+            "system.posix_acl_access",
+            "bogus.k",
+        ] {
+            for uid in [1000, 0] {
+                out.push(Step(uid, Op::XattrSizes { path, key }));
+                out.push(Step(uid, Op::RemoveXattr { path, key }));
+                // replaces, makes, makes again
+                for flag in [2, 1, 1] {
+                    out.push(Step(uid, Op::SetXattr { path, key, value: 2, flag }));
+                }
+                out.push(Step(uid, Op::Xattrs { path }));
+                out.push(Step(uid, Op::RemoveXattr { path, key }));
+            }
+        }
+    }
+    out
+}
+
 pub fn all() -> Vec<(&'static str, Case)> {
     let file = |mode, xattr| Entry { path: "a", kind: Kind::File(176), mode, xattr, ..PLAIN };
     let script = |mode| Op::Put { path: "a", how: How::CreateTrunc, mode, umask: 0, data: "data" };
@@ -148,6 +175,59 @@ pub fn all() -> Vec<(&'static str, Case)> {
             Case {
                 layers: vec![vec![file(0o644, Some(("trusted.t", 1)))]],
                 steps: vec![Step(1000, Op::Xattrs { path: "a" })],
+            },
+        ),
+        (
+            "odd attributes of what is neither file nor directory",
+            Case {
+                layers: vec![vec![
+                    Entry {
+                        path: "l",
+                        kind: Kind::Symlink("a"),
+                        xattr: Some(("security.s", 1)),
+                        ..PLAIN
+                    },
+                    Entry { path: "p", kind: Kind::Fifo, mode: 0o644, ..PLAIN },
+                ]],
+                steps: odd_attributes(&["l", "p"]),
+            },
+        ),
+        (
+            "whiteouts in the form of attributes hide, and go with their directory",
+            Case {
+                layers: vec![
+                    vec![
+                        Entry { path: "x", kind: Kind::Marking, ..PLAIN },
+                        Entry { path: "x/gone", kind: Kind::MarkedWhiteout, ..PLAIN },
+                        Entry { path: "x/kept", kind: Kind::File(3), mode: 0o644, ..PLAIN },
+                        Entry { path: "d", ..PLAIN },
+                        Entry { path: "d/f", kind: Kind::MarkedWhiteout, mode: 0o644, ..PLAIN },
+                    ],
+                    vec![
+                        Entry { path: "x", ..PLAIN },
+                        Entry { path: "x/gone", kind: Kind::File(9), mode: 0o644, ..PLAIN },
+                        Entry { path: "x/low", kind: Kind::File(9), mode: 0o644, ..PLAIN },
+                        Entry { path: "d", ..PLAIN },
+                        Entry { path: "d/f", kind: Kind::File(9), mode: 0o644, ..PLAIN },
+                    ],
+                ],
+                steps: vec![
+                    Step(0, Op::Xattrs { path: "x" }),
+                    Step(
+                        0,
+                        Op::Put {
+                            path: "x/gone",
+                            how: How::CreateTrunc,
+                            mode: 0o644,
+                            umask: 0,
+                            data: "n",
+                        },
+                    ),
+                    Step(0, Op::Unlink { path: "x/gone" }),
+                    Step(0, Op::Unlink { path: "x/low" }),
+                    Step(0, Op::Unlink { path: "x/kept" }),
+                    Step(0, Op::Rmdir { path: "x" }),
+                ],
             },
         ),
         (

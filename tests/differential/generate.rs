@@ -87,16 +87,19 @@ impl Maker {
         let kind = match self.r.below(20) {
             0..=4 => Kind::File(size),
             5 => Kind::Sparse,
-            6..=10 => Kind::Dir,
+            6..=9 => Kind::Dir,
+            10 => Kind::Marking,
             11 => Kind::Opaque,
             12 => Kind::Symlink(self.r.pick(&TARGETS)),
             13 => Kind::Fifo,
             14 => Kind::Socket,
             15 => Kind::Null,
-            16 | 17 => Kind::Whiteout,
+            16 => Kind::Whiteout,
+            17 if self.r.chance(50) => Kind::Whiteout,
+            17 => Kind::MarkedWhiteout,
             _ => Kind::Hard(self.path()),
         };
-        let dir = matches!(kind, Kind::Dir | Kind::Opaque);
+        let dir = matches!(kind, Kind::Dir | Kind::Opaque | Kind::Marking);
         let mode = if dir { self.r.pick(&DIR_MODES) } else { self.r.pick(&MODES) };
         let owner = if self.r.chance(40) { self.r.pick(&OWNERS) } else { self.usual_owner() };
         let group = if self.r.chance(40) { self.r.pick(&OWNERS) } else { owner };

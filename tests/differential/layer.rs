@@ -21,6 +21,11 @@ pub enum Kind {
     Socket,
     Null,
     Whiteout,
+    /// A directory that is marked as one that may hold whiteouts in the form of attributes.
+    Marking,
+    /// A whiteout in that form. Its directory gets the mark: without it the form means nothing, and
+    /// the kernel lists a name that it does not find. Left out in opaque directories likewise.
+    MarkedWhiteout,
     /// Another name of a file of the same layer.
     Hard(&'static str),
 }
@@ -94,10 +99,21 @@ fn try_one(root: &Path, e: &Entry, mode: Mode) -> Result<(), Errno> {
             create(&at, 0, &text)?;
         }
         Kind::Sparse => create(&at, 300_000, b"end")?,
-        Kind::Dir | Kind::Opaque => rustix::fs::mkdir(&at, bits)?,
+        Kind::Dir | Kind::Opaque | Kind::Marking => rustix::fs::mkdir(&at, bits)?,
         Kind::Symlink(to) => rustix::fs::symlink(to, &at)?,
         Kind::Fifo => node(FileType::Fifo, 0)?,
         Kind::Socket => node(FileType::Socket, 0)?,
+        Kind::MarkedWhiteout => {
+            let (dir, key) =
+                (at.parent().ok_or(Errno::NOENT)?, format!("{}.overlay.opaque", mode.marks()));
+            let mut value = [0; 8];
+            match rustix::fs::lgetxattr(dir, &key, &mut value) {
+                Ok(_) if value[0] == b'y' => return Err(Errno::NOENT),
+                _ => {}
+            }
+            create(&at, 0, b"")?;
+            rustix::fs::lsetxattr(dir, &key, b"x", XattrFlags::empty())?;
+        }
         Kind::Null => node(FileType::CharacterDevice, rustix::fs::makedev(1, 3))?,
         Kind::Whiteout => return node(FileType::CharacterDevice, 0),
         Kind::Hard(to) => {
@@ -121,9 +137,15 @@ fn try_one(root: &Path, e: &Entry, mode: Mode) -> Result<(), Errno> {
     if !matches!(e.kind, Kind::Symlink(_)) {
         rustix::fs::chmod(&at, bits)?;
     }
-    if e.kind == Kind::Opaque {
-        let key = format!("{}.overlay.opaque", mode.marks());
-        rustix::fs::lsetxattr(&at, key, b"y", XattrFlags::empty())?;
+    let mark = |key: &str, value: &[u8]| {
+        let key = format!("{}.overlay.{key}", mode.marks());
+        rustix::fs::lsetxattr(&at, key, value, XattrFlags::empty())
+    };
+    match e.kind {
+        Kind::Opaque => mark("opaque", b"y")?,
+        Kind::Marking => mark("opaque", b"x")?,
+        Kind::MarkedWhiteout => mark("whiteout", b"")?,
+        _ => {}
     }
     if let Some((key, value)) = e.xattr {
         match rustix::fs::lsetxattr(&at, key, &xattr_value(key, value), XattrFlags::empty()) {

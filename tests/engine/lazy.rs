@@ -12,7 +12,7 @@ const PAGE: usize = 4096;
 const BLOCK: usize = 64 << 10;
 /// Neither whole blocks nor whole pages.
 const LEN: usize = 5 * BLOCK + PAGE + 100;
-const NOTE: &str = "w/work/stratafs.unsettled";
+const NOTES: &str = "w/work/incompat";
 
 /// Every page differs from every other, and none is of zeros.
 fn content(seed: u8, len: usize) -> Vec<u8> {
@@ -73,6 +73,11 @@ fn mark(l: &Layers, file: &str) -> Option<Vec<u8>> {
     dir.node(base.as_bytes()).ok()?.get_xattr(&dialect_key("metacopy")).unwrap()
 }
 
+/// How many batches are noted; the kernel's overlayfs mounts no upper that has any.
+fn notes(l: &Layers) -> usize {
+    std::fs::read_dir(l.tmp.path().join(NOTES)).map_or(0, Iterator::count)
+}
+
 fn blocks(l: &Layers, file: &str) -> u64 {
     let upper = Dir::open(l.upper()).unwrap();
     upper.stat(file.as_bytes()).unwrap().blocks * 512
@@ -121,6 +126,7 @@ fn the_first_write_copies_the_blocks_around_it_and_no_more() {
             write(&v, "f", 2 * BLOCK + 10, b"new").unwrap();
             assert!(blocks(&l, "f") <= 2 * BLOCK as u64, "more than a block was copied");
             assert!(mark(&l, "f").is_some_and(|m| m.first() != Some(&0)));
+            assert_eq!(notes(&l), 1);
             let mut want = content(0, LEN);
             want[2 * BLOCK + 10..][..3].copy_from_slice(b"new");
             same(&all(&v, "f"), &want);
@@ -135,7 +141,7 @@ fn the_first_write_copies_the_blocks_around_it_and_no_more() {
             v.fs.settle_all();
             let after = v.stat("f").unwrap();
             assert_eq!((after.mtime, after.ino), (written.mtime, written.ino));
-            assert_eq!(mark(&l, "f"), None);
+            assert_eq!((mark(&l, "f"), notes(&l)), (None, 0));
             same(&std::fs::read(l.upper().join("f")).unwrap(), &want);
             same(&all(&v, "f"), &want);
             assert!(v.fs.backing_file(before).is_some());
@@ -474,7 +480,7 @@ fn it_behaves_as_a_vector_of_bytes_over_crashes() {
                     }
                     let lazy_from = [None, Some(1), Some(LEN as u64)][r.below(3)];
                     v = l.open_with(form, Options { metacopy, lazy_from, ..options() }, true);
-                    assert!(!l.tmp.path().join(NOTE).exists(), "what a crash left was not mended");
+                    assert_eq!(notes(&l), 0, "what a crash left was not mended");
                     if r.below(4) > 0 {
                         assert!(v.fs.settle_later());
                     }
@@ -559,13 +565,83 @@ fn what_could_not_be_completed_is_tried_again_at_the_end() {
     armory.arm("lazy:step", Errno::NOSPC);
     v.fs.settle_all();
     assert!(mark(&l, "f").is_some());
+    assert_eq!(notes(&l), 1, "the kernel would mount it");
     let mut want = content(0, LEN);
     want[5..8].copy_from_slice(b"new");
     same(&all(&v, "f"), &want);
     v.fs.forget(v.ino("f").unwrap(), 1000);
     v.fs.lookup(Ino::ROOT, crate::support::name("f")).unwrap();
     same(&all(&v, "f"), &want);
+    // others that settle together settle all the same, but for the note
+    for i in 0..9 {
+        v.write(&format!("d/n{i}"), b"x").unwrap();
+    }
+    v.append("d/x", b"more").unwrap();
+    write(&v, "g", 5, b"new").unwrap();
+    armory.arm("lazy:step", Errno::NOSPC);
+    v.fs.settle_all();
+    assert_eq!(notes(&l), 1);
     v.fs.sync().unwrap();
-    assert_eq!(mark(&l, "f"), None);
+    assert_eq!((mark(&l, "f"), mark(&l, "g"), notes(&l)), (None, None, 0));
     same(&std::fs::read(l.upper().join("f")).unwrap(), &want);
+    l.check_work_empty();
+}
+
+#[test]
+fn the_end_waits_for_who_is_completing_a_file() {
+    let l = layers();
+    let armory = Arc::new(Failpoints::default());
+    let armed = Options { failpoints: Some(armory.clone()), ..options() };
+    let Some(v) = lazily(&l, Form::Plain, armed) else { return };
+    write(&v, "f", 5, b"new").unwrap();
+    armory.hold("lazy:step");
+    std::thread::scope(|s| {
+        let settler = s.spawn(|| v.fs.settle_all());
+        armory.wait_for_comer("lazy:step");
+        let end = s.spawn(|| {
+            v.fs.sync().unwrap();
+            (mark(&l, "f"), notes(&l))
+        });
+        // it cannot end here; were it to, this is time enough for it
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        armory.let_go("lazy:step");
+        assert_eq!(end.join().unwrap(), (None, 0));
+        settler.join().unwrap();
+    });
+}
+
+#[test]
+fn without_its_note_an_incomplete_file_is_completed_when_it_is_opened() {
+    let l = layers();
+    let Some(v) = lazily(&l, Form::Plain, options()) else { return };
+    write(&v, "f", 5, b"new").unwrap();
+    drop(v);
+    std::fs::remove_dir_all(l.tmp.path().join("w")).unwrap();
+    std::fs::create_dir(l.tmp.path().join("w")).unwrap();
+    let v = l.open(Form::Plain);
+    let mut want = content(0, LEN);
+    want[5..8].copy_from_slice(b"new");
+    same(&all(&v, "f"), &want);
+    assert_eq!(mark(&l, "f"), None);
+}
+
+#[test]
+fn an_incomplete_file_is_refused_in_a_lower_layer() {
+    let l = layers();
+    let Some(v) = lazily(&l, Form::Plain, options()) else { return };
+    write(&v, "f", 5, b"new").unwrap();
+    drop(v);
+    // what was the upper lies above the lower now
+    let top = Layers::new(&[&[], &[]]);
+    for (from, to) in [(&l.upper(), &top.lowers[0]), (&l.lowers[0], &top.lowers[1])] {
+        std::fs::remove_dir(to).unwrap();
+        let done = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status();
+        assert!(done.unwrap().success());
+    }
+    let v = top.open(Form::Plain);
+    assert_eq!(all(&v, "g"), lower(&l, "g"));
+    for mode in [READ, WRITE] {
+        let refused = v.fs.open(v.ino("f").unwrap(), mode);
+        assert_eq!(refused.unwrap_err().errno(), Errno::IO);
+    }
 }

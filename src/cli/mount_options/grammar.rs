@@ -68,6 +68,10 @@ impl<'a> Item<'a> {
         self.text()?.parse().map_err(|_| self.bad("a number of bytes"))
     }
 
+    pub(super) fn count(self) -> Result<usize, BadOption> {
+        self.text()?.parse().map_err(|_| self.bad("a number"))
+    }
+
     pub(super) fn threads(self) -> Result<usize, BadOption> {
         let n: usize = self.text()?.parse().unwrap_or(0);
         if (1..=64).contains(&n) { Ok(n) } else { Err(self.bad("a number from 1 to 64")) }

@@ -58,10 +58,10 @@ pub const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
     ),
     (&["auto_unmount"], "the daemon unmounts when it ends; one that was killed cannot"),
     (
-        &["xino", "fast_ino", "fast_ino_check", "noxino"],
-        "inode numbers are always unique in the mount and stay over remounts",
+        &["fast_ino", "fast_ino_check"],
+        "inode numbers are always unique in the mount and stay over remounts; xino=on and xino=auto \
+         say no more than that",
     ),
-    (&["ino32_t"], "inode numbers have 64 bits, which every system call since 1999 can tell"),
     (&["index"], "all names of a copied-up hard link follow it, as with the kernel's index=on"),
     (&["nfs_export"], "the kernel's NFS server does not export FUSE mounts of this kind"),
     (&["uuid"], "FUSE mounts have no UUID"),
@@ -74,7 +74,6 @@ pub(super) fn check(name: &str, option: Item<'_>) -> Result<(), BadOption> {
         return Ok(());
     }
     match name {
-        "xino" => option.one_of(&["on", "off", "auto"]).map(drop),
         "index" | "nfs_export" => option.one_of(&["on", "off"]).map(drop),
         "verity" if option.value == Some(b"off") => Ok(()),
         "plugins" if option.value == Some(b"") => Ok(()),

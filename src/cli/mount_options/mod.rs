@@ -86,6 +86,10 @@ pub struct MountOptions {
     pub timeout: Option<Duration>,
     /// What becomes of changes that others make to the lower directories.
     pub lower_changes: Option<LowerChanges>,
+    /// How many directories may be watched for such changes.
+    pub max_watches: Option<usize>,
+    /// Inode numbers are below 2^32.
+    pub short_numbers: bool,
     /// Number of threads.
     pub threads: Option<usize>,
     /// Renamed directories leave a redirect.
@@ -229,6 +233,13 @@ impl MountOptions {
                 let least = option.value.map_or(Ok(LAZY_FROM), |_| option.bytes().map(u64::from));
                 self.lazy_from = Some(least?);
             }
+            "max_watches" => self.max_watches = Some(option.count()?),
+            "xino" => self.short_numbers = option.one_of(&["on", "off", "auto"])? == "off",
+            "noxino" => self.short_numbers = option.flag(true)?.is_some(),
+            "ino32_t" if option.value.is_some() => {
+                self.short_numbers = option.number_as_bool()?;
+            }
+            "ino32_t" => self.short_numbers = true,
             "threads" => self.threads = Some(option.threads()?),
             "root" => self.root = Some(path(option.value()?)),
             "fsname" => self.fs_name = Some(path(option.value()?).into_os_string()),

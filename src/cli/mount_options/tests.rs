@@ -64,12 +64,24 @@ fn what_has_no_effect_is_accepted_and_listed() {
         assert!(!why.is_empty());
         for name in *names {
             let text = match *name {
-                "xino" | "index" | "nfs_export" => format!("{name}=on"),
+                "index" | "nfs_export" => format!("{name}=on"),
                 n => n.to_owned(),
             };
             assert_eq!(parse(&text), Ok(MountOptions::default()), "{text}");
         }
     }
+}
+
+#[test]
+fn short_inode_numbers_are_asked_for() {
+    for (text, short) in [("", false), ("xino=on", false), ("xino=auto", false), ("xino=off", true)]
+    {
+        assert_eq!(parse(text).unwrap().short_numbers, short, "{text}");
+    }
+    assert!(parse("noxino").unwrap().short_numbers && parse("ino32_t").unwrap().short_numbers);
+    assert!(!parse("xino=off,xino=on").unwrap().short_numbers);
+    assert_eq!(parse("max_watches=0").unwrap().max_watches, Some(0));
+    assert!(matches!(parse("max_watches=some"), Err(BadOption::BadValue { .. })));
 }
 
 #[test]

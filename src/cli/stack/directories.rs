@@ -78,6 +78,7 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
             told => told,
         },
         lower_changes: o.lower_changes.unwrap_or(LowerChanges::Watch),
+        max_watches: o.max_watches,
         ..common(o)
     };
     let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());

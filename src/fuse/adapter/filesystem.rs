@@ -1,7 +1,7 @@
 //! One short method per request: convert, serve, answer.
 
 use super::passthrough::{Way, numbered};
-use super::{Adapter, GENERATION, READ_BUFFER, caller, empty, fh, ino, sized, written};
+use super::{Adapter, GENERATION, READ_BUFFER, caller, empty, fh, sized, written};
 use crate::fuse::convert;
 use crate::fuse::counters::Op;
 use crate::fuse::init;
@@ -29,14 +29,15 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = self.serve(Op::Lookup, |o| Ok(o.lookup(ino(parent), convert::name(name)?)?));
+        let found =
+            self.serve(Op::Lookup, |o| Ok(o.lookup(self.ino(parent), convert::name(name)?)?));
         match found {
             Err(e) if e.code() == Errno::NOENT.raw() && !self.plan.ttl.is_zero() => {
-                reply.entry(&self.names_ttl(ino(parent)), &convert::no_entry(), GENERATION);
+                reply.entry(&self.names_ttl(self.ino(parent)), &convert::no_entry(), GENERATION);
             }
             Ok(a) => {
-                let (attr_ttl, name_ttl) = (self.attr_ttl(a.ino), self.names_ttl(ino(parent)));
-                reply.entry_with_ttls(&attr_ttl, &name_ttl, &convert::attr(&a), GENERATION);
+                let (attr_ttl, name_ttl) = (self.attr_ttl(a.ino), self.names_ttl(self.ino(parent)));
+                reply.entry_with_ttls(&attr_ttl, &name_ttl, &self.shown(&a), GENERATION);
             }
             Err(e) => reply.error(e),
         }
@@ -46,16 +47,16 @@ impl Filesystem for Adapter {
         // no answer is expected, and serve() has logged what went wrong
         self.serve(Op::Forget, |o| {
             if self.plan.passthrough {
-                self.backings.forget(ino(node));
+                self.backings.forget(self.ino(node));
             }
-            o.forget(ino(node), count);
+            o.forget(self.ino(node), count);
             Ok(())
         })
         .unwrap_or_default();
     }
 
     fn getattr(&self, _req: &Request, node: INodeNo, h: Option<FileHandle>, reply: ReplyAttr) {
-        let a = self.serve(Op::GetAttr, |o| Ok(o.getattr(ino(node), h.map(fh))?));
+        let a = self.serve(Op::GetAttr, |o| Ok(o.getattr(self.ino(node), h.map(fh))?));
         self.attr(a, reply);
     }
 
@@ -88,16 +89,16 @@ impl Filesystem for Adapter {
         let set =
             SetAttr { mode: mode.map(|m| m & 0o7777), uid, gid, size, atime, mtime, kill_suid };
         let a = self.serve(Op::SetAttr, |o| {
-            if nothing && !self.clears_set_id(o, caller(req), req.pid(), ino(node))? {
-                return Ok(o.getattr(ino(node), None)?);
+            if nothing && !self.clears_set_id(o, caller(req), req.pid(), self.ino(node))? {
+                return Ok(o.getattr(self.ino(node), None)?);
             }
-            Ok(o.setattr(ino(node), h.map(fh), &set)?)
+            Ok(o.setattr(self.ino(node), h.map(fh), &set)?)
         });
         self.attr(a, reply);
     }
 
     fn readlink(&self, _req: &Request, node: INodeNo, reply: ReplyData) {
-        match self.serve(Op::ReadLink, |o| Ok(o.readlink(ino(node))?)) {
+        match self.serve(Op::ReadLink, |o| Ok(o.readlink(self.ino(node))?)) {
             Ok(target) => reply.data(&target),
             Err(e) => reply.error(e),
         }
@@ -113,7 +114,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let a = self.serve(Op::MkNod, |o| {
+        let a = self.serve_change(Op::MkNod, parent, |o| {
             // mknod(2): no type means a regular file
             let kind = match mode & 0o170_000 {
                 0 => FileType::File,
@@ -121,7 +122,7 @@ impl Filesystem for Adapter {
             };
             let rdev = convert::decode_dev(rdev);
             let name = convert::name(name)?;
-            Ok(o.mknod(caller(req), ino(parent), name, kind, mode & 0o7777, umask, rdev)?)
+            Ok(o.mknod(caller(req), self.ino(parent), name, kind, mode & 0o7777, umask, rdev)?)
         });
         self.entry(a, reply);
     }
@@ -135,19 +136,23 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let a = self.serve(Op::MkDir, |o| {
-            Ok(o.mkdir(caller(req), ino(parent), convert::name(name)?, mode & 0o7777, umask)?)
+        let a = self.serve_change(Op::MkDir, parent, |o| {
+            Ok(o.mkdir(caller(req), self.ino(parent), convert::name(name)?, mode & 0o7777, umask)?)
         });
         self.entry(a, reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let done = self.serve(Op::Unlink, |o| Ok(o.unlink(ino(parent), convert::name(name)?)?));
+        let done = self.serve_change(Op::Unlink, parent, |o| {
+            Ok(o.unlink(self.ino(parent), convert::name(name)?)?)
+        });
         empty(done, reply);
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let done = self.serve(Op::RmDir, |o| Ok(o.rmdir(ino(parent), convert::name(name)?)?));
+        let done = self.serve_change(Op::RmDir, parent, |o| {
+            Ok(o.rmdir(self.ino(parent), convert::name(name)?)?)
+        });
         empty(done, reply);
     }
 
@@ -160,8 +165,8 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let target = target.as_os_str().as_bytes();
-        let a = self.serve(Op::Symlink, |o| {
-            Ok(o.symlink(caller(req), ino(parent), convert::name(name)?, target)?)
+        let a = self.serve_change(Op::Symlink, parent, |o| {
+            Ok(o.symlink(caller(req), self.ino(parent), convert::name(name)?, target)?)
         });
         self.entry(a, reply);
     }
@@ -176,11 +181,12 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let done = self.serve(Op::Rename, |o| {
+        let done = self.serve_change(Op::Rename, parent, |o| {
             let (from, to) = (convert::name(name)?, convert::name(new_name)?);
             let mode = convert::rename_mode(flags)?;
-            Ok(o.rename(ino(parent), from, ino(new_parent), to, mode)?)
+            Ok(o.rename(self.ino(parent), from, self.ino(new_parent), to, mode)?)
         });
+        self.forget_listing(new_parent);
         empty(done, reply);
     }
 
@@ -192,8 +198,8 @@ impl Filesystem for Adapter {
         new_name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let a = self.serve(Op::Link, |o| {
-            Ok(o.link(ino(node), ino(new_parent), convert::name(new_name)?)?)
+        let a = self.serve_change(Op::Link, new_parent, |o| {
+            Ok(o.link(self.ino(node), self.ino(new_parent), convert::name(new_name)?)?)
         });
         self.entry(a, reply);
     }
@@ -206,22 +212,23 @@ impl Filesystem for Adapter {
         let opened = self.serve(Op::Open, |o| {
             // The kernel looks for that when we have cut the file already, unless it is opened for
             // writing. A program that runs is open.
-            if mode.truncate && !mode.write && o.is_open(ino(node)) && sys::is_executed(node.0) {
+            if mode.truncate && !mode.write && o.is_open(self.ino(node)) && sys::is_executed(node.0)
+            {
                 return Err(Errno::TXTBSY.into());
             }
             if mode.truncate && req.uid() != 0 {
-                self.open_and_kill_suid(o, ino(node), mode)
+                self.open_and_kill_suid(o, self.ino(node), mode)
             } else {
-                Ok(o.open(ino(node), mode)?)
+                Ok(o.open(self.ino(node), mode)?)
             }
         });
         match opened {
             Ok(h) => {
-                let way = self.way(ino(node), h, mode, |f| reply.open_backing(f));
-                let (number, flags) = (numbered(h, &way), self.open_flags_of(ino(node), &way));
+                let way = self.way(self.ino(node), h, mode, |f| reply.open_backing(f));
+                let (number, flags) = (numbered(h, &way), self.open_flags_of(self.ino(node), &way));
                 if let Way::Through(id) = &way {
                     if mode.read && mode.write {
-                        self.forget_attributes(ino(node));
+                        self.forget_attributes(self.ino(node));
                     }
                     reply.opened_passthrough(number, flags, id);
                 } else {
@@ -243,15 +250,15 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let open = convert::open_mode(flags);
-        let made = self.serve(Op::Create, |o| {
+        let made = self.serve_change(Op::Create, parent, |o| {
             let name = convert::name(name)?;
-            Ok(o.create(caller(req), ino(parent), name, mode & 0o7777, umask, open)?)
+            Ok(o.create(caller(req), self.ino(parent), name, mode & 0o7777, umask, open)?)
         });
         match made {
             Ok((a, h)) => {
                 let way = self.way(a.ino, h, open, |f| reply.open_backing(f));
                 let (number, flags) = (numbered(h, &way), self.open_flags(&way));
-                let (ttl, attr) = (&self.attr_ttl(a.ino), &convert::attr(&a));
+                let (ttl, attr) = (&self.attr_ttl(a.ino), &self.shown(&a));
                 if let Way::Through(id) = &way {
                     reply.created_passthrough(ttl, attr, GENERATION, number, flags, id);
                 } else {
@@ -280,7 +287,7 @@ impl Filesystem for Adapter {
             }
             let n = self.serve(Op::Read, |o| {
                 Ok(if self.plan.no_open {
-                    o.read_ino(ino(node), offset, &mut buf[..size])?
+                    o.read_ino(self.ino(node), offset, &mut buf[..size])?
                 } else {
                     o.read(fh(h), offset, &mut buf[..size])?
                 })
@@ -343,7 +350,7 @@ impl Filesystem for Adapter {
     ) {
         let done = self.serve(Op::Release, |o| {
             if self.plan.passthrough {
-                self.backings.release(ino(node), h);
+                self.backings.release(self.ino(node), h);
             }
             o.release(fh(h));
             Ok(())
@@ -382,10 +389,11 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectory,
     ) {
         let mut taken = false;
+        self.lists(node);
         let done = self.serve(Op::ReadDir, |o| {
-            Ok(o.readdir(ino(node), cookie, &mut |e| {
+            Ok(o.readdir(self.ino(node), cookie, &mut |e| {
                 let (name, kind) = (OsStr::from_bytes(e.name), convert::kind(e.kind));
-                let full = reply.add(INodeNo(e.ino.0), e.cookie, kind, name);
+                let full = reply.add(self.number(e.ino), e.cookie, kind, name);
                 taken |= !full;
                 !full
             })?)
@@ -405,12 +413,13 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         let mut taken = false;
-        let names_ttl = self.names_ttl(ino(node));
+        let names_ttl = self.names_ttl(self.ino(node));
+        self.lists(node);
         let done = self.serve(Op::ReadDirPlus, |o| {
-            Ok(o.readdir_plus(ino(node), cookie, &mut |e, a| {
-                let (name, attr) = (OsStr::from_bytes(e.name), convert::attr(a));
+            Ok(o.readdir_plus(self.ino(node), cookie, &mut |e, a| {
+                let (name, attr) = (OsStr::from_bytes(e.name), self.shown(a));
                 let ttl = &self.attr_ttl(a.ino).min(names_ttl);
-                let full = reply.add(INodeNo(a.ino.0), e.cookie, name, ttl, &attr, GENERATION);
+                let full = reply.add(attr.ino, e.cookie, name, ttl, &attr, GENERATION);
                 taken |= !full;
                 !full
             })?)
@@ -442,7 +451,7 @@ impl Filesystem for Adapter {
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        empty(self.serve(Op::FSyncDir, |o| Ok(o.fsync_dir(ino(node), data_only)?)), reply);
+        empty(self.serve(Op::FSyncDir, |o| Ok(o.fsync_dir(self.ino(node), data_only)?)), reply);
     }
 
     fn statfs(&self, _req: &Request, _node: INodeNo, reply: ReplyStatfs) {
@@ -470,9 +479,9 @@ impl Filesystem for Adapter {
         // setxattr(2): XATTR_CREATE is 1, XATTR_REPLACE is 2
         let (create, replace) = (flags & 1 != 0, flags & 2 != 0);
         let done = self.serve(Op::SetXattr, |o| {
-            o.set_xattr(ino(node), name.as_bytes(), value, create, replace)?;
+            o.set_xattr(self.ino(node), name.as_bytes(), value, create, replace)?;
             if name == "system.posix_acl_access" {
-                self.keep_setgid_from_strangers(o, req, ino(node))?;
+                self.keep_setgid_from_strangers(o, req, self.ino(node))?;
             }
             Ok(())
         });
@@ -483,7 +492,7 @@ impl Filesystem for Adapter {
         if let Err(e) = self.has_xattr(Op::GetXattr, name) {
             return reply.error(e);
         }
-        let v = self.serve(Op::GetXattr, |o| Ok(o.get_xattr(ino(node), name.as_bytes())?));
+        let v = self.serve(Op::GetXattr, |o| Ok(o.get_xattr(self.ino(node), name.as_bytes())?));
         sized(v, size, reply);
     }
 
@@ -491,7 +500,7 @@ impl Filesystem for Adapter {
         if !self.plan.xattrs {
             return reply.error(self.refuse(Op::ListXattr));
         }
-        let names = self.serve(Op::ListXattr, |o| Ok(o.list_xattr(caller(req), ino(node))?));
+        let names = self.serve(Op::ListXattr, |o| Ok(o.list_xattr(caller(req), self.ino(node))?));
         sized(names, size, reply);
     }
 
@@ -499,9 +508,10 @@ impl Filesystem for Adapter {
         if let Err(e) = self.has_xattr(Op::RemoveXattr, name) {
             return reply.error(e);
         }
-        let done = self.serve(Op::RemoveXattr, |o| Ok(o.remove_xattr(ino(node), name.as_bytes())?));
+        let done =
+            self.serve(Op::RemoveXattr, |o| Ok(o.remove_xattr(self.ino(node), name.as_bytes())?));
         if name == "security.capability" && done.is_ok() {
-            self.uncapped.store(node.0, std::sync::atomic::Ordering::Relaxed);
+            self.uncapped.store(self.ino(node).0, std::sync::atomic::Ordering::Relaxed);
         }
         empty(done, reply);
     }
@@ -511,7 +521,7 @@ impl Filesystem for Adapter {
     fn access(&self, _req: &Request, node: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
         let done = self.serve(Op::Access, |o| {
             if mask.contains(AccessFlags::X_OK) {
-                let a = o.getattr(ino(node), None)?;
+                let a = o.getattr(self.ino(node), None)?;
                 if a.kind == FileType::File && a.mode & 0o111 == 0 {
                     return Err(Errno::ACCESS.into());
                 }
@@ -555,7 +565,7 @@ impl Filesystem for Adapter {
             if !self.plan.no_open {
                 return Ok(o.seek(fh(h), what, offset)?);
             }
-            let h = o.open(ino(node), convert::open_mode(0))?;
+            let h = o.open(self.ino(node), convert::open_mode(0))?;
             let found = o.seek(h, what, offset);
             o.release(h);
             Ok(found?)

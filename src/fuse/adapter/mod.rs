@@ -1,6 +1,8 @@
 //! From requests to calls of the engine and back. Nothing about semantics is decided here.
 
 mod filesystem;
+mod listed;
+mod numbers;
 mod passthrough;
 
 use super::convert::{self, Refusal};
@@ -9,9 +11,11 @@ use super::options::Plan;
 use crate::overlay::{self, Attr, Caller, Fh, Ino, OpenMode, Overlay, SetAttr};
 use crate::sys::{self, File, FileType};
 use fuser::{
-    BackingId, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEmpty, ReplyEntry,
-    ReplyWrite, ReplyXattr, Request, SessionACL,
+    BackingId, FileAttr, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEmpty,
+    ReplyEntry, ReplyWrite, ReplyXattr, Request, SessionACL,
 };
+use listed::Listed;
+use numbers::Numbers;
 use passthrough::{Backings, Way, plain as fh};
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -24,7 +28,8 @@ use std::time::Duration;
 type Served<T> = std::result::Result<T, Refusal>;
 type Answer<T> = std::result::Result<T, fuser::Errno>;
 
-/// Node ids are inode numbers and are never used twice, so generations tell nothing.
+/// Node ids are inode numbers, the engine's or those of [`Numbers`], and are never used twice, so
+/// generations tell nothing.
 const GENERATION: Generation = Generation(0);
 
 thread_local! {
@@ -40,15 +45,15 @@ pub(super) struct Adapter {
     plan: Plan,
     /// Which inodes are open in which way, where passthrough is in use.
     backings: Arc<Backings>,
+    /// Whose listing the kernel may hold, where it holds them and names change.
+    listed: Arc<Listed>,
     /// What the kernel has agreed to.
     agreed: Arc<OnceLock<Plan>>,
     notifier: Arc<OnceLock<Notifier>>,
     /// The inode that lost its capabilities last, until the kernel has said what else is to go.
     uncapped: Arc<AtomicU64>,
-}
-
-fn ino(n: INodeNo) -> Ino {
-    Ino(n.0)
+    /// By which numbers the kernel knows the inodes, if not by the engine's.
+    numbers: Option<Arc<Numbers>>,
 }
 
 fn caller(req: &Request) -> Caller {
@@ -62,10 +67,40 @@ impl Adapter {
             counters,
             plan,
             backings: Arc::default(),
+            listed: Arc::default(),
             agreed: Arc::default(),
             notifier: Arc::default(),
             uncapped: Arc::default(),
+            numbers: plan.short_numbers.then(Arc::default),
         }
+    }
+
+    /// Returns the inode that the kernel means.
+    fn ino(&self, node: INodeNo) -> Ino {
+        match &self.numbers {
+            None => Ino(node.0),
+            Some(n) => n.ino(node.0),
+        }
+    }
+
+    /// Returns the number under which the kernel is to know an inode.
+    fn number(&self, ino: Ino) -> INodeNo {
+        INodeNo(match &self.numbers {
+            None => ino.0,
+            Some(n) => n.number(ino),
+        })
+    }
+
+    /// Returns the number under which the kernel may know an inode; `None`: it does not.
+    pub(super) fn known(&self, ino: Ino) -> Option<INodeNo> {
+        match &self.numbers {
+            None => Some(INodeNo(ino.0)),
+            Some(n) => n.known(ino).map(INodeNo),
+        }
+    }
+
+    fn shown(&self, a: &Attr) -> FileAttr {
+        FileAttr { ino: self.number(a.ino), ..convert::attr(a) }
     }
 
     /// Returns what the kernel has agreed to.
@@ -199,7 +234,7 @@ impl Adapter {
         match answer {
             Ok(a) => {
                 let (attr_ttl, entry_ttl) = (&self.attr_ttl(a.ino), &self.plan.ttl);
-                reply.entry_with_ttls(attr_ttl, entry_ttl, &convert::attr(&a), GENERATION);
+                reply.entry_with_ttls(attr_ttl, entry_ttl, &self.shown(&a), GENERATION);
             }
             Err(e) => reply.error(e),
         }
@@ -207,7 +242,7 @@ impl Adapter {
 
     fn attr(&self, answer: Answer<Attr>, reply: ReplyAttr) {
         match answer {
-            Ok(a) => reply.attr(&self.attr_ttl(a.ino), &convert::attr(&a)),
+            Ok(a) => reply.attr(&self.attr_ttl(a.ino), &self.shown(&a)),
             Err(e) => reply.error(e),
         }
     }
@@ -260,12 +295,48 @@ impl Adapter {
         f
     }
 
+    /// Whether the kernel keeps listings of directories that change.
+    fn keeps_listings(&self) -> bool {
+        self.plan.no_opendir && !self.plan.read_only
+    }
+
+    /// Notes that a listing is about to be sent.
+    fn lists(&self, dir: INodeNo) {
+        if self.keeps_listings() {
+            self.listed.add(dir);
+        }
+    }
+
+    /// Serves a request that changes names in a directory; the kernel's listing of it goes.
+    fn serve_change<T>(
+        &self,
+        op: Op,
+        dir: INodeNo,
+        f: impl FnOnce(&Overlay) -> Served<T>,
+    ) -> Answer<T> {
+        let done = self.serve(op, f);
+        self.forget_listing(dir);
+        done
+    }
+
+    fn forget_listing(&self, dir: INodeNo) {
+        if self.keeps_listings()
+            && self.listed.take(dir)
+            && let Some(notifier) = self.notifier.get()
+        {
+            // ENOENT: the kernel has dropped the directory, and its listing with it
+            notifier
+                .inval_inode(dir, 0, 0)
+                .unwrap_or_else(|e| log::debug!("the kernel keeps an old listing: {e}"));
+        }
+    }
+
     /// Tells the kernel to ask for an inode's attributes again.
     fn forget_attributes(&self, node: Ino) {
-        if let Some(notifier) = self.notifier.get() {
+        if let (Some(notifier), Some(number)) = (self.notifier.get(), self.known(node)) {
             // a negative offset means the attributes alone, for which the kernel takes no lock
             notifier
-                .inval_inode(INodeNo(node.0), -1, 0)
+                .inval_inode(number, -1, 0)
                 .unwrap_or_else(|e| log::debug!("open: the kernel keeps old attributes: {e}"));
         }
     }

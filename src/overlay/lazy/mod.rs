@@ -1,9 +1,14 @@
 //! Block-level copy-up: the first write to a large lower file does not wait for all of it.
 //!
-//! The upper's file is made sparse, of full length, and gets its name at once with the mark of
-//! [`settle`](super::settle), so that no other overlay takes it for whole. Which of its blocks are
-//! the file's is in a [`map`] in memory; all others are the lower's. The thread that settles copies
-//! brings them up, and whatever does more than to read and write brings them up first.
+//! The upper's file is made sparse, of full length, and gets its name at once. Which of its blocks
+//! are the file's is in a [`map`] in memory; all others are the lower's. The thread that settles
+//! copies brings them up, and whatever does more than to read and write brings them up first.
+//!
+//! It is a file of a batch, whose note keeps the kernel's overlayfs away (see
+//! [`settle`](super::settle)). But the note lies in the work directory, and these holes are there
+//! as soon as the daemon is gone, not after a power loss alone. So in place of the batch's id the
+//! file bears a mark of its own, [`INCOMPLETE`](crate::marker::INCOMPLETE), which goes after its
+//! data came to the disk: with another work directory, and as a layer below, it is refused too.
 //!
 //! # The map on disk
 //! is the upper's file system's own: it shows a block as data only when its content is on disk, so
@@ -16,6 +21,7 @@ pub(super) mod map;
 use super::Overlay;
 use super::error::{Doing as _, Result};
 use super::inode::FileInode;
+use super::settle::Later;
 use super::upper::UpperLayer;
 use crate::sys::{self, Errno, File, Seek, Time, TimeSet, clone_data, copy_part};
 use map::{BLOCK, Map, Part};
@@ -177,15 +183,15 @@ impl Overlay {
         from: &File,
         to: &File,
         len: u64,
-    ) -> Result<Option<Arc<Lazy>>> {
+    ) -> Result<Option<Later>> {
         if self.options.lazy_from.is_none_or(|least| len < least.max(1))
             || self.lazies.load(Ordering::Acquire) >= MOST
             || clone_data(from, to, len).upper("share a file's blocks")?
             || from.stat().upper("look at a lower file")?.size != len
-            || !self.may_wait(upper)
         {
             return Ok(None);
         }
+        let Some(batch) = self.may_wait(upper) else { return Ok(None) };
         to.truncate(len).upper("give a copy its size")?;
         // kept in the inode, say: then holes tell nothing
         if to.seek(Seek::Data, 0) != Err(Errno::NXIO) {
@@ -195,14 +201,15 @@ impl Overlay {
         let (Ok(from), Ok(to)) = files else { return Ok(None) };
         self.pass("lazy:begun")?;
         self.lazies.fetch_add(1, Ordering::AcqRel);
-        Ok(Some(Arc::new(Lazy {
+        let lazy = Lazy {
             from,
             to,
             lower_len: len,
             filling: Mutex::new(()),
             map: RwLock::default(),
             count: self.lazies.clone(),
-        })))
+        };
+        Ok(Some(Later { batch, lazy: Some(Arc::new(lazy)) }))
     }
 
     /// Writes by means of `file`, an open file of the upper's copy.
@@ -239,14 +246,22 @@ impl Overlay {
 
     /// Settles a file that is about to be cut to length zero: nothing of the lower is needed.
     pub(super) fn settle_cut(&self, file: &FileInode) -> Result<()> {
-        let Some(lazy) = file.lazy.get() else { return self.settle(file) };
-        let _one_at_a_time = file.copy_up.lock();
-        // nobody writes before the mark has gone: what then were a hole would be taken for lost
-        let _still = lazy.still();
-        lazy.to.truncate(0).upper("cut a file")?;
-        lazy.map.write().insert(0..lazy.lower_len.div_ceil(BLOCK));
-        self.pass("lazy:cut")?;
-        lazy.to.sync(false).upper("sync a file")?;
-        self.settled_now(file)
+        {
+            let _one_at_a_time = file.copy_up.lock();
+            if let Some(lazy) = file.lazy.get() {
+                // nobody writes before the mark has gone: what then were a hole would be taken for lost
+                let _still = lazy.still();
+                lazy.to.truncate(0).upper("cut a file")?;
+                lazy.map.write().insert(0..lazy.lower_len.div_ceil(BLOCK));
+                self.pass("lazy:cut")?;
+                if file.unsettled.load(Ordering::Acquire) {
+                    lazy.to.sync(false).upper("sync a file")?;
+                    self.settled_now(file)?;
+                }
+                file.lazy.set(None);
+                return Ok(());
+            }
+        }
+        self.settle(file)
     }
 }
