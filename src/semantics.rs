@@ -43,7 +43,7 @@
 //!   lower's), with another work directory and as a lower layer too. Both go after its data came to the disk
 //!   (`lazy::a_file_that_was_incomplete_when_the_daemon_was_killed_is_completed_by_any_mount`). We
 //!   refuse it in a lower layer (`EIO`) and at import
-//!   (`engine::lazy::an_incomplete_file_is_refused_in_a_lower_layer`). The next mount of the upper
+//!   (`engine::lazy::crashes::an_incomplete_file_is_refused_in_a_lower_layer`). The next mount of the upper
 //!   completes it before it shows it, with or without the option: a hole of a marked file is the
 //!   lower's. File systems without that guarantee, `volatile`, `fsync=strict`, hard links, set-id
 //!   bits and capabilities make us copy at once. If there is no room to complete it then, opening it

@@ -84,6 +84,9 @@ fn a_file_that_was_incomplete_when_the_daemon_was_killed_is_completed_by_any_mou
             let said = c.sh("mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w km");
             assert_ne!(said.code, Some(0), "the kernel takes the upper for whole");
         }
+        let import = ["--root", "s", "import", "-q", "--lowerdir", "u:l", "--name", "t"];
+        let said = c.stratafs(&import);
+        assert!(said.code != Some(0) && said.err.contains("a part of a file"), "{}", said.err);
         c.stratafs(&["-o", EAGERLY, "m"]).ok();
         same(c, "m/big", "want/big");
         c.stratafs(&["umount", "m"]).ok();
