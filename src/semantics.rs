@@ -30,6 +30,24 @@
 //!   mount the upper, after a crash until we have mounted it again. What cannot be completed then
 //!   (its lower file is gone) is refused (`engine::settle::what_cannot_be_completed_is_refused_and_stays_noted`).
 //!   `volatile` syncs nothing.
+//! * With `lazy_copy_up` a file of 4 MiB or more (or `=BYTES`) whose blocks cannot be shared gets its
+//!   place in the upper without them: each write copies the 64 KiB around it, reading takes each
+//!   block from where it is (`engine::lazy::the_first_write_copies_the_blocks_around_it_and_no_more`).
+//!   A thread brings up the rest within seconds, as do fsync, the end of the mount, and first of all
+//!   whatever does more to the file than to read and write; cutting it to nothing drops the rest
+//!   (`engine::lazy::whatever_does_more_than_read_and_write_completes_the_file_first`). Times but
+//!   ctime stay.
+//! * An incomplete file is refused twice: there is the note for which the kernel's overlayfs does not
+//!   mount the upper; and as the note lies in the work directory, the file itself bears a metacopy
+//!   mark of a version that the kernel does not know (`EIO`; before Linux 6.6 it may show the
+//!   lower's), with another work directory and as a lower layer too. Both go after its data came to the disk
+//!   (`lazy::a_file_that_was_incomplete_when_the_daemon_was_killed_is_completed_by_any_mount`). We
+//!   refuse it in a lower layer (`EIO`) and at import
+//!   (`engine::lazy::crashes::an_incomplete_file_is_refused_in_a_lower_layer`). The next mount of the upper
+//!   completes it before it shows it, with or without the option: a hole of a marked file is the
+//!   lower's. File systems without that guarantee, `volatile`, `fsync=strict`, hard links, set-id
+//!   bits and capabilities make us copy at once. If there is no room to complete it then, opening it
+//!   fails. Up to 64 files wait at a time. Who reads the upper itself while they do finds holes.
 //! * A copy-up keeps nobody waiting but users of that file
 //!   (`engine::settle::a_long_copy_up_keeps_nobody_else_waiting`).
 //! * All names of a hard-linked file stay names of one file over copy-up and remount: the copy gets

@@ -367,7 +367,8 @@ fn a_name_removed_before_a_walk_began_is_not_in_it() {
         let dir = c.path("m/d");
         c.sh("touch m/d/a m/d/b").ok();
         let open = || {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            // other tests start programs meanwhile
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             openat(rustix::fs::CWD, &dir, flags, Mode::empty()).unwrap()
         };
         // one call of getdents(2)

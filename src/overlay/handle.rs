@@ -1,6 +1,7 @@
 //! Open files.
 
 use super::inode::FileInode;
+use super::lazy::Lazy;
 use super::types::{Fh, Ino};
 use crate::sys::{File, open_files};
 use hashbrown::HashMap;
@@ -57,6 +58,11 @@ impl Handle {
     /// Returns whether this handle reads a lower file.
     pub(super) fn is_lower(&self) -> bool {
         self.lower.load(Ordering::Acquire)
+    }
+
+    /// Returns what is known of the file's blocks, if this handle is one of an incomplete copy.
+    pub(super) fn lazy(&self) -> Option<Arc<Lazy>> {
+        self.inode.as_ref().and_then(|i| i.lazy.get()).filter(|_| !self.is_lower())
     }
 
     /// Makes this handle read the copy in the upper.

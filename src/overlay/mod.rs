@@ -13,14 +13,16 @@
 //!     DirInode::names      a change of names in one directory; two in the order of numbers
 //!       DirInode::listing, FileInode::state, DirInode::place, ...    for memory operations only
 //!         InodeTable, UpperLayer::handles, HandleTable               for a map operation
+//!       Lazy::filling        a step of completing a file, a write to one; below it only its map
 //! ```
-//! No lock is held over data I/O but a file's own `copy_up`.
+//! No lock is held over data I/O but a file's own `copy_up` and `filling`.
 
 mod acl;
 mod attr;
 mod below;
 mod changed_dirs;
 mod changes;
+mod copy_dir;
 mod copy_up;
 mod create;
 mod data;
@@ -34,12 +36,14 @@ mod inode;
 mod inode_table;
 mod io;
 mod kept_open;
+mod lazy;
 mod link;
 mod links;
 mod listing;
 mod lookup;
 mod lower;
 mod make;
+mod mend;
 mod open;
 mod options;
 mod origin;
@@ -82,6 +86,7 @@ use parking_lot::{Mutex, RwLock};
 use plain::PlainLayer;
 use records::Recorded;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use upper::UpperLayer;
 use watch::Watch;
 
@@ -126,6 +131,8 @@ pub struct Overlay {
     /// What tells of changes that others make to plain lowers.
     watch: Option<Arc<Watch>>,
     unsettled: settle::Unsettled,
+    /// How many files are incomplete in the upper.
+    lazies: Arc<AtomicUsize>,
 }
 
 impl Overlay {
@@ -192,6 +199,7 @@ impl Overlay {
             tree: RwLock::new(()),
             watch,
             unsettled: settle::Unsettled::default(),
+            lazies: Arc::default(),
         };
         overlay.insert_root()?;
         overlay.mend_all()?;

@@ -32,7 +32,7 @@ impl Overlay {
             self.copy_up(&inode, data)?;
             self.complete(&inode, data)?;
             if mode.truncate {
-                self.settle(&inode)?;
+                self.settle_cut(&inode)?;
             }
         }
         let opened = self.open_backing(&inode, mode);
@@ -95,6 +95,9 @@ impl Overlay {
     pub fn backing_file(&self, fh: Fh) -> Option<(Arc<File>, u64)> {
         let handle = self.handles.get(fh)?;
         if !self.read_only() && (handle.is_lower() || self.options.owner_view) {
+            return None;
+        }
+        if handle.lazy().is_some() {
             return None;
         }
         let file = handle.file();

@@ -17,7 +17,7 @@ use super::wh_names::WhiteoutNames;
 use super::xattr::{disk_name, shown_name};
 use crate::id::LayerIndex;
 use crate::index::{Kind, NodeId};
-use crate::marker::{Dialect, OverrideStat, Redirect};
+use crate::marker::{Dialect, INCOMPLETE, OverrideStat, Redirect};
 use crate::name::printable;
 use crate::resolve::LayerRef;
 use crate::sys::{self, Dir, DirEntry, Errno, File, FileHandle, FileType, Node, OpenFlags, Stat};
@@ -395,8 +395,8 @@ impl PlainLayer {
         if data_is_here(&stat) {
             return Ok(Some(file));
         }
-        let mark = file.get_xattr(self.dialect.metacopy());
-        Ok(mark.layer(self.at(), "read the metacopy mark")?.is_none().then_some(file))
+        let below = self.sends_below(node, file.get_xattr(self.dialect.metacopy()))?;
+        Ok((!below).then_some(file))
     }
 
     fn open_here(&self, node: NodeId) -> Result<(File, Stat)> {
@@ -458,7 +458,17 @@ impl PlainLayer {
         if data_is_here(&stat) {
             return Ok(false);
         }
-        let mark = dir.get_xattr(&name, self.dialect.metacopy());
-        Ok(mark.layer(self.at(), "read the metacopy mark")?.is_some())
+        self.sends_below(node, dir.get_xattr(&name, self.dialect.metacopy()))
+    }
+
+    /// Returns whether a file with this metacopy attribute has its data in a layer below.
+    fn sends_below(&self, node: NodeId, mark: sys::Result<Option<Vec<u8>>>) -> Result<bool> {
+        match mark.layer(self.at(), "read the metacopy mark")? {
+            Some(v) if v == INCOMPLETE => {
+                let (_, name) = self.place(node)?;
+                Err(Error::Incomplete { path: printable(&name), layer: self.at() })
+            }
+            mark => Ok(mark.is_some()),
+        }
     }
 }

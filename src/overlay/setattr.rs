@@ -42,7 +42,14 @@ impl Overlay {
                 fresh = self.copy_up_and_hold(&file, data)?;
                 if set.size.is_some() {
                     self.complete(&file, data)?;
-                    self.settle(&file)?;
+                }
+                match set.size {
+                    Some(0) => self.settle_cut(&file)?,
+                    Some(_) => self.settle(&file)?,
+                    None => {}
+                }
+                if set.mode.is_some_and(|m| m & 0o6000 != 0) {
+                    self.settle_lazy(&file)?;
                 }
                 Object::File(file)
             }
@@ -62,6 +69,8 @@ impl Overlay {
         }
         if set.atime.is_some() || set.mtime.is_some() {
             let at = set.atime.unwrap_or(TimeSet::Omit);
+            let lazy = if let Object::File(f) = &object { f.lazy.get() } else { None };
+            let _still = lazy.as_ref().map(|l| l.still());
             node.set_times(at, set.mtime.unwrap_or(TimeSet::Omit)).upper("set the times")?;
         }
         Ok(self.visible(self.attr_by(&object, &node)?))

@@ -41,7 +41,7 @@ pub use macos::{forget_code, open_apart, read_program_ahead};
 #[cfg(target_os = "macos")]
 use no_inotify as inotify;
 
-pub use copy::{Copied, SMALL, copy_data, copy_small, fill_holes};
+pub use copy::{Copied, SMALL, clone_data, copy_data, copy_part, copy_small, fill_holes};
 pub use dir::{Dir, DirEntry, RenameFlags};
 pub use errno::{Errno, Result};
 pub use file::{File, OpenFlags, Seek, StatVfs};
