@@ -10,6 +10,7 @@ use super::{Error, Overlay};
 use crate::marker::OverrideStat;
 use crate::sys::{Dir, Errno, FileType, Node, Stat};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Overlay {
     /// Returns a file's attributes; with a handle, of the file that it has open.
@@ -96,6 +97,7 @@ impl Overlay {
             && let Ok(meta) = self.lower(at)?.meta(at.node)
         {
             let attr = lower_attr(file.ino, &meta);
+            file.links_below.store(attr.nlink, Ordering::Relaxed);
             return Ok(Attr { nlink: attr.nlink.saturating_sub(removed), ..attr });
         }
         self.settled(file, |state| self.file_attr_in(file, state))

@@ -13,7 +13,7 @@ use crate::marker::OverrideStat;
 use crate::sys::{Dir, File, Node};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Where a name is: in which directory of the view, under which name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +151,8 @@ pub(super) struct FileInode {
     pub(super) no_set_id: AtomicBool,
     /// Whether it has had no extended attributes since it was made here.
     pub(super) no_xattrs: AtomicBool,
+    /// How many names the lower file has, as far as somebody has looked.
+    pub(super) links_below: AtomicU32,
 }
 
 /// What changes about a file.
@@ -263,6 +265,7 @@ impl FileInode {
             lazy: LazySlot::default(),
             no_set_id: AtomicBool::new(false),
             no_xattrs: AtomicBool::new(false),
+            links_below: AtomicU32::new(0),
         }
     }
 
@@ -274,6 +277,16 @@ impl FileInode {
     pub(super) fn data_in_upper(&self) -> bool {
         let state = self.state.read();
         state.backing == Backing::Upper && state.metacopy != Some(true)
+    }
+
+    /// Returns whether this is a lower file of which some names were removed and others are left:
+    /// only the object knows how many. Never waits.
+    pub(super) fn counts_names(&self) -> bool {
+        let links = self.links_below.load(Ordering::Relaxed);
+        links > 1
+            && self.state.try_read().is_none_or(|s| {
+                s.lower().is_some() && s.removed_names > 0 && s.removed_names < links
+            })
     }
 
     /// Returns whether this is an unchanged file of an indexed layer. Never waits.

@@ -138,7 +138,9 @@ impl InodeTable {
         let gone = match shard.get_mut(&ino) {
             // a living directory stays: those below it find their way up through it
             Some(Slot::Dir(d)) => sub(&d.lookups) && d.is_removed(),
-            Some(Slot::File(f)) => sub(&f.lookups) && f.handles.load(Ordering::Acquire) == 0,
+            Some(Slot::File(f)) => {
+                sub(&f.lookups) && f.handles.load(Ordering::Acquire) == 0 && !f.counts_names()
+            }
             Some(Slot::Counted(c)) => {
                 *c = c.saturating_sub(n);
                 *c == 0
@@ -163,7 +165,7 @@ impl InodeTable {
         if !here {
             return;
         }
-        let dropped = if lookups == 0 {
+        let dropped = if lookups == 0 && !file.counts_names() {
             shard.remove(&file.ino)
         } else if Arc::strong_count(file) == 2 && file.is_pure() {
             // held by the table and the caller alone: nobody is about to change it

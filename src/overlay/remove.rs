@@ -9,6 +9,7 @@ use super::types::Ino;
 use crate::name::Name;
 use crate::sys::{Dir, FileType, RenameFlags};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Overlay {
     /// Removes a name that is not a directory.
@@ -160,8 +161,15 @@ impl Overlay {
             Object::Dir(_) => return Ok(()),
             Object::File(f) => f.clone(),
             // with one name there is nothing to count: nobody can reach it but by an old number
-            Object::Pure(_, at) if self.lower(*at)?.meta(at.node)?.nlink <= 1 => return Ok(()),
-            Object::Pure(..) => self.file(object.clone())?,
+            Object::Pure(_, at) => {
+                let links = self.lower(*at)?.meta(at.node)?.nlink;
+                if links <= 1 {
+                    return Ok(());
+                }
+                let file = self.file(object.clone())?;
+                file.links_below.store(links, Ordering::Relaxed);
+                file
+            }
         };
         let mut state = file.state.write();
         if state.lower().is_some() {

@@ -27,6 +27,20 @@ fn a_copied_up_file_that_is_forgotten_is_still_the_copy() {
 }
 
 #[test]
+fn a_lower_file_that_has_lost_a_name_and_is_forgotten_still_has_lost_it() {
+    for form in FORMS {
+        let l = Layers::new(&[&["f a text", "h b a"]]);
+        let v = l.open(form);
+        assert_eq!(v.stat("a").unwrap().nlink, 2);
+        let ino = v.ino("b").unwrap();
+        v.unlink("b").unwrap();
+        v.fs.forget(ino, ALL);
+        assert_eq!(v.stat("a").unwrap().nlink, 1);
+        l.check_untouched();
+    }
+}
+
+#[test]
 fn a_listing_shows_a_file_once_though_it_is_copied_up_meanwhile() {
     for form in FORMS {
         let l = Layers::new(&[&["f a 1", "f b 2", "f c 3"]]);
