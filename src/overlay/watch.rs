@@ -37,11 +37,39 @@ impl Stamp {
     }
 }
 
+/// The nodes of a watched directory: one, unless layers share it.
+#[derive(Debug)]
+struct Nodes {
+    first: At,
+    more: Option<Box<Vec<At>>>,
+}
+
+impl Nodes {
+    fn iter(&self) -> impl Iterator<Item = At> {
+        std::iter::once(self.first).chain(self.more.iter().flat_map(|m| m.iter().copied()))
+    }
+
+    fn add(&mut self, at: At) {
+        if !self.iter().any(|known| known == at) {
+            self.more.get_or_insert_default().push(at);
+        }
+    }
+
+    /// Leaves out those that are gone; false: none is left.
+    fn retain(&mut self, gone: &HashSet<At>) -> bool {
+        let mut left = self.iter().filter(|at| !gone.contains(at));
+        let Some(first) = left.next() else { return false };
+        let more: Vec<At> = left.collect();
+        *self = Nodes { first, more: (!more.is_empty()).then(|| Box::new(more)) };
+        true
+    }
+}
+
 /// What watches the plain lowers of a view.
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) watcher: DirWatcher,
-    nodes: Mutex<HashMap<WatchId, Vec<At>>>,
+    nodes: Mutex<HashMap<WatchId, Nodes>>,
     bound: usize,
     /// Directories that are not watched because there were no watches left.
     pub(super) unwatched: Mutex<HashMap<At, Stamp>>,
@@ -88,10 +116,7 @@ impl Watch {
         }
         match self.watcher.add(dir) {
             Ok(id) => {
-                let of_this = nodes.entry(id).or_default();
-                if !of_this.contains(&at) {
-                    of_this.push(at);
-                }
+                nodes.entry(id).or_insert(Nodes { first: at, more: None }).add(at);
                 true
             }
             Err(e) => {
@@ -123,11 +148,11 @@ impl Watch {
     pub(super) fn nodes_of(&self, event: &DirEvent) -> Vec<At> {
         let mut nodes = self.nodes.lock();
         match event {
-            DirEvent::Ended(id) => nodes.remove(id).unwrap_or_default(),
+            DirEvent::Ended(id) => nodes.remove(id).iter().flat_map(Nodes::iter).collect(),
             DirEvent::Names(id, _) | DirEvent::Content(id, _) | DirEvent::Itself(id) => {
-                nodes.get(id).cloned().unwrap_or_default()
+                nodes.get(id).into_iter().flat_map(Nodes::iter).collect()
             }
-            DirEvent::Lost => nodes.values().flatten().copied().collect(),
+            DirEvent::Lost => nodes.values().flat_map(Nodes::iter).collect(),
         }
     }
 
@@ -135,13 +160,11 @@ impl Watch {
     pub(super) fn forget(&self, gone: &HashSet<At>) {
         self.unwatched.lock().retain(|at, _| !gone.contains(at));
         self.nodes.lock().retain(|id, of_this| {
-            of_this.retain(|at| !gone.contains(at));
-            if of_this.is_empty()
-                && let Err(e) = self.watcher.remove(*id)
-            {
+            let left = of_this.retain(gone);
+            if !left && let Err(e) = self.watcher.remove(*id) {
                 log::debug!("a watch cannot be ended: {e}");
             }
-            !of_this.is_empty()
+            left
         });
     }
 
