@@ -67,7 +67,9 @@
 //!   still be changed (`engine::changes::a_removed_lower_file_that_is_open_can_still_change`).
 //! * New files follow umask, default ACLs and setgid directories as on any file system
 //!   (`engine::changes::umask_and_setgid_directories_are_honoured`); writes, truncation and chown take
-//!   set-id bits away (`mount::set_id_bits_are_cleared_where_the_kernel_leaves_it_to_us`).
+//!   set-id bits away (`mount::set_id_bits_are_cleared_where_the_kernel_leaves_it_to_us`), a setgid bit
+//!   without execution by the group only if the caller is not in it
+//!   (`mount::a_setgid_bit_that_is_no_right_goes_with_a_change_by_strangers`).
 //! * The overlay's own attributes are hidden, and a user's of that prefix are kept escaped
 //!   (`engine::changes::overlay_attributes_are_hidden_and_users_own_are_escaped`).
 //! * Names have up to 255 bytes of any kind, in the upper as in the work directory

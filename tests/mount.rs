@@ -439,3 +439,39 @@ print('held')
         assert_eq!(c.sh("find w -name 'stratafs-*'").out, "");
     });
 }
+
+/// `setattr_should_drop_sgid` in fs/attr.c: a setgid bit without execution by the group goes when
+/// the file is changed by somebody who is not in that group, and else stays.
+#[test]
+fn a_setgid_bit_that_is_no_right_goes_with_a_change_by_strangers() {
+    let Some(root) = mounters("setgid").into_iter().find(|u| u.uid == 0) else { return };
+    let Ok(user) = ordinary() else { return skip("setgid", "no ordinary user") };
+    let c = Case::new(root);
+    c.sh(&format!(
+        "for g in 0 {}; do for f in write trunc open alloc; do
+            echo x >l/$f$g; chgrp $g l/$f$g; chmod 6666 l/$f$g; done; done",
+        user.gid
+    ))
+    .ok();
+    let other = Case::new(user);
+    for options in ["", ",passthrough=off"] {
+        c.sh("rm -rf u w; mkdir u w").ok();
+        let all = format!("lowerdir=l,upperdir=u,workdir=w{options}");
+        c.stratafs(&["-o", &all, "m"]).ok();
+        for (gid, left) in [(0, "666"), (user.gid, "2666")] {
+            let run = format!(
+                "cd {} && echo y >>write{gid} && truncate -s 1 trunc{gid} && : >open{gid} && \
+                 fallocate -l 9 alloc{gid}",
+                c.path("m").display()
+            );
+            other.sh(&run).ok();
+            let modes = format!("cd m && stat -c %a write{gid} trunc{gid} open{gid} alloc{gid}");
+            assert_eq!(
+                c.sh(&modes).ok().out,
+                format!("{left}\n").repeat(4),
+                "group {gid}{options}"
+            );
+        }
+        c.stratafs(&["umount", "m"]).ok();
+    }
+}
