@@ -77,7 +77,9 @@
 //!   ordinary (`mount_options::names_of_marks_are_ordinary_unless_told`).
 //! * A listing that goes on from a position shows each name that stays once, whatever comes and goes
 //!   meanwhile (`engine::merge::listings_go_on_from_any_cookie_while_names_change`,
-//!   `engine::objects::a_listing_shows_a_file_once_though_it_is_copied_up_meanwhile`).
+//!   `engine::objects::a_listing_shows_a_file_once_though_it_is_copied_up_meanwhile`). It ends with
+//!   what was there when the latest walk of that directory began
+//!   (`engine::merge::a_walk_ends_though_every_entry_is_renamed_or_replaced_as_it_is_read`).
 //! * With `default_permissions` the kernel checks what each user may, by what is shown
 //!   (`differential::as_others_in_a_mount_of_root`). Errors come in the order of the kernel's
 //!   (`engine::changes::errors_are_those_of_posix`).
