@@ -83,14 +83,17 @@
 //! * What is written to a file is seen at once by who reads or maps it, also where the data does not
 //!   go through the kernel's pages: a new file that is open for writing alone, in mounts without
 //!   passthrough (`mount::what_is_written_to_a_new_file_is_seen_by_who_reads_it_meanwhile`,
-//!   `mount::a_new_file_that_gets_a_capability_loses_it_to_the_next_write`). A page that is mapped
-//!   and read for the first time while it is being so written may stay as it was for that mapping.
+//!   `mount::a_new_file_that_gets_a_capability_loses_it_to_the_next_write`). A page that a mapping
+//!   reads for the first time while it is being so written shows the new data a moment later
+//!   (`mount::who_watches_a_mapping_of_a_new_file_sees_the_last_write`).
 //! * What is open goes on working when it is removed, renamed or replaced
 //!   (`engine::changes::handles_survive_unlink_rename_and_rmdir`), and a removed file of a lower can
 //!   still be changed (`engine::changes::a_removed_lower_file_that_is_open_can_still_change`).
 //! * New files follow umask, default ACLs and setgid directories as on any file system
 //!   (`engine::changes::umask_and_setgid_directories_are_honoured`); writes, truncation and chown take
-//!   set-id bits away (`mount::set_id_bits_are_cleared_where_the_kernel_leaves_it_to_us`).
+//!   set-id bits away (`mount::set_id_bits_are_cleared_where_the_kernel_leaves_it_to_us`), a setgid bit
+//!   without execution by the group only if the caller is not in it
+//!   (`mount::a_setgid_bit_that_is_no_right_goes_with_a_change_by_strangers`).
 //! * The overlay's own attributes are hidden, and a user's of that prefix are kept escaped
 //!   (`engine::changes::overlay_attributes_are_hidden_and_users_own_are_escaped`).
 //! * Names have up to 255 bytes of any kind, in the upper as in the work directory
@@ -98,7 +101,9 @@
 //!   ordinary (`mount_options::names_of_marks_are_ordinary_unless_told`).
 //! * A listing that goes on from a position shows each name that stays once, whatever comes and goes
 //!   meanwhile (`engine::merge::listings_go_on_from_any_cookie_while_names_change`,
-//!   `engine::objects::a_listing_shows_a_file_once_though_it_is_copied_up_meanwhile`).
+//!   `engine::objects::a_listing_shows_a_file_once_though_it_is_copied_up_meanwhile`). It ends with
+//!   what was there when the latest walk of that directory began
+//!   (`engine::merge::a_walk_ends_though_every_entry_is_renamed_or_replaced_as_it_is_read`).
 //! * With `default_permissions` the kernel checks what each user may, by what is shown
 //!   (`differential::as_others_in_a_mount_of_root`). Errors come in the order of the kernel's
 //!   (`engine::changes::errors_are_those_of_posix`).

@@ -447,6 +447,35 @@ with open('new') as first:
     });
 }
 
+/// The kernel drops the pages before such a write, so who looks all the time brings them back.
+#[test]
+#[cfg(target_os = "linux")]
+fn who_watches_a_mapping_of_a_new_file_sees_the_last_write() {
+    const SCRIPT: &str = "
+import mmap, os, time
+w = os.open('new', os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+os.write(w, b'00000')
+r = os.open('new', os.O_RDONLY)
+m = mmap.mmap(r, 5, mmap.MAP_SHARED, mmap.PROT_READ)
+writer = os.fork()
+if writer == 0:
+    for i in range(3001):
+        os.pwrite(w, b'%05d' % i, 0)
+    os._exit(0)
+until = time.monotonic() + 20
+while m[:] != b'03000':
+    assert time.monotonic() < until, m[:]
+os.waitpid(writer, 0)
+";
+    for_each_mounter("a mapping of a new file", |c| {
+        c.stratafs(&["-o", "lowerdir=l,upperdir=u,workdir=w,passthrough=off", "m"]).ok();
+        std::fs::write(c.path("script.py"), SCRIPT).unwrap();
+        let done = c.sh("cd m && for i in 1 2 3; do rm -f new; python3 ../script.py || exit; done");
+        c.stratafs(&["umount", "m"]).ok();
+        done.ok();
+    });
+}
+
 /// The kernel takes capabilities away before it writes to its pages, and not where there are none.
 #[test]
 #[cfg(target_os = "linux")]
@@ -503,4 +532,40 @@ print('held')
         m.unmount();
         assert_eq!(c.sh("find w -name 'stratafs-*'").out, "");
     });
+}
+
+/// `setattr_should_drop_sgid` in fs/attr.c: a setgid bit without execution by the group goes when
+/// the file is changed by somebody who is not in that group, and else stays.
+#[test]
+fn a_setgid_bit_that_is_no_right_goes_with_a_change_by_strangers() {
+    let Some(root) = mounters("setgid").into_iter().find(|u| u.uid == 0) else { return };
+    let Ok(user) = ordinary() else { return skip("setgid", "no ordinary user") };
+    let c = Case::new(root);
+    c.sh(&format!(
+        "for g in 0 {}; do for f in write trunc open alloc; do
+            echo x >l/$f$g; chgrp $g l/$f$g; chmod 6666 l/$f$g; done; done",
+        user.gid
+    ))
+    .ok();
+    let other = Case::new(user);
+    for options in ["", ",passthrough=off"] {
+        c.sh("rm -rf u w; mkdir u w").ok();
+        let all = format!("lowerdir=l,upperdir=u,workdir=w{options}");
+        c.stratafs(&["-o", &all, "m"]).ok();
+        for (gid, left) in [(0, "666"), (user.gid, "2666")] {
+            let run = format!(
+                "cd {} && echo y >>write{gid} && truncate -s 1 trunc{gid} && : >open{gid} && \
+                 fallocate -l 9 alloc{gid}",
+                c.path("m").display()
+            );
+            other.sh(&run).ok();
+            let modes = format!("cd m && stat -c %a write{gid} trunc{gid} open{gid} alloc{gid}");
+            assert_eq!(
+                c.sh(&modes).ok().out,
+                format!("{left}\n").repeat(4),
+                "group {gid}{options}"
+            );
+        }
+        c.stratafs(&["umount", "m"]).ok();
+    }
 }

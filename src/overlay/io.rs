@@ -140,6 +140,14 @@ impl Overlay {
         cleared.map(drop)
     }
 
+    /// Returns the file behind a handle, if it may have set-id bits: those that a write leaves.
+    #[must_use]
+    pub fn may_have_set_id(&self, fh: Fh) -> Option<Ino> {
+        let handle = self.handles.get(fh)?;
+        let inode = handle.inode()?;
+        (!inode.no_set_id.load(Ordering::Acquire)).then_some(inode.ino)
+    }
+
     /// Returns whether there was anything to clear.
     fn clear_what_is_set(&self, inode: &FileInode, file: &File) -> Result<bool> {
         let attr = self.file_attr(inode)?;

@@ -1,9 +1,10 @@
 //! What one directory of the merged view shows: the lowers' part, which changes only when somebody
 //! edits them, and what the upper changed on top of it.
 //!
-//! Cookies of entries never change and are never used twice, so that a listing can go on after
-//! any number of changes: 1 and 2 are `.` and `..`, `3 + position` the lowers' entries, and from
-//! [`OWN`] on those of the upper in the order in which they came.
+//! Cookies of entries never change and are never used for another name, so that a listing can go on
+//! after any number of changes: 1 and 2 are `.` and `..`, `3 + position` the lowers' entries, and
+//! from [`OWN`] on those of the upper in the order in which they came. What takes the place of an
+//! entry takes its cookie.
 
 use super::error::Result;
 use super::lower::{At, LowerLayer};
@@ -16,6 +17,7 @@ use hashbrown::{HashMap, HashSet, HashTable};
 use std::collections::BTreeMap;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// First cookie of the lowers' entries.
 pub(super) const BASE: u64 = 3;
@@ -221,8 +223,8 @@ pub(super) struct Listing {
     pub(super) base: Base,
     /// Positions of the base that the upper replaced or deleted.
     hidden: HashSet<u32>,
-    /// Positions of the base whose files were copied up since: the same files at the same place
-    /// of the listing, but the upper's now.
+    /// Positions of the base at which the upper has something: the lowers' file copied up, or
+    /// another one.
     copied: HashMap<u32, OwnEntry>,
     /// Names at which the upper holds a whiteout.
     whiteouts: HashSet<Box<[u8]>>,
@@ -231,6 +233,9 @@ pub(super) struct Listing {
     by_name: HashMap<Arc<[u8]>, u64>,
     own: BTreeMap<u64, OwnEntry>,
     next: u64,
+    /// Where walks end: the next cookie when the latest of them began. Who renames each entry that
+    /// he reads would else never come to an end.
+    end: AtomicU64,
 }
 
 /// An entry found by name.
@@ -262,6 +267,7 @@ impl Listing {
             by_name: HashMap::new(),
             own: BTreeMap::new(),
             next: OWN,
+            end: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -350,10 +356,16 @@ impl Listing {
 
     /// Takes in an entry that the upper holds under a name.
     pub(super) fn put(&mut self, layers: &[LowerLayer], entry: OwnEntry) {
-        self.hide(layers, &entry.name);
         self.whiteouts.remove(&entry.name[..]);
-        if let Some(old) = self.by_name.remove(&entry.name) {
-            self.own.remove(&old);
+        // where the name was, so that a walk that has not come there yet does not miss it
+        if let Some(cookie) = self.by_name.get(&entry.name) {
+            self.own.insert(*cookie, entry);
+            return;
+        }
+        if let Some(pos) = self.base.position(layers, &entry.name) {
+            self.hidden.remove(&pos);
+            self.copied.insert(pos, entry);
+            return;
         }
         let cookie = self.next;
         self.next += 1;
@@ -395,6 +407,16 @@ impl Listing {
     /// Returns whether nothing is visible.
     pub(super) fn is_empty(&self) -> bool {
         self.own.is_empty() && (0..self.base.len()).all(|p| self.at(p).is_none())
+    }
+
+    /// Notes that a walk begins: it shows what is here now.
+    pub(super) fn begin_walk(&self) {
+        self.end.store(self.next, Ordering::Relaxed);
+    }
+
+    /// Returns whether a walk that has come to the entry before this cookie is past its end.
+    pub(super) fn is_past_walk(&self, cookie: u64) -> bool {
+        cookie > self.end.load(Ordering::Relaxed)
     }
 
     /// Returns the first visible entry at or after a cookie, with the cookie behind it.

@@ -92,6 +92,9 @@ impl Overlay {
     fn walk_entries(&self, ino: Ino, mut cookie: u64, each: EachItem<'_>) -> Result<()> {
         let dir = self.dir(ino)?;
         self.freshen(&dir);
+        if cookie == 0 {
+            self.listing(&dir)?.begin_walk();
+        }
         for (i, name) in [(0, &b"."[..]), (1, b"..")] {
             if cookie > i {
                 continue;
@@ -124,6 +127,9 @@ impl Overlay {
         let mut out = Vec::with_capacity(BATCH);
         while out.len() < BATCH {
             let Some((found, next)) = listing.next_from(cookie) else { break };
+            if listing.is_past_walk(next) {
+                break;
+            }
             cookie = next;
             let (name, ino) = match &found {
                 Found::Own(e) => (Box::from(&e.name[..]), e.ino),

@@ -41,6 +41,8 @@ impl Stamp {
 #[derive(Debug)]
 struct Nodes {
     first: At,
+    // a word for each directory instead of three
+    #[allow(clippy::box_collection)]
     more: Option<Box<Vec<At>>>,
 }
 

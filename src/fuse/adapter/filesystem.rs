@@ -92,7 +92,15 @@ impl Filesystem for Adapter {
             if nothing && !self.clears_set_id(o, caller(req), req.pid(), self.ino(node))? {
                 return Ok(o.getattr(self.ino(node), None)?);
             }
-            Ok(o.setattr(self.ino(node), h.map(fh), &set)?)
+            let strange = kill_suid && req.uid() != 0;
+            let before =
+                if strange && owner { Some(o.getattr(self.ino(node), None)?.gid) } else { None };
+            let a = o.setattr(self.ino(node), h.map(fh), &set)?;
+            if strange && self.loses_setgid(req, &a, before.unwrap_or(a.gid)) {
+                let mode = Some(a.mode & !0o2000);
+                return Ok(o.setattr(a.ino, None, &SetAttr { mode, ..SetAttr::default() })?);
+            }
+            Ok(a)
         });
         self.attr(a, reply);
     }
@@ -217,7 +225,7 @@ impl Filesystem for Adapter {
                 return Err(Errno::TXTBSY.into());
             }
             if mode.truncate && req.uid() != 0 {
-                self.open_and_kill_suid(o, self.ino(node), mode)
+                self.open_and_kill_suid(o, req, self.ino(node), mode)
             } else {
                 Ok(o.open(self.ino(node), mode)?)
             }
@@ -301,8 +309,8 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _req: &Request,
-        _node: INodeNo,
+        req: &Request,
+        node: INodeNo,
         h: FileHandle,
         offset: u64,
         data: &[u8],
@@ -319,13 +327,19 @@ impl Filesystem for Adapter {
                 // the kernel does so by itself when it writes to its pages
                 o.lose_capability(fh(h))?;
             }
-            Ok(if mapped {
-                o.write_mapped(fh(h), offset, data)?
-            } else {
-                o.write(fh(h), offset, data, kill_suid)?
-            } as u64)
+            if mapped {
+                return Ok(o.write_mapped(fh(h), offset, data)? as u64);
+            }
+            let n = o.write(fh(h), offset, data, kill_suid)?;
+            if kill_suid {
+                self.drop_setgid(o, req, fh(h))?;
+            }
+            Ok(n as u64)
         });
         written(n, reply);
+        if is_direct(h) && self.backings.has_company(self.ino(node)) {
+            self.pages.drop_written(&self.notifier, node, offset..offset + data.len() as u64);
+        }
     }
 
     fn flush(
@@ -599,7 +613,12 @@ impl Filesystem for Adapter {
         let n = self.serve(Op::CopyFileRange, |o| {
             // as any write; the kernel has no flag for it in this request
             let kill_suid = req.uid() != 0;
-            Ok(o.copy_file_range(fh(h_in), offset_in, fh(h_out), offset_out, len, kill_suid)?)
+            let n =
+                o.copy_file_range(fh(h_in), offset_in, fh(h_out), offset_out, len, kill_suid)?;
+            if kill_suid {
+                self.drop_setgid(o, req, fh(h_out))?;
+            }
+            Ok(n)
         });
         written(n, reply);
     }

@@ -3,6 +3,7 @@
 mod filesystem;
 mod listed;
 mod numbers;
+mod pages;
 mod passthrough;
 
 use super::convert::{self, Refusal};
@@ -16,6 +17,7 @@ use fuser::{
 };
 use listed::Listed;
 use numbers::Numbers;
+use pages::Pages;
 use passthrough::{Backings, Way, plain as fh};
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -45,6 +47,7 @@ pub(super) struct Adapter {
     plan: Plan,
     /// Which inodes are open in which way, where passthrough is in use.
     backings: Arc<Backings>,
+    pages: Arc<Pages>,
     /// Whose listing the kernel may hold, where it holds them and names change.
     listed: Arc<Listed>,
     /// What the kernel has agreed to.
@@ -60,6 +63,11 @@ fn caller(req: &Request) -> Caller {
     Caller { uid: req.uid(), gid: req.gid() }
 }
 
+/// Whether a request's sender is in a group.
+fn is_member(req: &Request, gid: u32) -> bool {
+    gid == req.gid() || sys::groups_of(req.pid()).is_some_and(|groups| groups.contains(&gid))
+}
+
 impl Adapter {
     pub(super) fn new(overlay: Arc<Overlay>, counters: Arc<Counters>, plan: Plan) -> Adapter {
         Adapter {
@@ -67,6 +75,7 @@ impl Adapter {
             counters,
             plan,
             backings: Arc::default(),
+            pages: Arc::default(),
             listed: Arc::default(),
             agreed: Arc::default(),
             notifier: Arc::default(),
@@ -149,10 +158,17 @@ impl Adapter {
 
     /// Opens with `O_TRUNC`, which takes set-id bits away unless root does it. The kernel's wish
     /// for that does not pass fuser, and the answer to an open cannot carry the new mode.
-    fn open_and_kill_suid(&self, o: &Overlay, node: Ino, mode: OpenMode) -> Served<Fh> {
+    fn open_and_kill_suid(
+        &self,
+        o: &Overlay,
+        req: &Request,
+        node: Ino,
+        mode: OpenMode,
+    ) -> Served<Fh> {
         let before = o.getattr(node, None)?;
         let h = o.open(node, mode)?;
-        let kill = SetAttr { kill_suid: true, ..SetAttr::default() };
+        let kept = self.loses_setgid(req, &before, before.gid).then_some(before.mode & !0o6000);
+        let kill = SetAttr { kill_suid: true, mode: kept, ..SetAttr::default() };
         if let Err(e) = o.setattr(node, Some(h), &kill) {
             o.release(h);
             return Err(e.into());
@@ -195,13 +211,32 @@ impl Adapter {
             return Ok(());
         }
         let attr = o.getattr(node, None)?;
-        let member = || {
-            attr.gid == req.gid()
-                || sys::groups_of(req.pid()).is_some_and(|groups| groups.contains(&attr.gid))
-        };
-        if attr.mode & 0o2000 != 0 && !member() {
+        if attr.mode & 0o2000 != 0 && !is_member(req, attr.gid) {
             let mode = Some(attr.mode & !0o2000);
             o.setattr(node, None, &SetAttr { mode, ..SetAttr::default() })?;
+        }
+        Ok(())
+    }
+
+    /// Whether a setgid bit that gives nobody anything goes all the same, because who changes the
+    /// file is not in its group, `gid` (`setattr_should_drop_sgid` in fs/attr.c). The kernel's wish
+    /// to clear tells nothing of that.
+    fn loses_setgid(&self, req: &Request, attr: &Attr, gid: u32) -> bool {
+        self.plan.acl
+            && req.uid() != 0
+            && attr.kind == FileType::File
+            && attr.mode & 0o2010 == 0o2000
+            && !is_member(req, gid)
+    }
+
+    /// Takes such a bit away after a write.
+    fn drop_setgid(&self, o: &Overlay, req: &Request, written: Fh) -> Served<()> {
+        let Some(node) = o.may_have_set_id(written) else { return Ok(()) };
+        let attr = o.getattr(node, None)?;
+        if self.loses_setgid(req, &attr, attr.gid) {
+            let mode = Some(attr.mode & !0o2000);
+            o.setattr(node, None, &SetAttr { mode, ..SetAttr::default() })?;
+            self.forget_attributes(node);
         }
         Ok(())
     }

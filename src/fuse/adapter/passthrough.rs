@@ -14,7 +14,8 @@
 //! data does not go through pages that are read again seldom, and the kernel asks for no
 //! capabilities before the first write, which a new file has not. Who opens it meanwhile reads
 //! directly too, since the kernel drops the written range of the pages before the write and not
-//! after it; and the pages that a mapping made meanwhile may have left are dropped at the next open.
+//! after it. So who maps the file meanwhile may fill pages with what was there before: they are
+//! dropped after the write ([`pages`](super::pages)), and all of them at the next open.
 
 use crate::overlay::{Fh, Ino, OpenMode, Overlay};
 use crate::sys::{Errno, File};
@@ -188,6 +189,11 @@ impl Backings {
         if shard.get(&ino).is_some_and(Use::is_unused) {
             shard.remove(&ino);
         }
+    }
+
+    /// Returns whether others than one direct open of an inode may fill pages.
+    pub(super) fn has_company(&self, ino: Ino) -> bool {
+        self.shard(ino).lock().get(&ino).is_some_and(|k| k.direct > 1)
     }
 
     /// Returns whether the attributes of an inode may change without a request.
