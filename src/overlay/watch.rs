@@ -41,19 +41,17 @@ impl Stamp {
 #[derive(Debug)]
 struct Nodes {
     first: At,
-    // a word for each directory instead of three
-    #[allow(clippy::box_collection)]
-    more: Option<Box<Vec<At>>>,
+    more: Box<[At]>,
 }
 
 impl Nodes {
     fn iter(&self) -> impl Iterator<Item = At> {
-        std::iter::once(self.first).chain(self.more.iter().flat_map(|m| m.iter().copied()))
+        std::iter::once(self.first).chain(self.more.iter().copied())
     }
 
     fn add(&mut self, at: At) {
         if !self.iter().any(|known| known == at) {
-            self.more.get_or_insert_default().push(at);
+            self.more = self.more.iter().copied().chain([at]).collect();
         }
     }
 
@@ -61,8 +59,8 @@ impl Nodes {
     fn retain(&mut self, gone: &HashSet<At>) -> bool {
         let mut left = self.iter().filter(|at| !gone.contains(at));
         let Some(first) = left.next() else { return false };
-        let more: Vec<At> = left.collect();
-        *self = Nodes { first, more: (!more.is_empty()).then(|| Box::new(more)) };
+        let more = left.collect();
+        *self = Nodes { first, more };
         true
     }
 }
@@ -118,7 +116,7 @@ impl Watch {
         }
         match self.watcher.add(dir) {
             Ok(id) => {
-                nodes.entry(id).or_insert(Nodes { first: at, more: None }).add(at);
+                nodes.entry(id).or_insert(Nodes { first: at, more: Box::default() }).add(at);
                 true
             }
             Err(e) => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::PathBuf;
 use stratafs::overlay::{Change, Ino, LowerChanges, Options};
-use stratafs::sys::Dir;
+use stratafs::sys::{Dir, FileType};
 
 fn watching() -> Options {
     Options { lower_changes: LowerChanges::Watch, ..Options::default() }
@@ -109,6 +109,64 @@ fn a_file_is_never_another_one_even_before_the_change_is_told() {
     assert!(v.follow().contains(&names(Ino::ROOT, "a")));
     std::fs::remove_file(at(&l, 0, "a")).unwrap();
     assert!(v.stat("a").is_err());
+}
+
+#[test]
+fn a_file_that_was_open_before_is_not_taken_for_the_one_in_its_place() {
+    let l = Layers::new(&[&["f a old", "f b other"]]);
+    let v = open(&l);
+    let before = v.ino("a").unwrap();
+    // opened, closed, and opened by means of what stayed open
+    for _ in 0..2 {
+        assert_eq!(v.text("a"), "old");
+    }
+    let held = || {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let of_it =
+            |p: &PathBuf| p.to_string_lossy().starts_with(&*at(&l, 0, "a").to_string_lossy());
+        all.filter_map(|fd| std::fs::read_link(fd.path()).ok()).filter(of_it).count()
+    };
+    assert_eq!(held(), 1);
+    std::fs::write(at(&l, 0, "c"), "new").unwrap();
+    std::fs::rename(at(&l, 0, "c"), at(&l, 0, "a")).unwrap();
+    assert_eq!(crate::support::errno(v.fs.open(before, READ)), stratafs::sys::Errno::STALE);
+    assert_eq!(held(), 0, "the file that went is not kept on the disk");
+    assert_eq!(v.text("a"), "new");
+    assert_eq!(v.text("b"), "other");
+    same_as_fresh(&l, &v);
+}
+
+#[test]
+fn a_record_that_makes_a_file_something_else_is_seen_whenever_it_comes() {
+    let l = Layers::new(&[&["d d", "f d/a x", "f d/b y", "f d/c z"]]);
+    let private = Options { owner_view: true, ..watching() };
+    let v = l.open_with(Form::Plain, private, true);
+    let set = |name: &str, value: &str| {
+        let dir = Dir::open(at(&l, 0, "d")).unwrap();
+        dir.set_xattr(name.as_bytes(), b"user.containers.override_stat", value.as_bytes()).unwrap();
+    };
+    let kind = |name: &str| v.stat(name).unwrap().kind;
+    set("a", "0:0:0600:pipe");
+    assert_eq!(v.ls("d").unwrap(), ["a", "b", "c"]);
+    assert_eq!((kind("d/a"), kind("d/b")), (FileType::Fifo, FileType::File));
+    // one that was looked at, and one that was not
+    set("b", "0:0:0600:socket");
+    set("c", "1:2:0640:pipe");
+    v.follow();
+    assert_eq!((kind("d/b"), kind("d/c")), (FileType::Socket, FileType::Fifo));
+    set("a", "0:0:0600:file");
+    v.follow();
+    assert_eq!(kind("d/a"), FileType::File);
+    let d = v.ino("d").unwrap();
+    let mut listed = Vec::new();
+    v.fs.readdir(d, 0, &mut |e| {
+        listed.push((String::from_utf8_lossy(e.name).into_owned(), e.kind));
+        true
+    })
+    .unwrap();
+    listed.sort_by(|a, b| a.0.cmp(&b.0));
+    let listed: Vec<_> = listed.into_iter().skip(2).map(|(_, kind)| kind).collect();
+    assert_eq!(listed, [FileType::File, FileType::Socket, FileType::Fifo]);
 }
 
 #[test]
