@@ -30,6 +30,24 @@
 //!   mount the upper, after a crash until we have mounted it again. What cannot be completed then
 //!   (its lower file is gone) is refused (`engine::settle::what_cannot_be_completed_is_refused_and_stays_noted`).
 //!   `volatile` syncs nothing.
+//! * With `lazy_copy_up` a file of 4 MiB or more (or `=BYTES`) whose blocks cannot be shared gets its
+//!   place in the upper without them: each write copies the 64 KiB around it, reading takes each
+//!   block from where it is (`engine::lazy::the_first_write_copies_the_blocks_around_it_and_no_more`).
+//!   A thread brings up the rest within seconds, as do fsync, the end of the mount, and first of all
+//!   whatever does more to the file than to read and write; cutting it to nothing drops the rest
+//!   (`engine::lazy::whatever_does_more_than_read_and_write_completes_the_file_first`). Times but
+//!   ctime stay.
+//! * An incomplete file is refused twice: there is the note for which the kernel's overlayfs does not
+//!   mount the upper; and as the note lies in the work directory, the file itself bears a metacopy
+//!   mark of a version that the kernel does not know (`EIO`; before Linux 6.6 it may show the
+//!   lower's), with another work directory and as a lower layer too. Both go after its data came to the disk
+//!   (`lazy::a_file_that_was_incomplete_when_the_daemon_was_killed_is_completed_by_any_mount`). We
+//!   refuse it in a lower layer (`EIO`) and at import
+//!   (`engine::lazy::crashes::an_incomplete_file_is_refused_in_a_lower_layer`). The next mount of the upper
+//!   completes it before it shows it, with or without the option: a hole of a marked file is the
+//!   lower's. File systems without that guarantee, `volatile`, `fsync=strict`, hard links, set-id
+//!   bits and capabilities make us copy at once. If there is no room to complete it then, opening it
+//!   fails. Up to 64 files wait at a time. Who reads the upper itself while they do finds holes.
 //! * A copy-up keeps nobody waiting but users of that file
 //!   (`engine::settle::a_long_copy_up_keeps_nobody_else_waiting`).
 //! * All names of a hard-linked file stay names of one file over copy-up and remount: the copy gets
@@ -62,6 +80,11 @@
 //! * A descriptor opened before a copy-up reads what is written after it. The kernel's keeps
 //!   reading the lower file
 //!   (`engine::changes::a_reader_from_before_the_copy_up_sees_what_is_written_later`).
+//! * What is written to a file is seen at once by who reads or maps it, also where the data does not
+//!   go through the kernel's pages: a new file that is open for writing alone, in mounts without
+//!   passthrough (`mount::what_is_written_to_a_new_file_is_seen_by_who_reads_it_meanwhile`,
+//!   `mount::a_new_file_that_gets_a_capability_loses_it_to_the_next_write`). A page that is mapped
+//!   and read for the first time while it is being so written may stay as it was for that mapping.
 //! * What is open goes on working when it is removed, renamed or replaced
 //!   (`engine::changes::handles_survive_unlink_rename_and_rmdir`), and a removed file of a lower can
 //!   still be changed (`engine::changes::a_removed_lower_file_that_is_open_can_still_change`).

@@ -367,7 +367,8 @@ fn a_name_removed_before_a_walk_began_is_not_in_it() {
         let dir = c.path("m/d");
         c.sh("touch m/d/a m/d/b").ok();
         let open = || {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            // other tests start programs meanwhile
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             openat(rustix::fs::CWD, &dir, flags, Mode::empty()).unwrap()
         };
         // one call of getdents(2)
@@ -396,6 +397,70 @@ fn a_name_removed_before_a_walk_began_is_not_in_it() {
     });
 }
 
+/// What is made here is written without the kernel's pages: whoever reads meanwhile must see it.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_is_written_to_a_new_file_is_seen_by_who_reads_it_meanwhile() {
+    const SCRIPT: &str = "
+import mmap, os
+w = os.open('new', os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+os.write(w, b'one')
+r = os.open('new', os.O_RDONLY)
+assert os.read(r, 10) == b'one'
+os.write(w, b'two')
+assert os.read(r, 10) == b'two', 'the same descriptor'
+assert os.fstat(r).st_size == 6
+maps = [mmap.mmap(r, 6, mmap.MAP_SHARED, mmap.PROT_READ), mmap.mmap(r, 6, mmap.MAP_PRIVATE)]
+assert [m[:] for m in maps] == [b'onetwo'] * 2
+os.pwrite(w, b'TWO', 3)
+assert maps[0][:] == b'oneTWO', 'a mapping'
+assert open('new', 'rb').read() == b'oneTWO', 'a new open'
+os.close(w)
+assert open('new', 'rb').read() == b'oneTWO', 'while a reader is left'
+w = os.open('new', os.O_RDWR)
+os.pwrite(w, b'xx', 0)
+assert maps[0][:] == b'xxeTWO' and os.pread(r, 9, 0) == b'xxeTWO'
+for m in maps: m.close()
+os.close(r); os.close(w)
+assert open('new', 'rb').read() == b'xxeTWO'
+a = os.open('new', os.O_WRONLY | os.O_APPEND)
+b = os.open('new', os.O_WRONLY | os.O_APPEND)
+for i in range(5): os.write(a, b'a'); os.write(b, b'b')
+assert open('new', 'rb').read() == b'xxeTWO' + b'ab' * 5
+os.ftruncate(a, 2); os.write(b, b'!')
+assert open('new', 'rb').read() == b'xx!'
+with open('new') as first:
+    assert first.read() == 'xx!'
+    os.write(a, b'z' * 9000)
+    assert first.read() == 'z' * 9000, 'pages from before'
+";
+    for_each_mounter("new files", |c| {
+        for how in ["auto", "off"] {
+            c.sh("rm -rf u w; mkdir u w").ok();
+            let options = format!("lowerdir=l,upperdir=u,workdir=w,passthrough={how}");
+            c.stratafs(&["-o", &options, "m"]).ok();
+            std::fs::write(c.path("script.py"), SCRIPT).unwrap();
+            let done = c.sh("cd m && python3 ../script.py");
+            c.stratafs(&["umount", "m"]).ok();
+            done.ok();
+        }
+    });
+}
+
+/// The kernel takes capabilities away before it writes to its pages, and not where there are none.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_new_file_that_gets_a_capability_loses_it_to_the_next_write() {
+    for user in mounters("capabilities").into_iter().filter(|u| u.uid == 0) {
+        let c = Case::new(user);
+        c.stratafs(&["-o", "lowerdir=l,upperdir=u,workdir=w,passthrough=off", "m"]).ok();
+        let script = "cd m && exec 3>new && echo a >&3 && setcap cap_net_raw+ep new &&
+            getcap new && echo b >&3 && getcap new; cat new";
+        let done = c.sh(script);
+        c.stratafs(&["umount", "m"]).ok();
+        assert_eq!(done.ok().out, "new cap_net_raw=ep\na\nb\n");
+    }
+}
 /// What may be open counts the directories that are kept at hand, and what users have open. A
 /// change that fails for want of descriptors has happened or has not, for everybody.
 #[test]

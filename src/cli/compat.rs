@@ -165,6 +165,8 @@ Mount options:
   lowerdir=A:B[::DATA], lowerdir+=A, datadir+=A, upperdir=A, workdir=A, ro
   redirect_dir=on|off|follow|nofollow|copy, metacopy=on|off, userxattr
   volatile, fsync=auto|strict|0|1 (a copied file is on disk soon after, or before, it has its name)
+  lazy_copy_up[=BYTES]: the first write to a lower file of so many bytes (4 MiB) or more copies
+    what it touches; the rest comes in the background, at fsync and at unmount
   uidmapping=STORED:SHOWN:COUNT[:..], gidmapping=.., squash_to_root, squash_to_uid=N, squash_to_gid=N
   xattr_permissions=1|2, noxattrs, noacl, static_nlink, context=..
   allow_other, allow_root, default_permissions, [no]suid, [no]dev, [no]exec, noatime, sync, dirsync

@@ -116,6 +116,7 @@ enum Command {
 /// Runs the command line `args`, the program's name first, and returns its exit status.
 #[must_use]
 pub fn run(args: Vec<OsString>) -> ExitCode {
+    crate::sys::read_program_ahead();
     crate::sys::tune_allocator();
     match try_run(args) {
         Ok(code) => code,

@@ -7,8 +7,12 @@ use crate::sys::{self, MountInfo};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// For how long to wait for the daemon after the mount has gone.
+/// For how long to wait for the daemon after the mount has gone, where another mount namespace
+/// has a copy of it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long elsewhere: all that was written must come to the disk, and with `lazy_copy_up` the
+/// rest of large files too.
+const LONG_PATIENCE: Duration = Duration::from_secs(600);
 const STEP: Duration = Duration::from_millis(5);
 
 /// Unmount, and wait until everything is on disk.
@@ -38,7 +42,7 @@ fn unmount(dir: &Path, lazy: bool) -> Result<(), CliError> {
         CliError::failed(format!("cannot unmount {}", dir.display()), &e).maybe_hint(e.hint())
     })?;
     match live {
-        Some(daemon) if !lazy => wait(dir, &daemon),
+        Some(daemon) if !lazy => wait(dir, &daemon, &mount.device),
         _ => Ok(()),
     }
 }
@@ -63,17 +67,27 @@ fn find(dir: &Path) -> Result<MountInfo, CliError> {
     }
 }
 
-fn wait(dir: &Path, daemon: &Live) -> Result<(), CliError> {
-    let until = Instant::now() + PATIENCE;
+fn wait(dir: &Path, daemon: &Live, device: &str) -> Result<(), CliError> {
+    let began = Instant::now();
+    let mut look = PATIENCE;
     while !daemon.ended() {
-        if Instant::now() > until {
-            return Err(CliError::message(format!(
-                "{} is unmounted, but its daemon (process {}) has not ended within {} seconds",
-                dir.display(),
-                daemon.record.pid,
-                PATIENCE.as_secs()
-            ))
-            .hint("another mount namespace may hold a copy; the daemon ends when that goes"));
+        let waited = began.elapsed();
+        if waited > look {
+            let copied = sys::mounted_elsewhere(device);
+            if copied || waited > LONG_PATIENCE {
+                return Err(CliError::message(format!(
+                    "{} is unmounted, but its daemon (process {}) has not ended within {} seconds",
+                    dir.display(),
+                    daemon.record.pid,
+                    waited.as_secs()
+                ))
+                .hint(if copied {
+                    "another mount namespace holds a copy; the daemon ends when that goes"
+                } else {
+                    "it may still be writing, or another mount namespace holds a copy"
+                }));
+            }
+            look += PATIENCE;
         }
         std::thread::sleep(STEP);
     }

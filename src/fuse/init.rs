@@ -17,6 +17,8 @@ fn wanted(plan: &Plan) -> InitFlags {
     f.set(InitFlags::FUSE_NO_OPENDIR_SUPPORT, plan.no_opendir);
     f.set(InitFlags::FUSE_POSIX_ACL, plan.acl);
     f.set(InitFlags::FUSE_PASSTHROUGH, plan.passthrough);
+    // who reads a file while it is so written may still map it
+    f.set(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP, plan.direct_writes);
     if !plan.read_only {
         f |= InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_ATOMIC_O_TRUNC
@@ -31,6 +33,7 @@ pub(super) fn negotiate(config: &mut KernelConfig, plan: &mut Plan) {
     if plan.passthrough && !offered.contains(InitFlags::FUSE_PASSTHROUGH) {
         plan.without_passthrough();
     }
+    plan.direct_writes &= offered.contains(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP);
     plan.no_open &= offered.contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
     plan.no_opendir &= offered.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
     if let Err(missing) = config.add_capabilities(wanted(plan) & offered) {

@@ -12,6 +12,8 @@ mod error;
 mod init;
 mod options;
 mod session;
+mod turns;
+mod worker;
 mod workers;
 
 #[cfg(target_os = "linux")]

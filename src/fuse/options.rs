@@ -145,6 +145,14 @@ pub(super) struct Plan {
     pub(super) immutable: bool,
     /// The kernel reads and writes some files by itself.
     pub(super) passthrough: bool,
+    /// What is opened for writing alone is written without the kernel's pages, where that is safe.
+    /// A write then is one request, as it is with pages: these would be written back later, and
+    /// many small writes to one page be one request, only with a writeback cache, which is not
+    /// used. With it each new file costs a FLUSH and a SETATTR of its times more, and one round
+    /// trip less only from the third write on; the kernel, not we, says then how long a file is and
+    /// when it was changed, a full disk is told at the close, and what a tool writes into the upper
+    /// is not seen.
+    pub(super) direct_writes: bool,
     /// Inode numbers are below 2^32.
     pub(super) short_numbers: bool,
 }
@@ -164,6 +172,7 @@ impl Plan {
             ("acl", self.acl),
             ("read_only", self.read_only),
             ("passthrough", self.passthrough),
+            ("direct_writes", self.direct_writes),
             ("short_numbers", self.short_numbers),
         ];
         out.extend(flags.map(|(name, on)| (name, if on { "yes" } else { "no" }.to_owned())));
@@ -204,6 +213,7 @@ impl Plan {
             read_only: facts.read_only,
             immutable: facts.immutable,
             passthrough,
+            direct_writes: !facts.read_only && !passthrough,
             short_numbers: settings.short_numbers,
         }
     }
@@ -211,6 +221,7 @@ impl Plan {
     /// Goes on as if passthrough had never been wished for.
     pub(super) fn without_passthrough(&mut self) {
         self.passthrough = false;
+        self.direct_writes = !self.read_only;
         self.no_open = self.read_only && self.immutable;
     }
 }

@@ -33,6 +33,8 @@ pub struct Session {
     agreed: Plan,
     mount_point: PathBuf,
     device: Option<String>,
+    /// Whether copies may wait for [`Overlay::settle_all`].
+    settles: bool,
 }
 
 /// Why a mount ended.
@@ -88,6 +90,8 @@ impl Session {
         let connection = platform::mount(&target, &settings)?;
         // from here on, what fails must unmount
         let threads = platform::threads(settings.thread_count());
+        // before the first request: else who is quick waits for the disk
+        let settles = overlay.settle_later();
         Workers::start(&adapter, connection, threads)
             .map(|workers| {
                 if facts.watched {
@@ -98,7 +102,15 @@ impl Session {
                     platform::raise_read_ahead(device);
                 }
                 let agreed = adapter.agreed();
-                Session { workers, overlay, counters, agreed, mount_point: target.clone(), device }
+                Session {
+                    workers,
+                    overlay,
+                    counters,
+                    agreed,
+                    mount_point: target.clone(),
+                    device,
+                    settles,
+                }
             })
             .map_err(|e| {
                 if let Err(e) = platform::unmount(&target, true) {
@@ -144,14 +156,16 @@ impl Session {
     /// # Errors
     /// What could not be made durable.
     pub fn run(self, signals: SignalSet) -> Result<Ended, crate::overlay::Error> {
-        let Session { workers, overlay, counters, mount_point, device, .. } = self;
+        let Session { workers, overlay, counters, mount_point, device, settles, .. } = self;
         let (events, incoming) = channel();
         spawn("join", &events, move || Event::Ended(workers.join()));
         watch_signals(signals, events.clone());
         if let Some(device) = device.clone() {
             spawn("mounts", &events, move || wait_until_gone(&device));
         }
-        settle_in_background(&overlay);
+        if settles {
+            settle_in_background(&overlay);
+        }
         let detach = || detach(&mount_point, device.as_deref());
         let copied = || device.as_deref().is_some_and(sys::mounted_elsewhere);
         let ended = wait(&incoming, &counters, &detach, &copied);
@@ -204,9 +218,6 @@ fn watch_signals(signals: SignalSet, events: Sender<Event>) {
 
 /// Writes copies out a while after they have got their names, many at a time.
 fn settle_in_background(overlay: &Arc<Overlay>) {
-    if !overlay.settle_later() {
-        return;
-    }
     let view = Arc::clone(overlay);
     let started = std::thread::Builder::new().name("settle".to_owned()).spawn(move || {
         while view.wait_for_unsettled() {

@@ -5,7 +5,7 @@
 
 use super::ImageError;
 use crate::marker::{
-    Dialect, OPAQUE_NAME, OVERRIDE_XATTR, OverrideStat, Redirect, WHITEOUT_PREFIX,
+    Dialect, INCOMPLETE, OPAQUE_NAME, OVERRIDE_XATTR, OverrideStat, Redirect, WHITEOUT_PREFIX,
 };
 use crate::name::printable;
 use crate::sys::{Dir, Errno, FileType, Stat};
@@ -118,7 +118,19 @@ impl Stack {
         {
             return Ok(Found::Whiteout(stat));
         }
-        let metacopy = has(Dialect::Trusted.metacopy())? || has(Dialect::User.metacopy())?;
+        let mut metacopy = false;
+        for dialect in [Dialect::Trusted, Dialect::User] {
+            let mark = get(dialect.metacopy()).map_err(at(name))?;
+            if mark.as_deref() == Some(INCOMPLETE) {
+                return Err(ImageError::BadTree {
+                    path: printable(name),
+                    why: "a part of a file (lazy_copy_up): mount the directory as the upper once more, \
+                          with the layers of then, and unmount"
+                        .into(),
+                });
+            }
+            metacopy |= mark.is_some();
+        }
         let redirect = if metacopy { redirect_of(get, name)? } else { None };
         Ok(Found::Leaf { stat, metacopy, redirect })
     }

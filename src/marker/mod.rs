@@ -18,3 +18,8 @@ pub use override_stat::{
     FUSE_OVERLAYFS_OVERRIDE_XATTR, OVERRIDE_XATTR, OverrideStat, PRIVILEGED_OVERRIDE_XATTR,
 };
 pub use redirect::Redirect;
+
+/// Value of the metacopy attribute of a copy of which some blocks are still in the lowers
+/// (`lazy_copy_up`). Its first byte is a version to the kernel, which knows 0 alone and so refuses
+/// the file; before Linux 6.6, which took any value for a metacopy, it shows the lower's.
+pub const INCOMPLETE: &[u8] = b"stratafs-incomplete";

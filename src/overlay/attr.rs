@@ -135,6 +135,10 @@ impl Overlay {
     fn upper_attr(&self, file: &FileInode, state: &FileState, stat: &Stat) -> Result<Attr> {
         let recorded = self.file_override(file, state, stat)?;
         let mut attr = self.shown(file.ino, stat, recorded);
+        if let Some(lazy) = file.lazy.get() {
+            // not that of a step of completing it
+            attr.mtime = lazy.mtime().upper("look at a file")?;
+        }
         let seen = if state.counted { i64::MIN } else { state.lower_names.len() as i64 };
         let links = i64::from(attr.nlink) + state.uncopied_names.max(seen);
         attr.nlink = u32::try_from(links.max(0)).unwrap_or(u32::MAX);

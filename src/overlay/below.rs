@@ -6,7 +6,7 @@ use super::inode::{DirInode, Place};
 use super::listing::{Below, Found};
 use super::lower::At;
 use crate::id::LayerIndex;
-use crate::index::NodeId;
+use crate::index::{Kind, NodeId};
 use crate::marker::Redirect;
 use crate::resolve::{LayerRef, Merge, Probe, Role};
 use crate::sys::FileType;
@@ -95,7 +95,7 @@ impl Overlay {
             let layer = self.lower(at)?;
             let role = merge.feed(LayerRef::Lower(at.layer), layer.probe(at.node)?);
             if !matches!(role, Role::Provides | Role::Merged)
-                || layer.kind(at.node).file_type() != Some(FileType::Dir)
+                || layer.kind_on_disk(at.node) != Kind::Dir
             {
                 break;
             }

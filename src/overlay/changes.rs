@@ -227,6 +227,7 @@ impl Overlay {
         }
         // from now on objects are made of what the layers hold now
         watch.epoch.fetch_add(1, Ordering::AcqRel);
+        self.kept_open.clear();
         let mut out = Vec::new();
         let _tree = self.tree.write();
         let structural = !changes.is_empty()
@@ -264,7 +265,7 @@ impl Overlay {
         for (at, name) in &seen.touched {
             let Some(layer) = self.plain(*at) else { continue };
             let Some(node) = layer.known_child(at.node, name) else { continue };
-            if layer.kind(node) == Kind::Dir {
+            if layer.kind_on_disk(node) == Kind::Dir {
                 seen.themselves.insert(At { layer: at.layer, node });
                 continue;
             }

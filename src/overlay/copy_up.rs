@@ -1,24 +1,23 @@
-//! Copy-up: bringing a file or directory of the lowers into the upper, unchanged.
+//! Copy-up: bringing a file of the lowers into the upper, unchanged.
 //!
 //! First a plan, which only reads; then its run: the copy is staged in the work directory and
 //! appears under its name by one rename. A failure or crash at any point leaves the lower file
 //! visible, or the whole copy. Names of one file in a lower layer stay names of one file.
 
-use super::error::{Doing as _, Error, Result};
-use super::inode::{Backing, DirInode, FileInode, Place, Removed};
+use super::error::{Doing as _, Result};
+use super::inode::{Backing, DirInode, FileInode, Place};
+use super::io::CAPABILITY;
 use super::listing::{Below, Found, OwnEntry};
 use super::lower::{At, LowerLayer, Meta};
 use super::make::Spec;
-use super::own_origin::OwnOrigin;
-use super::settle::Batch;
+use super::settle::Later;
 use super::types::Ino;
-use super::upper::Staged;
+use super::upper::{Staged, UpperLayer};
 use super::{Overlay, ino};
 use crate::index::Kind;
 use crate::resolve::LayerRef;
-use crate::sys::{Dir, File, FileType, Node, OpenFlags, RenameFlags};
+use crate::sys::{File, FileType, Node, OpenFlags, RenameFlags};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// How much of a file's data the copy needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +44,21 @@ struct Plan {
     metacopy: bool,
     /// The names that the copy gets, the first by the rename.
     names: Vec<Place>,
+}
+
+impl Plan {
+    /// Returns whether its blocks may come later: it has one name, and neither set-id bits nor
+    /// capabilities, which the writing of them would take away.
+    fn may_be_lazy(&self) -> bool {
+        self.is_alone()
+            && self.meta.mode & 0o6000 == 0
+            && !self.xattrs.iter().any(|(key, _)| key == CAPABILITY)
+    }
+
+    /// Returns whether the file has one name, here and in its layer.
+    fn is_alone(&self) -> bool {
+        self.names.len() == 1 && self.meta.nlink == 1
+    }
 }
 
 /// What is known of a lower file that is to be copied.
@@ -175,7 +189,7 @@ impl Overlay {
         Ok(Source { meta, xattrs: layer.xattrs(at.node)?, content, metacopy })
     }
 
-    fn run(&self, file: &Arc<FileInode>, plan: Plan) -> Result<Arc<Node>> {
+    fn run(&self, file: &Arc<FileInode>, mut plan: Plan) -> Result<Arc<Node>> {
         let upper = self.writable()?;
         let spec = Spec {
             kind: plan.meta.kind,
@@ -187,7 +201,7 @@ impl Overlay {
             xattrs: plan.xattrs.clone(),
         };
         self.pass("copy-up:stage")?;
-        let mut batch = None;
+        let mut later = None;
         let staged = upper.staged();
         let dressed = self.is_dressed_when_made(&spec);
         let to = if dressed {
@@ -201,21 +215,11 @@ impl Overlay {
         }
         if let Some(to) = to.as_ref().filter(|_| plan.bytes > 0) {
             self.pass("copy-up:data")?;
-            let from = match plan.content {
+            let from = match plan.content.take() {
                 Some(f) => f,
                 None => self.open_lower(plan.at)?,
             };
-            let shared = upper.copy(&from, to, plan.bytes, &plan.meta)?;
-            // as the kernel's overlayfs: after a power loss the name must not lead to less data.
-            // The sharing of blocks needs no sync: it is in the journal before the rename
-            if !(upper.volatile || upper.holes_tell && shared) {
-                if plan.names.len() == 1 && plan.meta.nlink == 1 {
-                    batch = self.may_wait(upper);
-                }
-                if batch.is_none() {
-                    to.sync(true).upper("sync a copied file")?;
-                }
-            }
+            later = self.copy_content(upper, &plan, &from, to)?;
         }
         self.pass("copy-up:metadata")?;
         let node = match to {
@@ -223,11 +227,16 @@ impl Overlay {
             None => upper.stage.node(&staged.name).upper("open a staged file")?,
         };
         // marks first: the final mode may forbid to write any
-        self.mark_origin(&node, file.ino, plan.at, batch.as_deref())?;
+        let batch = later.as_ref().and_then(Later::batch_to_name);
+        self.mark_origin(&node, file.ino, plan.at, batch)?;
         self.mark_kernel_origin(&node, plan.at);
         if plan.metacopy {
             let mark = node.set_xattr(self.dialect.metacopy(), b"", false, false);
             mark.upper("mark a file as metacopy")?;
+        }
+        let lazy = later.as_ref().and_then(|l| l.lazy.clone());
+        if let (Some(later), Some(_)) = (&later, &lazy) {
+            self.mark_unsettled(&node, later)?;
         }
         let recorded = if dressed {
             self.set_xattrs(&node, &spec)?;
@@ -249,11 +258,16 @@ impl Overlay {
             plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
             state.overridden = self.options.owner_view.then_some(recorded);
         }
+        file.lazy.set(lazy);
         for place in &plan.names {
             let unnamed = staged.is_some();
-            if self.commit_name(file, place, &mut staged, copy)? && staged.is_none() {
-                if unnamed && let Some(batch) = &batch {
-                    self.settles_later(file, batch);
+            let committed = self.commit_name(file, place, &mut staged, copy);
+            if committed.is_err() && !file.in_upper() {
+                file.lazy.set(None);
+            }
+            if committed? && staged.is_none() {
+                if unnamed && let Some(later) = &later {
+                    self.settles_later(file, later);
                 }
                 self.pass("copy-up:committed")?;
             }
@@ -269,6 +283,32 @@ impl Overlay {
             state.metacopy = Some(false);
         }
         Ok(node)
+    }
+
+    /// Copies the content of a file; returns what of it waits.
+    fn copy_content(
+        &self,
+        upper: &UpperLayer,
+        plan: &Plan,
+        from: &File,
+        to: &File,
+    ) -> Result<Option<Later>> {
+        if plan.may_be_lazy()
+            && let Some(later) = self.begin_lazy(upper, from, to, plan.bytes)?
+        {
+            return Ok(Some(later));
+        }
+        let shared = upper.copy(from, to, plan.bytes, &plan.meta)?;
+        // as the kernel's overlayfs: after a power loss the name must not lead to less data.
+        // The sharing of blocks needs no sync: it is in the journal before the rename
+        if upper.volatile || upper.holes_tell && shared {
+            return Ok(None);
+        }
+        let batch = if plan.is_alone() { self.may_wait(upper) } else { None };
+        if batch.is_none() {
+            to.sync(true).upper("sync a copied file")?;
+        }
+        Ok(batch.map(Later::from))
     }
 
     /// Gives the copy one of its names, if the view still shows the file there.
@@ -364,120 +404,5 @@ impl Overlay {
             dir = self.object_of(&dir, &name, found)?.dir()?;
         }
         Ok(Some(dir).filter(|d| d.lowers().contains(&part)))
-    }
-
-    /// Brings a directory (not what is in it) into the upper, with all that lead to it.
-    pub(super) fn ensure_upper(&self, dir: &Arc<DirInode>) -> Result<()> {
-        let upper = self.writable()?;
-        if dir.in_upper() {
-            return Ok(());
-        }
-        let _one_at_a_time = dir.copy_up.lock();
-        loop {
-            if dir.in_upper() {
-                return Ok(());
-            }
-            if dir.is_removed() {
-                return self.keep_removed(dir);
-            }
-            let place = dir.place.read().clone();
-            let parent = self.dir(place.parent)?;
-            self.ensure_upper(&parent)?;
-            let staged = self.stage_dir(dir)?;
-            let real = upper.stage.stat(&staged.name).upper("look at a staged directory")?.ino;
-            let _tree = self.tree.read();
-            let _names = parent.names.lock();
-            // moved or removed since: its place is another one now
-            if *dir.place.read() != place || dir.is_removed() {
-                continue;
-            }
-            self.pass("copy-up:commit")?;
-            let handle = self.upper_dir(&parent)?;
-            self.mark_impure(&parent, &handle)?;
-            self.keeping_times(&handle, || {
-                let how = RenameFlags::NoReplace;
-                staged.commit(&handle, &place.name, how).upper("put a copied directory in place")
-            })?;
-            upper.uncache(dir.ino);
-            dir.real.store(real, Ordering::Release);
-            dir.in_upper.store(true, Ordering::Release);
-            return self.pass("copy-up:committed");
-        }
-    }
-
-    /// Gives a removed directory of the lowers, which somebody still holds and wants to change, a
-    /// copy in the upper that has no name.
-    fn keep_removed(&self, dir: &DirInode) -> Result<()> {
-        let upper = self.writable()?;
-        let staged = self.stage_dir(dir)?;
-        let held = upper.stage.open_dir(&staged.name).upper("open a staged directory")?;
-        drop(staged);
-        *dir.removed.write() = Some(Removed { dir: Some(held), elsewhere: false });
-        dir.in_upper.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    fn stage_dir(&self, dir: &DirInode) -> Result<Staged<'_>> {
-        let upper = self.writable()?;
-        let at = *dir.lowers().first().ok_or(Error::Stale)?;
-        let layer = self.lower(at)?;
-        let meta = layer.meta(at.node)?;
-        let spec = Spec {
-            kind: FileType::Dir,
-            mode: meta.mode,
-            uid: meta.uid,
-            gid: meta.gid,
-            rdev: 0,
-            target: b"",
-            xattrs: layer.xattrs(at.node)?,
-        };
-        self.pass("copy-up:stage")?;
-        let staged = upper.staged();
-        self.make_bare(&upper.stage, &staged.name, &spec)?;
-        self.pass("copy-up:metadata")?;
-        let node = upper.stage.node(&staged.name).upper("open a staged directory")?;
-        self.dress(&node, &spec)?;
-        self.mark_kernel_origin(&node, at);
-        self.set_times(&node, meta.atime, meta.mtime)?;
-        Ok(staged)
-    }
-
-    /// Marks a directory of the upper as holding entries whose numbers are those of lower files.
-    pub(super) fn mark_impure(&self, dir: &DirInode, handle: &Dir) -> Result<()> {
-        if dir.impure.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let node = handle.as_node().upper("open a directory")?;
-        node.set_xattr(self.dialect.impure(), b"y", false, false)
-            .upper("mark a directory impure")?;
-        dir.impure.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Writes into a copy which number it has: only a hint, so that a file that cannot carry it
-    /// (a symlink of an ordinary user) gets another number at the next mount. With a batch, also
-    /// that its data may not be on disk, which must be there.
-    fn mark_origin(&self, node: &Node, number: Ino, at: At, batch: Option<&Batch>) -> Result<()> {
-        let layer = self.lowers.get(at.layer.0 as usize);
-        let origin = OwnOrigin {
-            number,
-            layer: at.layer,
-            print: layer.map_or(0, LowerLayer::fingerprint),
-            batch: batch.map(Batch::id),
-        };
-        match node.set_xattr(self.dialect.origin(), &origin.encode(), false, false) {
-            Err(e) if batch.is_none() => {
-                log::debug!("{:?} keeps no origin: {e}", LayerRef::Upper);
-                Ok(())
-            }
-            r => r.upper("mark a copy as not yet on disk"),
-        }
-    }
-
-    /// Returns the number that an origin names, if its layer is still part of this stack.
-    pub(super) fn decode_origin(&self, value: &[u8]) -> Option<Ino> {
-        let origin = OwnOrigin::parse(value)?;
-        let layer = self.lowers.get(origin.layer.0 as usize)?;
-        (layer.fingerprint() == origin.print && origin.number > Ino::ROOT).then_some(origin.number)
     }
 }

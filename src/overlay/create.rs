@@ -4,7 +4,7 @@ use super::acl::{self, Inherited};
 use super::error::{Doing as _, Error, Result};
 use super::handle::Handle;
 use super::inode::{DirInode, FileInode, Heritage, Object, Place};
-use super::listing::{Below, OwnEntry};
+use super::listing::{Base, Below, Listing, OwnEntry};
 use super::make::Spec;
 use super::types::{Attr, Caller, Fh, Ino, OpenMode};
 use super::{Overlay, ino};
@@ -29,6 +29,8 @@ struct Made {
     content: Option<File>,
     /// Whether the disk says all about it: nothing is recorded.
     plain: bool,
+    /// What files in it will take over, if it is a directory and that is known.
+    heritage: Option<Arc<Heritage>>,
 }
 
 impl Overlay {
@@ -189,6 +191,11 @@ impl Overlay {
         };
         let object = self.new_object(&dir, &entry)?;
         entry.ino = object.ino();
+        if let Object::Dir(d) = &object {
+            // nothing lies below it, and nobody else puts anything into it
+            *d.listing.write() = Some(Listing::new(Base::default()));
+            *d.heritage.write() = made.heritage;
+        }
         if made.plain {
             match &object {
                 Object::Dir(d) => *d.overridden.write() = Some(None),
@@ -280,7 +287,11 @@ impl Overlay {
         };
         if !whiteout && inherited.is_none() && self.is_plain(&spec, &heritage) {
             self.pass("create:commit")?;
-            return Ok(Made { content: self.make_at_once(dir, name, &spec)?, plain: true });
+            let content = self.make_at_once(dir, name, &spec)?;
+            // without ACL and setgid the same holds for a directory made here
+            let heritage = (heritage.acl.is_none() && heritage.gid.is_none() && mode & 0o2000 == 0)
+                .then_some(heritage);
+            return Ok(Made { content, plain: true, heritage });
         }
         self.pass("create:stage")?;
         let staged = upper.staged();
@@ -305,7 +316,7 @@ impl Overlay {
         if whiteout && !in_the_way {
             upper.drop_mark(dir, name)?;
         }
-        Ok(Made { content, plain: false })
+        Ok(Made { content, plain: false, heritage: None })
     }
 
     /// Returns what new files take over from a directory of the upper: read once, since nobody else

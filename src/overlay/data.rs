@@ -5,10 +5,12 @@ use super::Overlay;
 use super::copy_up::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, FileInode};
+use super::io::CAPABILITY;
 use super::lower::At;
+use super::settle::Later;
 use crate::id::LayerIndex;
 use crate::index::Kind;
-use crate::marker::Redirect;
+use crate::marker::{INCOMPLETE, Redirect};
 use crate::name::printable;
 use crate::resolve::LayerRef;
 use crate::sys::{Errno, File, FileType, OpenFlags, Stat, copy_data};
@@ -80,7 +82,14 @@ impl Overlay {
         self.find_again(file, &node, stat.ino)?;
         let found = stat.file_type() == FileType::File
             && !data_is_here(&stat)
-            && node.get_xattr(self.dialect.metacopy()).upper("read the metacopy mark")?.is_some();
+            && match node.get_xattr(self.dialect.metacopy()).upper("read the metacopy mark")? {
+                // the note that led to it is gone, with its work directory perhaps
+                Some(v) if v == INCOMPLETE => {
+                    self.mend(file, &node)?;
+                    false
+                }
+                mark => mark.is_some(),
+            };
         file.state.write().metacopy = Some(found);
         Ok(found)
     }
@@ -130,28 +139,42 @@ impl Overlay {
         let node = self.upper_node(file)?;
         let stat = node.stat().upper("look at a file")?;
         let to = node.open(OpenFlags::READ_WRITE).upper("open a file")?;
-        let mut batch = None;
+        let mut later = None;
         if data == Data::Nothing {
             to.truncate(0).upper("cut a file")?;
         } else {
             let from = self.open_data_below(file)?;
-            copy_data(&from, &to, stat.size).upper("copy a file's data")?;
+            let may_do_more = stat.permissions() & 0o6000 != 0
+                || to.get_xattr(CAPABILITY).unwrap_or(None).is_some();
+            if stat.nlink == 1 && !may_do_more {
+                later = self.begin_lazy(upper, &from, &to, stat.size)?;
+            }
+            if later.is_none() {
+                copy_data(&from, &to, stat.size).upper("copy a file's data")?;
+            }
             self.set_times(&node, stat.atime, stat.mtime)?;
-            batch = if upper.volatile { None } else { self.may_wait(upper) };
-            match &batch {
+            if later.is_none() && !upper.volatile {
+                later = self.may_wait(upper).map(Later::from);
+            }
+            match &later {
                 // before the mark goes, in that order on disk too
-                Some(batch) => self.mark_unsettled(&node, batch)?,
+                Some(later) => self.mark_unsettled(&node, later)?,
                 None if upper.volatile => {}
                 None => to.sync(true).upper("sync a copied file")?,
             }
         }
-        match node.remove_xattr(self.dialect.metacopy()) {
-            Ok(()) | Err(Errno::NODATA) => {}
-            r => r.upper("take the metacopy mark off")?,
+        let lazy = later.as_ref().and_then(|l| l.lazy.clone());
+        // else another mark has taken its place
+        if lazy.is_none() {
+            match node.remove_xattr(self.dialect.metacopy()) {
+                Ok(()) | Err(Errno::NODATA) => {}
+                r => r.upper("take the metacopy mark off")?,
+            }
         }
+        file.lazy.set(lazy);
         file.state.write().metacopy = Some(false);
-        if let Some(batch) = &batch {
-            self.settles_later(file, batch);
+        if let Some(later) = &later {
+            self.settles_later(file, later);
         }
         Ok(())
     }

@@ -31,6 +31,8 @@ impl Overlay {
                         let file = self.file(other)?;
                         self.copy_up(&file, Data::All)?;
                         self.complete(&file, Data::All)?;
+                        // after a crash, its data would be looked for in the lowers
+                        self.settle(&file)?;
                     }
                     // removed since
                     Err(Error::NotFound) => {}

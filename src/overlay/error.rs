@@ -67,6 +67,17 @@ pub enum Error {
         /// The name or path at which the data was looked for.
         wanted: String,
     },
+    /// A crash left the file incomplete, and it is in a layer that is not changed.
+    #[error(
+        "{path:?} in {layer:?} holds a part of its data: a mount with lazy_copy_up had it as its upper \
+         and did not end well; mount it once more as the upper, with the layers of then, and unmount"
+    )]
+    Incomplete {
+        /// Its name.
+        path: String,
+        /// The layer that holds it.
+        layer: LayerRef,
+    },
     /// A system call on a layer failed.
     #[error("cannot {doing} in {layer:?}: {errno}")]
     Layer {
@@ -109,7 +120,7 @@ impl Error {
             Error::Invalid => Errno::INVAL,
             Error::Loop => Errno::LOOP,
             Error::CrossDevice => Errno::XDEV,
-            Error::Metacopy { .. } => Errno::IO,
+            Error::Metacopy { .. } | Error::Incomplete { .. } => Errno::IO,
             Error::Layer { errno, .. } | Error::Upper { errno, .. } => *errno,
         }
     }

@@ -19,6 +19,19 @@ pub const COPYING_RENAME: &[&str] = &["rename:copy", "rename:opaque"];
 /// Points of a creation.
 pub const CREATE: &[&str] = &["create:stage", "create:commit", "create:committed"];
 
+/// Points of an incomplete file: of its copy-up, a write, its completion and being cut.
+pub const LAZY: &[&str] = &[
+    "lazy:begun",
+    "lazy:edges",
+    "lazy:write",
+    "lazy:written",
+    "lazy:step",
+    "lazy:filled",
+    "settle:synced",
+    "settle:unmarked",
+    "lazy:cut",
+];
+
 /// A set of armed points.
 #[derive(Debug, Default)]
 pub struct Failpoints {

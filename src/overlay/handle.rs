@@ -1,6 +1,7 @@
 //! Open files.
 
 use super::inode::FileInode;
+use super::lazy::Lazy;
 use super::types::{Fh, Ino};
 use crate::sys::{File, open_files};
 use hashbrown::HashMap;
@@ -30,14 +31,14 @@ pub(super) struct Handle {
 impl Handle {
     pub(super) fn new(
         inode: Option<Arc<FileInode>>,
-        file: File,
+        file: impl Into<Arc<File>>,
         lower: bool,
         writable: bool,
     ) -> Handle {
         if let Some(i) = &inode {
             i.handles.fetch_add(1, Ordering::AcqRel);
         }
-        Handle { inode, file: RwLock::new(Arc::new(file)), lower: AtomicBool::new(lower), writable }
+        Handle { inode, file: RwLock::new(file.into()), lower: AtomicBool::new(lower), writable }
     }
 
     pub(super) fn inode(&self) -> Option<&Arc<FileInode>> {
@@ -57,6 +58,11 @@ impl Handle {
     /// Returns whether this handle reads a lower file.
     pub(super) fn is_lower(&self) -> bool {
         self.lower.load(Ordering::Acquire)
+    }
+
+    /// Returns what is known of the file's blocks, if this handle is one of an incomplete copy.
+    pub(super) fn lazy(&self) -> Option<Arc<Lazy>> {
+        self.inode.as_ref().and_then(|i| i.lazy.get()).filter(|_| !self.is_lower())
     }
 
     /// Makes this handle read the copy in the upper.

@@ -5,6 +5,7 @@
 //! plain layer, or open.
 
 use super::error::{Error, Result};
+use super::lazy::LazySlot;
 use super::listing::Listing;
 use super::lower::At;
 use super::types::Ino;
@@ -143,6 +144,8 @@ pub(super) struct FileInode {
     pub(super) handles: AtomicU64,
     /// Whether this is a copy whose data may not be on disk yet.
     pub(super) unsettled: AtomicBool,
+    /// Says which blocks of this copy are still in a lower.
+    pub(super) lazy: LazySlot,
     /// Whether there is nothing to take away at a write: no set-id bits and no capability. Set
     /// before looking, so that a change meanwhile is not missed.
     pub(super) no_set_id: AtomicBool,
@@ -257,6 +260,7 @@ impl FileInode {
             lookups: AtomicU64::new(0),
             handles: AtomicU64::new(0),
             unsettled: AtomicBool::new(false),
+            lazy: LazySlot::default(),
             no_set_id: AtomicBool::new(false),
             no_xattrs: AtomicBool::new(false),
         }

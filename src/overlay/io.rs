@@ -2,6 +2,7 @@
 
 use super::Overlay;
 use super::error::{Doing as _, Error, Result};
+use super::handle::Handle;
 use super::inode::{FileInode, Object};
 use super::types::{Fh, Ino};
 use crate::resolve::LayerRef;
@@ -18,8 +19,11 @@ impl Overlay {
     /// # Errors
     /// `EBADF` for an unknown handle, or what the layer's file system says.
     pub fn read(&self, fh: Fh, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        let (_, file) = self.readable(fh)?;
-        file.read_at(buf, offset).upper("read a file")
+        let (handle, file) = self.readable(fh)?;
+        match handle.lazy() {
+            Some(lazy) => lazy.read(buf, offset).upper("read a file"),
+            None => file.read_at(buf, offset).upper("read a file"),
+        }
     }
 
     /// Reads without a handle, through a bounded set of open files: for read-only views, in which
@@ -59,7 +63,41 @@ impl Overlay {
         if kill_suid && let Some(inode) = handle.inode() {
             self.clear_set_id(inode, &file)?;
         }
-        file.write_at(data, offset).upper("write a file")
+        self.write_in(&handle, &file, offset, data)
+    }
+
+    fn write_in(&self, handle: &Handle, file: &File, offset: u64, data: &[u8]) -> Result<usize> {
+        match handle.lazy() {
+            Some(lazy) => self.write_lazy(&lazy, file, data, offset),
+            None => file.write_at(data, offset).upper("write a file"),
+        }
+    }
+
+    /// Returns whether a file was made in this mount and has never had an extended attribute.
+    #[must_use]
+    pub fn has_had_no_xattrs(&self, ino: Ino) -> bool {
+        matches!(self.inodes.get(ino), Some(Object::File(f)) if f.no_xattrs.load(Ordering::Acquire))
+    }
+
+    /// Takes away what a file may do for whoever executes it, before it is written.
+    ///
+    /// # Errors
+    /// What the upper's file system says.
+    pub fn lose_capability(&self, fh: Fh) -> Result<()> {
+        let handle = self.handles.get(fh).ok_or(Error::BadHandle)?;
+        let Some(inode) = handle.inode() else { return Ok(()) };
+        if inode.no_xattrs.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match self.get_xattr(inode.ino, CAPABILITY) {
+            // an empty one gives nothing, and stays
+            Ok(v) if !v.is_empty() => {}
+            _ => return Ok(()),
+        }
+        match self.remove_xattr(inode.ino, CAPABILITY) {
+            Err(e) if e.errno() == Errno::NODATA => Ok(()),
+            r => r,
+        }
     }
 
     /// Writes what was written through a map. That takes no set-id bits and capabilities away; the
@@ -68,17 +106,17 @@ impl Overlay {
     /// # Errors
     /// As [`Overlay::write`].
     pub fn write_mapped(&self, fh: Fh, offset: u64, data: &[u8]) -> Result<usize> {
-        let (_, file) = self.writable_file(fh)?;
+        let (handle, file) = self.writable_file(fh)?;
         let before = file.stat().upper("look at a file")?;
         if before.permissions() & 0o6111 == 0 {
-            return file.write_at(data, offset).upper("write a file");
+            return self.write_in(&handle, &file, offset, data);
         }
         let capability = |doing| match file.get_xattr(CAPABILITY) {
             Err(Errno::OPNOTSUPP | Errno::PERM) => Ok(None),
             r => r.upper(doing),
         };
         let able = capability("look for a file's capabilities")?;
-        let n = file.write_at(data, offset).upper("write a file")?;
+        let n = self.write_in(&handle, &file, offset, data)?;
         if file.stat().upper("look at a file")?.permissions() != before.permissions() {
             file.chmod(before.permissions()).upper("set the mode")?;
         }
@@ -175,7 +213,10 @@ impl Overlay {
     /// # Errors
     /// `ENXIO` past the end.
     pub fn seek(&self, fh: Fh, what: Seek, offset: u64) -> Result<u64> {
-        let (_, file) = self.readable(fh)?;
+        let (handle, file) = self.readable(fh)?;
+        if let (Some(inode), Some(_)) = (handle.inode(), handle.lazy()) {
+            self.settle_lazy(inode)?;
+        }
         file.seek(what, offset).upper("seek in a file")
     }
 
@@ -193,7 +234,10 @@ impl Overlay {
         len: u64,
         kill_suid: bool,
     ) -> Result<u64> {
-        let (_, from) = self.readable(fh)?;
+        let (source, from) = self.readable(fh)?;
+        if let (Some(inode), Some(_)) = (source.inode(), source.lazy()) {
+            self.settle_lazy(inode)?;
+        }
         let (handle, to) = self.writable_file(out)?;
         if kill_suid && let Some(inode) = handle.inode() {
             self.clear_set_id(inode, &to)?;

@@ -329,6 +329,11 @@ impl Listing {
     }
 
     /// Returns whether the upper holds any whiteout in this directory.
+    pub(super) fn has_whiteouts(&self) -> bool {
+        !self.whiteouts.is_empty()
+    }
+
+    /// Returns the names of the whiteouts that the upper holds in this directory.
     pub(super) fn whiteouts(&self) -> Vec<Box<[u8]>> {
         self.whiteouts.iter().cloned().collect()
     }

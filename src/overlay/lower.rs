@@ -59,7 +59,8 @@ impl Meta {
     /// Puts what is recorded in the place of what the disk says.
     pub(super) fn apply(&mut self, o: &OverrideStat) {
         (self.uid, self.gid, self.mode) = (o.uid, o.gid, o.mode);
-        if let Some(kind) = o.kind.filter(|_| self.kind == FileType::File) {
+        let stands_in = self.kind == FileType::File;
+        if let Some(kind) = o.kind.filter(|k| stands_in && *k != FileType::Dir) {
             (self.kind, self.rdev) = (kind, o.rdev);
             // a stand-in's content is the target, or nothing
             if !matches!(kind, FileType::File | FileType::Symlink) {
@@ -160,9 +161,17 @@ impl LowerLayer {
         }
     }
 
+    /// As [`LowerLayer::kind`], where it does not matter what a file stands in for.
+    pub(super) fn kind_on_disk(&self, node: NodeId) -> Kind {
+        match self {
+            LowerLayer::Plain(p) => p.kind_on_disk(node),
+            LowerLayer::Indexed(_) => self.kind(node),
+        }
+    }
+
     /// Returns what the node means to the merge.
     pub(super) fn probe(&self, node: NodeId) -> Result<Probe> {
-        Ok(match self.kind(node) {
+        Ok(match self.kind_on_disk(node) {
             Kind::Whiteout => Probe::Whiteout,
             Kind::Dir => Probe::Dir { opaque: self.opaque(node)? },
             _ => Probe::Leaf,

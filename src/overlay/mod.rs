@@ -13,14 +13,16 @@
 //!     DirInode::names      a change of names in one directory; two in the order of numbers
 //!       DirInode::listing, FileInode::state, DirInode::place, ...    for memory operations only
 //!         InodeTable, UpperLayer::handles, HandleTable               for a map operation
+//!       Lazy::filling        a step of completing a file, a write to one; below it only its map
 //! ```
-//! No lock is held over data I/O but a file's own `copy_up`.
+//! No lock is held over data I/O but a file's own `copy_up` and `filling`.
 
 mod acl;
 mod attr;
 mod below;
 mod changed_dirs;
 mod changes;
+mod copy_dir;
 mod copy_up;
 mod create;
 mod data;
@@ -33,12 +35,15 @@ mod ino;
 mod inode;
 mod inode_table;
 mod io;
+mod kept_open;
+mod lazy;
 mod link;
 mod links;
 mod listing;
 mod lookup;
 mod lower;
 mod make;
+mod mend;
 mod open;
 mod options;
 mod origin;
@@ -75,11 +80,13 @@ use handle::HandleTable;
 use ino::Devices;
 use inode::{Backing, DirInode, FileInode, Object, Place};
 use inode_table::InodeTable;
+use kept_open::KeptOpen;
 use lower::{At, IndexedLayer, LowerLayer};
 use parking_lot::{Mutex, RwLock};
 use plain::PlainLayer;
 use records::Recorded;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use upper::UpperLayer;
 use watch::Watch;
 
@@ -119,10 +126,13 @@ pub struct Overlay {
     part_of: RwLock<hashbrown::HashMap<At, Ino>>,
     handles: HandleTable,
     contents: Mutex<lru::LruCache<Ino, Arc<File>>>,
+    kept_open: KeptOpen,
     tree: RwLock<()>,
     /// What tells of changes that others make to plain lowers.
     watch: Option<Arc<Watch>>,
     unsettled: settle::Unsettled,
+    /// How many files are incomplete in the upper.
+    lazies: Arc<AtomicUsize>,
 }
 
 impl Overlay {
@@ -185,9 +195,11 @@ impl Overlay {
             part_of: RwLock::default(),
             handles: HandleTable::default(),
             contents: Mutex::new(contents),
+            kept_open: KeptOpen::new(),
             tree: RwLock::new(()),
             watch,
             unsettled: settle::Unsettled::default(),
+            lazies: Arc::default(),
         };
         overlay.insert_root()?;
         overlay.mend_all()?;

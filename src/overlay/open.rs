@@ -23,7 +23,7 @@ impl Overlay {
             return Err(Error::ReadOnly);
         }
         if let (Object::Pure(_, at), true) = (&object, self.read_only()) {
-            let file = self.open_lower(*at)?;
+            let file = self.open_lower_again(*at)?;
             return Ok(self.handles.insert(Handle::new(None, file, true, false)));
         }
         let inode = self.file(object)?;
@@ -32,7 +32,7 @@ impl Overlay {
             self.copy_up(&inode, data)?;
             self.complete(&inode, data)?;
             if mode.truncate {
-                self.settle(&inode)?;
+                self.settle_cut(&inode)?;
             }
         }
         let opened = self.open_backing(&inode, mode);
@@ -48,23 +48,26 @@ impl Overlay {
     }
 
     /// Opens what a file's content is in now; says whether that is a lower layer.
-    fn open_backing(&self, inode: &Arc<FileInode>, mode: OpenMode) -> Result<(File, bool)> {
-        let state = inode.state.read().clone();
-        match state.backing {
+    fn open_backing(&self, inode: &Arc<FileInode>, mode: OpenMode) -> Result<(Arc<File>, bool)> {
+        let (backing, kept) = {
+            let state = inode.state.read();
+            (state.backing, state.kept.clone())
+        };
+        match backing {
             Backing::Lower(at) if !mode.write && !mode.truncate => {
                 if self.lower_kind(at)? != FileType::File {
                     return Err(Error::Invalid);
                 }
-                match &state.kept {
-                    Some(kept) => Ok((kept.try_clone().upper("open a removed file")?, true)),
-                    None => Ok((self.open_lower(at)?, true)),
+                match kept {
+                    Some(kept) => Ok((kept, true)),
+                    None => Ok((self.open_lower_again(at)?, true)),
                 }
             }
             Backing::Lower(_) => Err(Error::Stale),
             Backing::Upper if !mode.write && !mode.truncate && self.is_metacopy(inode)? => {
-                Ok((self.open_data_below(inode)?, true))
+                Ok((self.open_data_below(inode)?.into(), true))
             }
-            Backing::Upper => self.open_upper(inode, mode).map(|f| (f, false)),
+            Backing::Upper => self.open_upper(inode, mode).map(|f| (f.into(), false)),
         }
     }
 
@@ -92,6 +95,9 @@ impl Overlay {
     pub fn backing_file(&self, fh: Fh) -> Option<(Arc<File>, u64)> {
         let handle = self.handles.get(fh)?;
         if !self.read_only() && (handle.is_lower() || self.options.owner_view) {
+            return None;
+        }
+        if handle.lazy().is_some() {
             return None;
         }
         let file = handle.file();

@@ -103,6 +103,10 @@ pub struct Options {
     /// A copied file is on disk before it gets its name, whatever the file system and whoever
     /// settles copies later.
     pub strict_sync: bool,
+    /// From how many bytes on a lower file is copied block by block, after the write that asked for
+    /// it (`lazy_copy_up`); `None`: all files are copied first. Where copies do not wait for
+    /// [`Overlay::settle_all`](super::Overlay::settle_all), this changes nothing.
+    pub lazy_from: Option<u64>,
     /// Nothing is synced: a crash may lose the upper.
     pub volatile: bool,
     /// What becomes of changes that others make to plain lowers.
@@ -129,6 +133,7 @@ impl Default for Options {
             whiteout_names: WhiteoutNames::Ordinary,
             layers_apart: false,
             strict_sync: false,
+            lazy_from: None,
             volatile: false,
             lower_changes: LowerChanges::default(),
             max_watches: None,

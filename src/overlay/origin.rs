@@ -136,7 +136,7 @@ impl Overlay {
             return Ok(None);
         };
         let layer = self.lower(at)?;
-        if layer.kind(at.node) == Kind::Dir || layer.meta(at.node)?.nlink < 2 {
+        if layer.kind_on_disk(at.node) == Kind::Dir || layer.meta(at.node)?.nlink < 2 {
             return Ok(None);
         }
         match self.origin(layer, at) {

@@ -5,8 +5,13 @@
 //! batch (see `settle`). One attribute for both, since ext4 has room for about 88 bytes of
 //! attributes in an inode and allocates a block for more.
 
+use super::Overlay;
+use super::error::{Doing as _, Result};
+use super::lower::{At, LowerLayer};
 use super::types::Ino;
 use crate::id::LayerIndex;
+use crate::resolve::LayerRef;
+use crate::sys::Node;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OwnOrigin {
@@ -40,6 +45,41 @@ impl OwnOrigin {
     pub(super) fn encode(&self) -> Vec<u8> {
         let words = [self.number.0, self.layer.0.into(), self.print];
         words.into_iter().chain(self.batch).flat_map(u64::to_le_bytes).collect()
+    }
+}
+
+impl Overlay {
+    /// Writes into a copy which number it has: only a hint, so that a file that cannot carry it
+    /// (a symlink of an ordinary user) gets another number at the next mount. With a batch, also
+    /// that its data may not be on disk, which must be there.
+    pub(super) fn mark_origin(
+        &self,
+        node: &Node,
+        number: Ino,
+        at: At,
+        batch: Option<u64>,
+    ) -> Result<()> {
+        let layer = self.lowers.get(at.layer.0 as usize);
+        let origin = OwnOrigin {
+            number,
+            layer: at.layer,
+            print: layer.map_or(0, LowerLayer::fingerprint),
+            batch,
+        };
+        match node.set_xattr(self.dialect.origin(), &origin.encode(), false, false) {
+            Err(e) if batch.is_none() => {
+                log::debug!("{:?} keeps no origin: {e}", LayerRef::Upper);
+                Ok(())
+            }
+            r => r.upper("mark a copy as not yet on disk"),
+        }
+    }
+
+    /// Returns the number that an origin names, if its layer is still part of this stack.
+    pub(super) fn decode_origin(&self, value: &[u8]) -> Option<Ino> {
+        let origin = OwnOrigin::parse(value)?;
+        let layer = self.lowers.get(origin.layer.0 as usize)?;
+        (layer.fingerprint() == origin.print && origin.number > Ino::ROOT).then_some(origin.number)
     }
 }
 

@@ -17,7 +17,7 @@ use super::wh_names::WhiteoutNames;
 use super::xattr::{disk_name, shown_name};
 use crate::id::LayerIndex;
 use crate::index::{Kind, NodeId};
-use crate::marker::{Dialect, Redirect};
+use crate::marker::{Dialect, INCOMPLETE, OverrideStat, Redirect};
 use crate::name::printable;
 use crate::resolve::LayerRef;
 use crate::sys::{self, Dir, DirEntry, Errno, File, FileHandle, FileType, Node, OpenFlags, Stat};
@@ -37,6 +37,17 @@ const FEW_HANDLES: usize = 4;
 /// cannot be seen then, and stepping into it might lead into this very view.
 pub(super) fn is_covered(e: &Error) -> bool {
     e.errno() == Errno::XDEV
+}
+
+/// What is recorded about a regular file.
+pub(super) struct FileRecord(pub(super) Option<OverrideStat>);
+
+impl FileRecord {
+    /// Returns what the file stands in for. A directory is none that has files.
+    pub(super) fn kind_of(&self, on_disk: Kind) -> Kind {
+        let recorded = self.0.as_ref().and_then(|o| o.kind).filter(|k| *k != FileType::Dir);
+        recorded.map_or(on_disk, Kind::of)
+    }
 }
 
 /// A directory in overlay form.
@@ -169,7 +180,7 @@ impl PlainLayer {
 
     /// Returns whether the node is a directory on which something may be mounted.
     fn is_watched_for_mounts(&self, node: NodeId) -> bool {
-        self.mounts && node != NodeId::ROOT && self.kind(node) == Kind::Dir
+        self.mounts && node != NodeId::ROOT && self.kind_on_disk(node) == Kind::Dir
     }
 
     /// Returns the nodes of all names of a file that has more than one.
@@ -191,8 +202,38 @@ impl PlainLayer {
         self.with(node, |e| e.parent).unwrap_or(NodeId::ROOT)
     }
 
+    /// Returns what the node is. Of a regular file a record may say that it stands in for
+    /// something else: that is read now if it was not yet.
     pub(super) fn kind(&self, node: NodeId) -> Kind {
+        match self.with(node, |e| (e.kind, e.state.may_stand_in())) {
+            Ok((kind, false)) => kind,
+            Ok((kind, true)) => self.record_of_file(node).map_or(kind, |r| r.kind_of(kind)),
+            Err(_) => Kind::Whiteout,
+        }
+    }
+
+    /// Returns what the node is, taking a stand-in for the regular file that it is on disk.
+    pub(super) fn kind_on_disk(&self, node: NodeId) -> Kind {
         self.with(node, |e| e.kind).unwrap_or(Kind::Whiteout)
+    }
+
+    /// Reads what is recorded about a file, and remembers what it stands in for.
+    fn record_of_file(&self, node: NodeId) -> Result<FileRecord> {
+        let parent = self.parent(node);
+        let version = self.with(parent, |e| e.version)?;
+        let (dir, name) = self.place(node)?;
+        let record = self.recorded.read(|key| dir.get_xattr(&name, key));
+        let record = FileRecord(record.layer(self.at(), "read the recorded attributes")?);
+        if self.with(node, |e| e.state.may_stand_in())? {
+            let mut all = self.entries.write();
+            // else somebody may have changed it since
+            let same = all.get(parent.0 as usize).is_some_and(|e| e.version == version);
+            if let Some(e) = all.get_mut(node.0 as usize).filter(|_| same) {
+                e.kind = record.kind_of(e.kind);
+                e.state = e.state.standing_in(false);
+            }
+        }
+        Ok(record)
     }
 
     pub(super) fn ino(&self, node: NodeId) -> Ino {
@@ -200,7 +241,7 @@ impl PlainLayer {
     }
 
     pub(super) fn redirect(&self, node: NodeId) -> Result<Option<Redirect>> {
-        if self.kind(node) == Kind::Dir && !self.marks(node)?.redirect {
+        if self.kind_on_disk(node) == Kind::Dir && !self.marks(node)?.redirect {
             return Ok(None);
         }
         let handle = match self.handle(node) {
@@ -233,13 +274,30 @@ impl PlainLayer {
         let s = stat.layer(self.at(), "look at a file")?;
         let mut meta = Meta::from(&s);
         if self.recorded.any() && matches!(meta.kind, FileType::File | FileType::Dir) {
-            let handle = self.handle(node)?;
-            let record = self.recorded.read(|key| handle.get_xattr(key));
-            if let Some(o) = record.layer(self.at(), "read the recorded attributes")? {
+            let record = match meta.kind {
+                FileType::File => self.record_of_file(node)?.0,
+                _ => self.record_of_dir(node)?,
+            };
+            if let Some(o) = record {
                 meta.apply(&o);
             }
         }
         Ok(meta)
+    }
+
+    fn record_of_dir(&self, node: NodeId) -> Result<Option<OverrideStat>> {
+        let open = match node {
+            NodeId::ROOT => Some(self.root.clone()),
+            _ => self.handles.lock().get(&node).cloned(),
+        };
+        let record = match open {
+            Some(dir) => self.recorded.read(|key| dir.get_xattr_self(key)),
+            None => {
+                let handle = self.handle(node)?;
+                self.recorded.read(|key| handle.get_xattr(key))
+            }
+        };
+        record.layer(self.at(), "read the recorded attributes")
     }
 
     fn stat_here(&self, node: NodeId) -> Result<Stat> {
@@ -337,8 +395,8 @@ impl PlainLayer {
         if data_is_here(&stat) {
             return Ok(Some(file));
         }
-        let mark = file.get_xattr(self.dialect.metacopy());
-        Ok(mark.layer(self.at(), "read the metacopy mark")?.is_none().then_some(file))
+        let below = self.sends_below(node, file.get_xattr(self.dialect.metacopy()))?;
+        Ok((!below).then_some(file))
     }
 
     fn open_here(&self, node: NodeId) -> Result<(File, Stat)> {
@@ -400,7 +458,17 @@ impl PlainLayer {
         if data_is_here(&stat) {
             return Ok(false);
         }
-        let mark = dir.get_xattr(&name, self.dialect.metacopy());
-        Ok(mark.layer(self.at(), "read the metacopy mark")?.is_some())
+        self.sends_below(node, dir.get_xattr(&name, self.dialect.metacopy()))
+    }
+
+    /// Returns whether a file with this metacopy attribute has its data in a layer below.
+    fn sends_below(&self, node: NodeId, mark: sys::Result<Option<Vec<u8>>>) -> Result<bool> {
+        match mark.layer(self.at(), "read the metacopy mark")? {
+            Some(v) if v == INCOMPLETE => {
+                let (_, name) = self.place(node)?;
+                Err(Error::Incomplete { path: printable(&name), layer: self.at() })
+            }
+            mark => Ok(mark.is_some()),
+        }
     }
 }

@@ -43,6 +43,8 @@ impl State {
     const OPAQUE: u8 = 8;
     const XATTR_WHITEOUTS: u8 = 16;
     const REDIRECT: u8 = 32;
+    /// A regular file of which it is not known whether a record makes it something else.
+    const MAY_STAND_IN: u8 = 64;
 
     pub(super) fn is_gone(self) -> bool {
         self.0 & State::GONE != 0
@@ -59,6 +61,15 @@ impl State {
 
     pub(super) fn watched(self, watched: bool) -> State {
         State(self.0 & !State::WATCHED | if watched { State::WATCHED } else { 0 })
+    }
+
+    /// What a regular file is takes a look at its record.
+    pub(super) fn may_stand_in(self) -> bool {
+        self.0 & State::MAY_STAND_IN != 0
+    }
+
+    pub(super) fn standing_in(self, may: bool) -> State {
+        State(self.0 & !State::MAY_STAND_IN | if may { State::MAY_STAND_IN } else { 0 })
     }
 
     /// Forgets all but that a node is gone.

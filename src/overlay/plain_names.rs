@@ -6,7 +6,7 @@
 
 use super::error::{Doing as _, Error, Result};
 use super::lower::At;
-use super::plain::{PlainLayer, is_covered};
+use super::plain::{FileRecord, PlainLayer, is_covered};
 use super::plain_marks::{Opaque, State};
 use super::types::Ino;
 use super::watch::Stamp;
@@ -40,6 +40,14 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(parent: NodeId, name: Box<[u8]>, kind: Kind, ino: Ino) -> Entry {
         Entry { parent, kind, state: State::default(), version: 0, name, ino, children: None }
+    }
+}
+
+impl Entry {
+    /// Returns whether this is the same kind of file, as far as anybody was told.
+    fn is_as(&self, new: &Entry) -> bool {
+        let unseen = self.state.may_stand_in() && self.kind == Kind::File;
+        self.kind == new.kind || unseen && !matches!(new.kind, Kind::Dir | Kind::Whiteout)
     }
 }
 
@@ -131,7 +139,10 @@ impl PlainLayer {
         let mut fresh = Vec::with_capacity(found.len());
         for e in found {
             let (kind, ino) = self.classify(&handle, &e, holds_xattr_whiteouts)?;
-            fresh.push(Entry::new(dir, e.name, kind, ino));
+            let mut entry = Entry::new(dir, e.name, kind, ino);
+            // to look at each file's record now would read its inode from disk
+            entry.state = entry.state.standing_in(kind == Kind::File && self.recorded.any());
+            fresh.push(entry);
         }
         // beside an entry of that name, the mark speaks of the layers below, which it hides too
         marks.retain(|(name, _)| fresh.binary_search_by(|e| e.name.cmp(name)).is_err());
@@ -158,7 +169,8 @@ impl PlainLayer {
             }
         }
         *self.groups.lock() = None;
-        let fresh = self.read(dir)?;
+        let mut fresh = self.read(dir)?;
+        self.settle_stand_ins(dir, &mut fresh)?;
         let mut all = self.entries.write();
         let old = all.get(dir.0 as usize).and_then(|e| e.children.clone()).unwrap_or_default();
         let mut changes = Vec::new();
@@ -181,7 +193,7 @@ impl PlainLayer {
                 before.next();
             }
             let kept = same.filter(|id| {
-                all.get(id.0 as usize).is_some_and(|e| e.kind == entry.kind && e.ino == entry.ino)
+                all.get(id.0 as usize).is_some_and(|e| e.is_as(&entry) && e.ino == entry.ino)
             });
             ids.push(match kept {
                 Some(id) => id,
@@ -209,6 +221,26 @@ impl PlainLayer {
             watch.forget(&dirs.into_iter().map(|n| At { layer: self.layer, node: n }).collect());
         }
         Ok(changes)
+    }
+
+    /// Looks at the records of those files that were looked at before the directory changed.
+    fn settle_stand_ins(&self, dir: NodeId, fresh: &mut [Entry]) -> Result<()> {
+        if !self.recorded.any() {
+            return Ok(());
+        }
+        let handle = self.dir(dir)?;
+        for entry in fresh.iter_mut().filter(|e| e.state.may_stand_in()) {
+            let looked_at = self
+                .known_child(dir, &entry.name)
+                .is_some_and(|id| self.with(id, |e| !e.state.may_stand_in()).unwrap_or(false));
+            if looked_at {
+                let record = self.recorded.read(|key| handle.get_xattr(&entry.name, key));
+                let record = record.layer(self.at(), "read the recorded attributes")?;
+                entry.kind = FileRecord(record).kind_of(entry.kind);
+                entry.state = entry.state.standing_in(false);
+            }
+        }
+        Ok(())
     }
 
     /// Returns whether a directory that is not watched was changed since it was read.
@@ -246,11 +278,6 @@ impl PlainLayer {
             if mark.layer(self.at(), "read a whiteout's mark")?.is_some() {
                 kind = Kind::Whiteout;
             }
-        }
-        if kind == Kind::File {
-            let record = self.recorded.read(|key| dir.get_xattr(&e.name, key));
-            let record = record.layer(self.at(), "read the recorded attributes")?;
-            kind = record.and_then(|o| o.kind).map_or(kind, Kind::of);
         }
         Ok((kind, self.devices.ino(dev, real)))
     }

@@ -35,6 +35,13 @@ impl Overlay {
         sink: &mut dyn FnMut(ListEntry<'_>) -> bool,
     ) -> Result<()> {
         self.walk_entries(dir, cookie, &mut |_, item, kind| {
+            // the listing may not know what a file stands in for
+            let kind = match &item.found {
+                Some(Found::Base(e)) if kind == FileType::File => {
+                    self.lower(e.at)?.kind(e.at.node).file_type().unwrap_or(kind)
+                }
+                _ => kind,
+            };
             Ok(sink(ListEntry { ino: item.ino, cookie: item.cookie, kind, name: &item.name }))
         })
     }

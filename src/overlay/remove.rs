@@ -75,7 +75,10 @@ impl Overlay {
                 let how = RenameFlags::Exchange;
                 staged.commit(&handle, name.bytes(), how).upper("put a whiteout in place")?;
             }
-            (Some(_), false) => upper.discard_dir(&handle, name.bytes())?,
+            (Some(_), false) => {
+                let empty = !self.listing(&victim)?.has_whiteouts();
+                upper.remove_dir(&handle, name.bytes(), empty)?;
+            }
         }
         self.dir_gone(&victim, kept);
         self.listing_mut(&dir)?.remove(&self.lowers, name.bytes(), whiteout);

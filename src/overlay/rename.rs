@@ -290,6 +290,11 @@ impl Overlay {
     }
 
     fn has_origin(&self, object: &Object) -> Result<bool> {
+        if let Object::File(f) = object
+            && f.no_xattrs.load(Ordering::Acquire)
+        {
+            return Ok(false);
+        }
         let Some(node) = self.upper_handle(object)? else { return Ok(false) };
         Ok(node.get_xattr(self.dialect.origin()).unwrap_or(None).is_some())
     }

@@ -42,27 +42,48 @@ impl Overlay {
                 fresh = self.copy_up_and_hold(&file, data)?;
                 if set.size.is_some() {
                     self.complete(&file, data)?;
-                    self.settle(&file)?;
+                }
+                match set.size {
+                    Some(0) => self.settle_cut(&file)?,
+                    Some(_) => self.settle(&file)?,
+                    None => {}
+                }
+                if set.mode.is_some_and(|m| m & 0o6000 != 0) {
+                    self.settle_lazy(&file)?;
                 }
                 Object::File(file)
             }
         };
-        let node = match fresh {
+        let node = match fresh.or_else(|| self.node_by_handle(&object, fh)) {
             Some(node) => node,
             None => self.upper_handle(&object)?.ok_or(Error::Stale)?,
         };
-        let before = self.attr_by(&object, &node)?;
-        if let (Some(size), Object::File(_)) = (set.size, &object) {
-            self.truncate(&node, fh, size)?;
+        if set.changes_more_than_times() {
+            let before = self.attr_by(&object, &node)?;
+            if let (Some(size), Object::File(_)) = (set.size, &object) {
+                self.truncate(&node, fh, size)?;
+            }
+            let done = self.set_owner_and_mode(&object, &node, &before, set);
+            forget_what_was_seen(&object);
+            done?;
         }
-        let done = self.set_owner_and_mode(&object, &node, &before, set);
-        forget_what_was_seen(&object);
-        done?;
         if set.atime.is_some() || set.mtime.is_some() {
             let at = set.atime.unwrap_or(TimeSet::Omit);
+            let lazy = if let Object::File(f) = &object { f.lazy.get() } else { None };
+            let _still = lazy.as_ref().map(|l| l.still());
             node.set_times(at, set.mtime.unwrap_or(TimeSet::Omit)).upper("set the times")?;
         }
         Ok(self.visible(self.attr_by(&object, &node)?))
+    }
+
+    /// Returns a handle on the upper's copy of a file by means of one that is open on it.
+    fn node_by_handle(&self, object: &Object, fh: Option<Fh>) -> Option<Arc<Node>> {
+        let (Object::File(file), Some(fh)) = (object, fh) else { return None };
+        let open = self.handles.get(fh).filter(|h| !h.is_lower())?;
+        let same = open.inode().is_some_and(|i| Arc::ptr_eq(i, file));
+        // without a descriptor to spare, the name leads to it too
+        let own = if same { open.file().try_clone().ok() } else { None };
+        own.map(|f| Arc::new(Node::from(f)))
     }
 
     fn truncate(&self, node: &Arc<Node>, fh: Option<Fh>, size: u64) -> Result<()> {

@@ -18,12 +18,12 @@
 
 use super::Overlay;
 use super::error::{Doing as _, Error, Result};
-use super::inode::{FileInode, Object};
+use super::inode::FileInode;
+use super::lazy::Lazy;
 use super::own_origin::OwnOrigin;
-use super::types::Ino;
 use super::upper::UpperLayer;
-use crate::name::printable;
-use crate::sys::{Dir, FileType, Node, OpenFlags, fill_holes, random_bytes};
+use crate::marker::INCOMPLETE;
+use crate::sys::{Node, OpenFlags, random_bytes};
 use hashbrown::HashSet;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -38,9 +38,24 @@ const TOGETHER: usize = 8;
 #[derive(Debug)]
 pub(super) struct Batch(u64);
 
-impl Batch {
-    pub(super) fn id(&self) -> u64 {
-        self.0
+/// What is still to be done for a copy that has its name.
+#[derive(Debug)]
+pub(super) struct Later {
+    pub(super) batch: Arc<Batch>,
+    /// Says which of its blocks are still in a lower.
+    pub(super) lazy: Option<Arc<Lazy>>,
+}
+
+impl From<Arc<Batch>> for Later {
+    fn from(batch: Arc<Batch>) -> Later {
+        Later { batch, lazy: None }
+    }
+}
+
+impl Later {
+    /// Returns the batch that the file's origin is to name. An incomplete file has a mark instead.
+    pub(super) fn batch_to_name(&self) -> Option<u64> {
+        self.lazy.is_none().then_some(self.batch.0)
     }
 }
 
@@ -50,9 +65,11 @@ pub(super) struct Unsettled {
     /// Whether somebody calls [`Overlay::settle_all`] again and again.
     on: AtomicBool,
     waiting: Mutex<Waiting>,
+    /// Held while batches settle.
+    settling: Mutex<()>,
     came: Condvar,
     /// Inode numbers, in the upper's file system, of copies that cannot be completed.
-    lost: Mutex<HashSet<u64>>,
+    pub(super) lost: Mutex<HashSet<u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -61,20 +78,30 @@ struct Waiting {
     files: Vec<(Arc<FileInode>, u64)>,
     /// The batch that takes new ones.
     current: Option<Arc<Batch>>,
-    /// Those of which a copy was still being made when their turn came.
+    /// Those of which a copy was still being made when their turn came, or failed.
     old: Vec<Arc<Batch>>,
+    /// Files of batches that failed, for want of room perhaps.
+    stuck: Vec<(Arc<FileInode>, u64)>,
 }
 
 impl Unsettled {
     /// Takes out the batches that nobody adds to any more, and their files.
-    fn take(&self) -> (Vec<Arc<FileInode>>, Vec<u64>) {
+    fn take(&self) -> (Vec<(Arc<FileInode>, u64)>, Vec<u64>) {
         let mut w = self.waiting.lock();
         let current = w.current.take();
         w.old.extend(current);
         let ended: Vec<u64> =
             w.old.extract_if(.., |b| Arc::strong_count(b) == 1).map(|b| b.0).collect();
-        let files = w.files.extract_if(.., |(_, id)| ended.contains(id)).map(|(f, _)| f).collect();
+        let mut files: Vec<_> = w.files.extract_if(.., |(_, id)| ended.contains(id)).collect();
+        files.extend(w.stuck.extract_if(.., |(_, id)| ended.contains(id)));
         (files, ended)
+    }
+
+    /// Takes back what failed.
+    fn put_back(&self, files: Vec<(Arc<FileInode>, u64)>, batches: HashSet<u64>) {
+        let mut w = self.waiting.lock();
+        w.stuck.extend(files);
+        w.old.extend(batches.into_iter().map(|id| Arc::new(Batch(id))));
     }
 }
 
@@ -111,7 +138,7 @@ impl Overlay {
     pub(super) fn may_wait(&self, upper: &UpperLayer) -> Option<Arc<Batch>> {
         let u = &self.unsettled;
         let mut w = u.waiting.lock();
-        if !u.on.load(Ordering::Acquire) || w.files.len() >= MOST {
+        if !u.on.load(Ordering::Acquire) || w.files.len() + w.stuck.len() >= MOST {
             return None;
         }
         if w.current.is_none() {
@@ -125,85 +152,142 @@ impl Overlay {
         w.current.clone()
     }
 
-    /// Marks a file of the upper as one of a batch.
-    pub(super) fn mark_unsettled(&self, node: &Node, batch: &Batch) -> Result<()> {
+    /// Marks a file of the upper as incomplete, in place of any metacopy mark, or as one of a batch.
+    pub(super) fn mark_unsettled(&self, node: &Node, later: &Later) -> Result<()> {
+        let doing = "mark a copy as not yet on disk";
+        let Some(batch) = later.batch_to_name() else {
+            let key = self.dialect.metacopy();
+            return node.set_xattr(key, INCOMPLETE, false, false).upper(doing);
+        };
         let value = node.get_xattr(self.dialect.origin()).upper("read an origin")?;
         let known = value.and_then(|v| OwnOrigin::parse(&v)).unwrap_or(OwnOrigin::UNKNOWN);
-        let marked = OwnOrigin { batch: Some(batch.0), ..known }.encode();
-        node.set_xattr(self.dialect.origin(), &marked, false, false)
-            .upper("mark a copy as not yet on disk")
+        let marked = OwnOrigin { batch: Some(batch), ..known }.encode();
+        node.set_xattr(self.dialect.origin(), &marked, false, false).upper(doing)
     }
 
     /// Takes in a copy that has got its name with that mark.
-    pub(super) fn settles_later(&self, file: &Arc<FileInode>, batch: &Batch) {
+    pub(super) fn settles_later(&self, file: &Arc<FileInode>, later: &Later) {
         file.unsettled.store(true, Ordering::Release);
         // the kernel may forget it, but we must not: its mark is to go
         file.handles.fetch_add(1, Ordering::AcqRel);
-        self.unsettled.waiting.lock().files.push((file.clone(), batch.0));
+        self.unsettled.waiting.lock().files.push((file.clone(), later.batch.0));
         self.unsettled.came.notify_one();
     }
 
     /// Writes all copies out that wait for it, and takes their batches' notes away. What fails is
-    /// logged, and stays noted for the next mount.
+    /// logged, stays noted for the next mount, and is tried again with the next ones.
     pub fn settle_all(&self) {
+        // the end of a view waits for whoever is at it
+        let _one_at_a_time = self.unsettled.settling.lock();
         let (files, ended) = self.unsettled.take();
         let Some(upper) = self.upper.as_ref().filter(|_| !ended.is_empty()) else { return };
-        let done = if files.len() >= TOGETHER {
-            upper.root.sync_file_system().upper("sync the upper")
-        } else {
-            files.iter().try_for_each(|f| match self.settle(f) {
-                // it has no name any more
-                Err(Error::NotFound | Error::Stale) => Ok(()),
-                r => r,
-            })
-        };
-        let done = done.and_then(|()| ended.iter().try_for_each(|id| upper.forget_batch(*id)));
-        if let Err(e) = &done {
-            log::error!("copied files may lack data after a crash, until the next mount: {e}");
-        }
-        for file in files {
-            if done.is_ok() {
-                // after the note went: what makes a hole now cannot come to the disk before that
-                file.unsettled.store(false, Ordering::Release);
+        let synced = files.len() >= TOGETHER
+            && upper
+                .root
+                .sync_file_system()
+                .inspect_err(|e| log::error!("cannot sync the upper: {e}"))
+                .is_ok();
+        let mut failed = HashSet::new();
+        for (file, batch) in &files {
+            if let Err(e) = self.settle_one(file, synced) {
+                log::error!("a copied file is not on disk: {e}");
+                failed.insert(*batch);
             }
+        }
+        for id in &ended {
+            if !failed.contains(id)
+                && let Err(e) = upper.forget_batch(*id)
+            {
+                log::error!("copied files are noted as lacking data: {e}");
+                failed.insert(*id);
+            }
+        }
+        let (stuck, done) = files.into_iter().partition(|(_, id)| failed.contains(id));
+        self.unsettled.put_back(stuck, failed);
+        for (file, _) in done {
+            // after the note went: what makes a hole now cannot come to the disk before that
+            file.unsettled.store(false, Ordering::Release);
             file.handles.fetch_sub(1, Ordering::AcqRel);
             self.inodes.closed(&file);
         }
     }
 
-    /// Makes sure that a file's data is on disk if it is a copy that waits for that.
+    /// Settles a file of a batch. `synced`: all that was copied is on disk.
+    fn settle_one(&self, file: &FileInode, synced: bool) -> Result<()> {
+        let incomplete = file.lazy.get().is_some();
+        // nobody will find it after a crash
+        let nameless = incomplete && file.state.read().orphan.is_some();
+        if nameless || synced && !incomplete {
+            return Ok(());
+        }
+        match self.settle(file) {
+            // it has no name any more
+            Err(Error::NotFound | Error::Stale) => Ok(()),
+            r => r,
+        }
+    }
+
+    /// Makes sure that a file is whole and on disk if it is a copy that waits for that.
     pub(super) fn settle(&self, file: &FileInode) -> Result<()> {
-        if !file.unsettled.load(Ordering::Acquire) {
+        loop {
+            let lazy = file.lazy.get();
+            if lazy.is_none() && !file.unsettled.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            if let Some(lazy) = &lazy {
+                self.fill(lazy)?;
+            }
+            let _one_at_a_time = file.copy_up.lock();
+            if lazy.as_ref().map(Arc::as_ptr) != file.lazy.get().as_ref().map(Arc::as_ptr) {
+                // it became incomplete, or whole, meanwhile
+                continue;
+            }
+            if file.unsettled.load(Ordering::Acquire) {
+                let node = self.upper_node(file)?;
+                self.as_its_owner(&node, || node.open(OpenFlags::READ))
+                    .and_then(|f| f.sync(true))
+                    .upper("sync a copied file")?;
+                self.settled_now(file)?;
+            }
+            // else it has no name
+            file.lazy.set(None);
             return Ok(());
         }
-        let _one_at_a_time = file.copy_up.lock();
-        if !file.unsettled.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let node = self.upper_node(file)?;
-        self.as_its_owner(&node, || node.open(OpenFlags::READ))
-            .and_then(|f| f.sync(true))
-            .upper("sync a copied file")?;
-        self.unmark(&node)?;
+    }
+
+    /// Settles a file that is incomplete.
+    pub(super) fn settle_lazy(&self, file: &FileInode) -> Result<()> {
+        if file.lazy.get().is_some() { self.settle(file) } else { Ok(()) }
+    }
+
+    /// Takes the mark off a file that is whole and on disk.
+    pub(super) fn settled_now(&self, file: &FileInode) -> Result<()> {
+        self.pass("settle:synced")?;
+        self.unmark(&*self.upper_node(file)?)?;
+        self.pass("settle:unmarked")?;
         file.unsettled.store(false, Ordering::Release);
         Ok(())
     }
 
-    fn unmark(&self, node: &Node) -> Result<()> {
-        let key = self.dialect.origin();
+    /// Takes off a file whatever says that it may lack data.
+    pub(super) fn unmark(&self, node: &Node) -> Result<()> {
+        let (key, metacopy) = (self.dialect.origin(), self.dialect.metacopy());
         let doing = "take the mark off a copied file";
-        let Some(known) = self.batch_of(|| node.get_xattr(key)).upper(doing)? else {
-            return Ok(());
-        };
-        let done = match (OwnOrigin { batch: None, ..known }) {
-            OwnOrigin::UNKNOWN => self.as_its_owner(node, || node.remove_xattr(key)),
-            o => self.as_its_owner(node, || node.set_xattr(key, &o.encode(), false, false)),
-        };
-        done.upper(doing)
+        if let Some(known) = self.batch_of(|| node.get_xattr(key)).upper(doing)? {
+            match (OwnOrigin { batch: None, ..known }) {
+                OwnOrigin::UNKNOWN => self.as_its_owner(node, || node.remove_xattr(key)),
+                o => self.as_its_owner(node, || node.set_xattr(key, &o.encode(), false, false)),
+            }
+            .upper(doing)?;
+        }
+        if node.get_xattr(metacopy).upper(doing)?.is_some_and(|v| v == INCOMPLETE) {
+            self.as_its_owner(node, || node.remove_xattr(metacopy)).upper(doing)?;
+        }
+        Ok(())
     }
 
     /// Returns the origin of a copy if it names a batch.
-    fn batch_of(
+    pub(super) fn batch_of(
         &self,
         get: impl FnOnce() -> crate::sys::Result<Option<Vec<u8>>>,
     ) -> crate::sys::Result<Option<OwnOrigin>> {
@@ -218,83 +302,5 @@ impl Overlay {
             self.unsettled.came.notify_all();
         }
         self.settle_all();
-    }
-
-    /// Completes a copy that an earlier mount left incomplete and this one could not complete so
-    /// far; fails if that cannot be done, so that nobody sees half a file.
-    pub(super) fn find_again(&self, file: &FileInode, node: &Node, real: u64) -> Result<()> {
-        if self.unsettled.lost.lock().contains(&real) {
-            self.mend(file, node)?;
-            self.unsettled.lost.lock().remove(&real);
-        }
-        Ok(())
-    }
-
-    /// Completes a marked copy of an earlier mount that did not end well.
-    pub(super) fn mend(&self, file: &FileInode, node: &Node) -> Result<()> {
-        let _one_at_a_time = file.copy_up.lock();
-        let before = node.stat().upper("look at a file")?;
-        let from = self.open_data_below(file)?;
-        let to = self
-            .as_its_owner(node, || node.open(OpenFlags::READ_WRITE))
-            .upper("open a copied file")?;
-        let len = from.stat().upper("look at a lower file")?.size.min(before.size);
-        let filled = fill_holes(&from, &to, len).upper("complete a copied file")?;
-        if filled > 0 {
-            log::warn!("{filled} bytes of a copied file were not on disk and were copied again");
-            self.set_times(node, before.atime, before.mtime)?;
-        }
-        to.sync(true).upper("sync a copied file")?;
-        self.unmark(node)?;
-        file.state.write().metacopy = Some(false);
-        Ok(())
-    }
-
-    /// Looks for copies that an earlier mount left marked, and completes them.
-    pub(super) fn mend_all(&self) -> Result<()> {
-        let Some(upper) = self.upper.as_ref().filter(|u| !u.unclean.is_empty()) else {
-            return Ok(());
-        };
-        self.mend_below(Ino::ROOT, &upper.root.clone(), &upper.unclean)?;
-        if self.unsettled.lost.lock().is_empty() {
-            upper.unclean.iter().try_for_each(|id| upper.forget_batch(*id))?;
-        }
-        Ok(())
-    }
-
-    fn mend_below(&self, ino: Ino, handle: &Dir, unclean: &[u64]) -> Result<()> {
-        let dir = self.dir(ino)?;
-        for e in handle.list().upper("list a directory of the upper")? {
-            let kind = match e.file_type {
-                Some(t) => t,
-                None => handle.stat(&e.name).upper("look at a file of the upper")?.file_type(),
-            };
-            let marked = || -> crate::sys::Result<bool> {
-                // a metacopy's data is below, whatever else it says
-                let origin = self.batch_of(|| handle.get_xattr(&e.name, self.dialect.origin()))?;
-                Ok(origin.and_then(|o| o.batch).is_some_and(|id| unclean.contains(&id))
-                    && handle.get_xattr(&e.name, self.dialect.metacopy())?.is_none())
-            };
-            match kind {
-                FileType::Dir => {
-                    // what the view does not show as this directory is none of ours
-                    if let Ok(Object::Dir(sub)) = self.find(&dir, &e.name)
-                        && let Ok(below) = handle.open_dir(&e.name)
-                    {
-                        self.mend_below(sub.ino, &below, unclean)?;
-                    }
-                }
-                FileType::File if marked().upper("read a copy's origin")? => {
-                    let Ok(Object::File(file)) = self.find(&dir, &e.name) else { continue };
-                    let mended = self.upper_node(&file).and_then(|n| self.mend(&file, &n));
-                    if let Err(why) = mended {
-                        log::error!("{}: a copy cannot be completed: {why}", printable(&e.name));
-                        self.unsettled.lost.lock().insert(e.ino);
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 }

@@ -81,6 +81,13 @@ pub struct SetAttr {
     pub kill_suid: bool,
 }
 
+impl SetAttr {
+    pub(super) fn changes_more_than_times(&self) -> bool {
+        let SetAttr { mode, uid, gid, size, kill_suid, .. } = *self;
+        mode.is_some() || uid.is_some() || gid.is_some() || size.is_some() || kill_suid
+    }
+}
+
 /// How a file of the merged view is opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenMode {

@@ -318,6 +318,14 @@ impl UpperLayer {
         self.names != WhiteoutNames::Written
     }
 
+    /// Removes the directory `name`; `empty`: it most probably holds nothing, else whiteouts.
+    pub(super) fn remove_dir(&self, dir: &Dir, name: &[u8], empty: bool) -> Result<()> {
+        match if empty { dir.rmdir(name) } else { Err(Errno::NOTEMPTY) } {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => self.discard_dir(dir, name),
+            r => r.upper("remove a directory"),
+        }
+    }
+
     /// Moves the directory `name` away and removes it. It holds whiteouts at most; what cannot be
     /// removed stays in the staging directory, where the next mount sweeps it.
     pub(super) fn discard_dir(&self, dir: &Dir, name: &[u8]) -> Result<()> {

@@ -174,6 +174,12 @@ impl Overlay {
     ) -> Result<()> {
         check_key(key)?;
         let (object, node) = self.changeable(ino)?;
+        if key == CAPABILITY
+            && let Object::File(file) = &object
+        {
+            // writing the rest of it would take them away
+            self.settle_lazy(file)?;
+        }
         let disk = self.disk_key(key);
         if let Object::File(f) = &object {
             f.no_xattrs.store(false, Ordering::Release);

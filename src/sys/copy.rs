@@ -1,6 +1,7 @@
 //! Copying the content of a file: shared blocks if the file system can, else extent by extent.
 
 use super::{Errno, File, Result, Seek, platform};
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 /// How [`copy_data`] did its work.
@@ -22,10 +23,7 @@ pub fn copy_data(from: &File, to: &File, len: u64) -> Result<Copied> {
     if len == 0 {
         return Ok(Copied::Cloned);
     }
-    if platform::clone_file(from.as_fd(), to.as_fd()).is_ok() {
-        if to.stat()?.size != len {
-            to.truncate(len)?;
-        }
+    if clone_data(from, to, len)? {
         return Ok(Copied::Cloned);
     }
     to.truncate(len)?;
@@ -72,6 +70,41 @@ pub fn copy_data(from: &File, to: &File, len: u64) -> Result<Copied> {
         offset = end;
     }
     Ok(if in_kernel { Copied::InKernel } else { Copied::ReadWrite })
+}
+
+/// Shares the blocks of `from` with the empty file `to`, which gets the length `len`. Returns false
+/// if the file system cannot.
+pub fn clone_data(from: &File, to: &File, len: u64) -> Result<bool> {
+    if platform::clone_file(from.as_fd(), to.as_fd()).is_err() {
+        return Ok(false);
+    }
+    if to.stat()?.size != len {
+        to.truncate(len)?;
+    }
+    Ok(true)
+}
+
+/// Copies a range of bytes from one file to the same place of another. Holes of `from` are left out:
+/// there, `to` must have holes too.
+pub fn copy_part(from: &File, to: &File, bytes: Range<u64>) -> Result<()> {
+    let mut buf = Vec::new();
+    let mut offset = bytes.start;
+    while offset < bytes.end {
+        let Some((start, end)) = next_extent(from, offset, bytes.end)? else { break };
+        let mut pos = start;
+        while pos < end {
+            let want = CHUNK.min(usize::try_from(end - pos).unwrap_or(CHUNK));
+            buf.resize(want, 0);
+            let got = from.read_at(&mut buf, pos)?;
+            if got == 0 {
+                return Ok(());
+            }
+            write_all(to, &buf[..got], pos)?;
+            pos += got as u64;
+        }
+        offset = end;
+    }
+    Ok(())
 }
 
 /// Up to this size a file is copied by one read and one write.

@@ -87,6 +87,11 @@ impl DirWatcher {
         }
     }
 
+    /// Returns whether events have come that were not read yet; also if that cannot be told.
+    pub fn has_events(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.events).map_or(true, |bytes| bytes > 0)
+    }
+
     /// Lets a waiting thread return.
     pub fn wake(&self) -> Result<()> {
         match rustix::io::write(&self.wake, &1_u64.to_ne_bytes()) {

@@ -16,6 +16,8 @@ mod mountinfo;
 mod node;
 mod probe;
 mod process;
+#[cfg(target_os = "linux")]
+mod program;
 mod stat;
 
 #[cfg(target_os = "linux")]
@@ -35,11 +37,11 @@ mod no_inotify;
 #[cfg(target_os = "macos")]
 use macos as platform;
 #[cfg(target_os = "macos")]
-pub use macos::open_apart;
+pub use macos::{forget_code, open_apart, read_program_ahead};
 #[cfg(target_os = "macos")]
 use no_inotify as inotify;
 
-pub use copy::{Copied, SMALL, copy_data, copy_small, fill_holes};
+pub use copy::{Copied, SMALL, clone_data, copy_data, copy_part, copy_small, fill_holes};
 pub use dir::{Dir, DirEntry, RenameFlags};
 pub use errno::{Errno, Result};
 pub use file::{File, OpenFlags, Seek, StatVfs};
@@ -60,4 +62,6 @@ pub use process::{
     SignalSet, block_signals, clear_umask, open_files, pid_alive, raise_open_files, random_bytes,
     terminate, tune_allocator, unblock_signals, wait_signal,
 };
+#[cfg(target_os = "linux")]
+pub use program::{forget_code, read_program_ahead};
 pub use stat::{FileType, Stat, Time, TimeSet, major, makedev, minor};

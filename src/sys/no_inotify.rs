@@ -49,6 +49,11 @@ impl DirWatcher {
         match self.0 {}
     }
 
+    /// Returns whether events have come that were not read yet.
+    pub fn has_events(&self) -> bool {
+        match self.0 {}
+    }
+
     /// Lets a waiting thread return.
     pub fn wake(&self) -> Result<()> {
         match self.0 {}

@@ -107,12 +107,12 @@ fn try_one(root: &Path, e: &Entry, mode: Mode) -> Result<(), Errno> {
             let (dir, key) =
                 (at.parent().ok_or(Errno::NOENT)?, format!("{}.overlay.opaque", mode.marks()));
             let mut value = [0; 8];
-            match rustix::fs::lgetxattr(dir, &key, &mut value) {
+            match rustix::fs::getxattr(dir, &key, &mut value) {
                 Ok(_) if value[0] == b'y' => return Err(Errno::NOENT),
                 _ => {}
             }
             create(&at, 0, b"")?;
-            rustix::fs::lsetxattr(dir, &key, b"x", XattrFlags::empty())?;
+            rustix::fs::setxattr(dir, &key, b"x", XattrFlags::empty())?;
         }
         Kind::Null => node(FileType::CharacterDevice, rustix::fs::makedev(1, 3))?,
         Kind::Whiteout => return node(FileType::CharacterDevice, 0),

@@ -60,6 +60,12 @@ fn as_others_in_a_mount_of_root() {
     supervise(Mode::Others, Work::Seeds(0..60));
 }
 
+/// Every file that is written waits for its blocks.
+#[test]
+fn as_root_with_lazy_copy_up() {
+    supervise(Mode::Lazy, Work::Seeds(0..60));
+}
+
 #[test]
 fn in_a_user_namespace() {
     supervise(Mode::Namespace, Work::Seeds(0..60));
@@ -83,7 +89,9 @@ fn with_uppers_exchanged_index() {
 
 #[test]
 fn cases_that_once_failed() {
-    for mode in [Mode::Root, Mode::Namespace, Mode::Redirect, Mode::Metacopy, Mode::Index] {
+    for mode in
+        [Mode::Root, Mode::Lazy, Mode::Namespace, Mode::Redirect, Mode::Metacopy, Mode::Index]
+    {
         supervise(mode, Work::Cases);
     }
 }

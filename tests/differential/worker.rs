@@ -77,6 +77,7 @@ fn probe(mounts: &Mounts) {
 
 fn one(number: u64, name: &str, case: Case, mounts: &Mounts) {
     tell(&format!("@start {number} {name}"));
+    bury_daemons();
     match case::run(&case, mounts) {
         Ok(c) => tell(&format!("@ok {number} {} {} {}", c.steps, c.better, c.parted)),
         Err(first) => {
@@ -92,6 +93,12 @@ fn one(number: u64, name: &str, case: Case, mounts: &Mounts) {
             tell("@failed");
         }
     }
+}
+
+/// This is the first process of its name space: daemons that ended stay until it asks for them.
+fn bury_daemons() {
+    use rustix::process::{WaitOptions, wait};
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
 }
 
 /// A case as Rust.

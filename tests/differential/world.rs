@@ -13,6 +13,8 @@ pub enum Mode {
     Root,
     /// Root mounts, and mostly others work.
     Others,
+    /// As `Root`; every file that is written waits for its blocks (`lazy_copy_up`).
+    Lazy,
     /// Root of a user name space that knows no one else.
     Namespace,
     /// As `Root`; after half of the steps each goes on with the other's upper. The kernel mounts
@@ -25,13 +27,21 @@ pub enum Mode {
 }
 
 impl Mode {
-    pub const ALL: [Mode; 6] =
-        [Mode::Root, Mode::Others, Mode::Namespace, Mode::Redirect, Mode::Metacopy, Mode::Index];
+    pub const ALL: [Mode; 7] = [
+        Mode::Root,
+        Mode::Others,
+        Mode::Lazy,
+        Mode::Namespace,
+        Mode::Redirect,
+        Mode::Metacopy,
+        Mode::Index,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Mode::Root => "root",
             Mode::Others => "others",
+            Mode::Lazy => "lazy",
             Mode::Namespace => "namespace",
             Mode::Redirect => "redirect",
             Mode::Metacopy => "metacopy",
@@ -56,7 +66,7 @@ impl Mode {
     /// The kernel's options in a mode in which the same are used for every mount.
     fn kernel(self) -> Option<&'static str> {
         match self {
-            Mode::Root | Mode::Others | Mode::Namespace => None,
+            Mode::Root | Mode::Others | Mode::Lazy | Mode::Namespace => None,
             Mode::Redirect => Some("redirect_dir=on,index=off,metacopy=off"),
             Mode::Metacopy => Some("redirect_dir=on,index=on,metacopy=on"),
             Mode::Index => Some("redirect_dir=on,index=on,metacopy=off"),
@@ -155,6 +165,9 @@ impl Mounts {
             if self.mode.namespace() { ",userxattr,redirect_dir=off" } else { ",redirect_dir=on" };
         if self.mode == Mode::Metacopy {
             options += ",metacopy=on";
+        }
+        if self.mode == Mode::Lazy {
+            options += ",lazy_copy_up=1";
         }
         let said = Command::new(&self.binary).arg("-o").arg(&options).arg(&point).output();
         let said = said.map_err(|e| format!("{}: {e}", self.binary.display()))?;

@@ -3,6 +3,7 @@
 
 mod changes;
 mod faults;
+mod lazy;
 mod lower_changes;
 mod merge;
 mod metacopy;

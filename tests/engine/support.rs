@@ -58,6 +58,11 @@ impl Layers {
         all
     }
 
+    /// Takes the lowers as they are now for what they were made as.
+    pub fn remember(&mut self) {
+        self.before = self.snapshot();
+    }
+
     /// Panics if a lower layer differs from what it was made as, times included.
     pub fn check_untouched(&self) {
         assert_eq!(self.before, self.snapshot(), "a lower layer was written");

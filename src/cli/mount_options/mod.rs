@@ -48,6 +48,9 @@ pub enum BadOption {
     },
 }
 
+/// A file of so many bytes is copied in a few milliseconds.
+const LAZY_FROM: u64 = 4 << 20;
+
 /// The options of a mount, as given.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MountOptions {
@@ -127,6 +130,8 @@ pub struct MountOptions {
     pub volatile: bool,
     /// A copied file is on disk before it gets its name.
     pub strict_sync: bool,
+    /// From how many bytes on a file is copied up block by block.
+    pub lazy_from: Option<u64>,
     /// Root of the store, for a source that is an image or a container.
     pub root: Option<PathBuf>,
     /// What the table of mounts shows as the source.
@@ -223,6 +228,10 @@ impl MountOptions {
                         "ignore" => LowerChanges::Ignore,
                         _ => LowerChanges::Timeout,
                     });
+            }
+            "lazy_copy_up" => {
+                let least = option.value.map_or(Ok(LAZY_FROM), |_| option.bytes().map(u64::from));
+                self.lazy_from = Some(least?);
             }
             "max_watches" => self.max_watches = Some(option.count()?),
             "xino" => self.short_numbers = option.one_of(&["on", "off", "auto"])? == "off",

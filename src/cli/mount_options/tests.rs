@@ -126,6 +126,10 @@ fn options_of_fuse_overlayfs_set_what_they_say() {
     assert!(!parse("noxattrs=0").unwrap().noxattrs);
     assert!(parse("fsync=0").unwrap().volatile && parse("sync=0").unwrap().volatile);
     assert!(!parse("fsync=1").unwrap().volatile && parse("sync").unwrap().sync);
+    assert_eq!(parse("metacopy=on").unwrap().lazy_from, None);
+    assert_eq!(parse("lazy_copy_up").unwrap().lazy_from, Some(4 << 20));
+    assert_eq!(parse("lazy_copy_up=65536").unwrap().lazy_from, Some(65536));
+    assert!(parse("lazy_copy_up=on").is_err() && parse("lazy_copy_up=").is_err());
     assert_eq!(parse("max_write=65536").unwrap().max_write, Some(65536));
     assert!(parse("allow_root").unwrap().allow_root && !parse("allow_root").unwrap().allow_other);
     assert!(parse("squash_to_uid=me").is_err());

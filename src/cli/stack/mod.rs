@@ -55,6 +55,7 @@ fn common(o: &MountOptions) -> Options {
         follow_redirects: o.follow_redirects.unwrap_or(defaults.follow_redirects),
         volatile: o.volatile,
         strict_sync: o.strict_sync,
+        lazy_from: o.lazy_from,
         ..defaults
     }
 }

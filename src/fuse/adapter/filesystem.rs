@@ -1,6 +1,6 @@
 //! One short method per request: convert, serve, answer.
 
-use super::passthrough::{Way, numbered};
+use super::passthrough::{Way, is_direct, numbered};
 use super::{Adapter, GENERATION, READ_BUFFER, caller, empty, fh, sized, written};
 use crate::fuse::convert;
 use crate::fuse::counters::Op;
@@ -46,7 +46,7 @@ impl Filesystem for Adapter {
     fn forget(&self, _req: &Request, node: INodeNo, count: u64) {
         // no answer is expected, and serve() has logged what went wrong
         self.serve(Op::Forget, |o| {
-            if self.plan.passthrough {
+            if self.counts_opens() {
                 self.backings.forget(self.ino(node));
             }
             o.forget(self.ino(node), count);
@@ -323,6 +323,10 @@ impl Filesystem for Adapter {
         // without a writeback cache, the pages that the kernel writes back are mapped ones
         let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let n = self.serve(Op::Write, |o| {
+            if is_direct(h) {
+                // the kernel does so by itself when it writes to its pages
+                o.lose_capability(fh(h))?;
+            }
             if mapped {
                 return Ok(o.write_mapped(fh(h), offset, data)? as u64);
             }
@@ -360,7 +364,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let done = self.serve(Op::Release, |o| {
-            if self.plan.passthrough {
+            if self.counts_opens() {
                 self.backings.release(self.ino(node), h);
             }
             o.release(fh(h));

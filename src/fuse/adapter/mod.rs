@@ -278,6 +278,11 @@ impl Adapter {
         }
     }
 
+    /// Whether it matters who has which file open.
+    fn counts_opens(&self) -> bool {
+        self.plan.passthrough || self.plan.direct_writes
+    }
+
     /// For how long the kernel may trust an inode's attributes.
     fn attr_ttl(&self, node: Ino) -> Duration {
         let unseen =
@@ -305,6 +310,8 @@ impl Adapter {
                 self.counters.add_passthrough();
             }
             way
+        } else if self.plan.direct_writes {
+            self.backings.open_direct(node, mode, || self.overlay.has_had_no_xattrs(node))
         } else {
             Way::Cached { keep: true }
         }
@@ -323,6 +330,7 @@ impl Adapter {
         let mut f = FopenFlags::FOPEN_NOFLUSH;
         let keep = self.plan.keep_cache && matches!(way, Way::Cached { keep: true });
         f.set(FopenFlags::FOPEN_KEEP_CACHE, keep);
+        f.set(FopenFlags::FOPEN_DIRECT_IO, matches!(way, Way::Direct));
         f
     }
 

@@ -1,4 +1,5 @@
-//! Passthrough: files that the kernel reads and writes by itself, without a request.
+//! How an open file is read and written: by requests and the kernel's pages, by the backing file
+//! without a request (passthrough), or by requests alone (direct).
 //!
 //! The kernel allows one way at a time for an inode: all of its opens go through our pages
 //! (cached), or all go to one backing file (passthrough); any other open fails with `EIO`
@@ -8,6 +9,12 @@
 //! Two things outlive an open. What passthrough wrote is not in the pages that a cached open finds,
 //! so the first one after drops them. And a mapping of the backing file may go on writing unseen,
 //! so an inode that was open for reading and writing has no attributes that the kernel may trust.
+//!
+//! Direct is how a file is written that was made in this mount and that nobody else has open: the
+//! data does not go through pages that are read again seldom, and the kernel asks for no
+//! capabilities before the first write, which a new file has not. Who opens it meanwhile reads
+//! directly too, since the kernel drops the written range of the pages before the write and not
+//! after it; and the pages that a mapping made meanwhile may have left are dropped at the next open.
 
 use crate::overlay::{Fh, Ino, OpenMode, Overlay};
 use crate::sys::{Errno, File};
@@ -19,6 +26,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// In a handle's number as the kernel knows it: the open is a passthrough one.
 const THROUGH: u64 = 1 << 63;
+/// The same: the open is a direct one.
+const DIRECT: u64 = 1 << 62;
 /// From which length on a file opened for reading alone is passed through. The kernel's own pages
 /// serve small ones as fast, and keeping them costs no registration.
 const WORTH_READING: u64 = 128 << 10;
@@ -30,6 +39,8 @@ pub(super) enum Way {
     Cached { keep: bool },
     /// By the backing file.
     Through(Arc<BackingId>),
+    /// By requests, without the kernel's pages.
+    Direct,
 }
 
 /// What is known about an inode that is open, or was in a way that still matters.
@@ -37,11 +48,18 @@ pub(super) enum Way {
 struct Use {
     cached: u32,
     through: u32,
+    direct: u32,
     id: Option<Arc<BackingId>>,
     /// The kernel's pages may be older than the file.
     outdated: bool,
     /// A mapping that writes may exist.
     mapped: bool,
+}
+
+impl Use {
+    fn is_unused(&self) -> bool {
+        self.through == 0 && self.cached == 0 && self.direct == 0
+    }
 }
 
 const SHARDS: usize = 16;
@@ -56,7 +74,7 @@ pub(super) struct Backings {
 
 /// Returns the engine's number of a handle.
 pub(super) fn plain(h: FileHandle) -> Fh {
-    Fh(h.0 & !THROUGH)
+    Fh(h.0 & !(THROUGH | DIRECT))
 }
 
 /// Returns a handle's number as the kernel is to know it.
@@ -64,7 +82,13 @@ pub(super) fn numbered(h: Fh, way: &Way) -> FileHandle {
     match way {
         Way::Cached { .. } => FileHandle(h.0),
         Way::Through(_) => FileHandle(h.0 | THROUGH),
+        Way::Direct => FileHandle(h.0 | DIRECT),
     }
+}
+
+/// Returns whether an open is a direct one.
+pub(super) fn is_direct(h: FileHandle) -> bool {
+    h.0 & DIRECT != 0
 }
 
 impl Backings {
@@ -104,6 +128,22 @@ impl Backings {
         }
     }
 
+    /// The same where nothing is passed through: writing alone is direct if `new` says that the
+    /// file has nothing to lose by it.
+    pub(super) fn open_direct(&self, ino: Ino, mode: OpenMode, new: impl FnOnce() -> bool) -> Way {
+        let mut shard = self.shard(ino).lock();
+        let known = shard.entry(ino).or_default();
+        let alone = known.cached == 0 && known.direct == 0;
+        if known.direct > 0 || alone && mode.write && !mode.read && new() {
+            // a mapping could fill pages while somebody writes
+            known.outdated |= !alone;
+            known.direct += 1;
+            return Way::Direct;
+        }
+        known.cached += 1;
+        Way::Cached { keep: !std::mem::take(&mut known.outdated) }
+    }
+
     fn register(
         &self,
         file: &File,
@@ -128,10 +168,14 @@ impl Backings {
     pub(super) fn release(&self, ino: Ino, h: FileHandle) {
         let mut shard = self.shard(ino).lock();
         let Some(known) = shard.get_mut(&ino) else { return };
-        let count = if h.0 & THROUGH != 0 { &mut known.through } else { &mut known.cached };
+        let count = match (h.0 & THROUGH != 0, is_direct(h)) {
+            (true, _) => &mut known.through,
+            (_, true) => &mut known.direct,
+            _ => &mut known.cached,
+        };
         *count = count.saturating_sub(1);
         let id = if known.through == 0 { known.id.take() } else { None };
-        if known.through == 0 && known.cached == 0 && !known.outdated && !known.mapped {
+        if known.is_unused() && !known.outdated && !known.mapped {
             shard.remove(&ino);
         }
         drop(shard);
@@ -141,7 +185,7 @@ impl Backings {
     /// The kernel has dropped an inode, and its pages and attributes with it.
     pub(super) fn forget(&self, ino: Ino) {
         let mut shard = self.shard(ino).lock();
-        if shard.get(&ino).is_some_and(|k| k.through == 0 && k.cached == 0) {
+        if shard.get(&ino).is_some_and(Use::is_unused) {
             shard.remove(&ino);
         }
     }
