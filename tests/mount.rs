@@ -490,6 +490,26 @@ fn a_new_file_that_gets_a_capability_loses_it_to_the_next_write() {
         assert_eq!(done.ok().out, "new cap_net_raw=ep\na\nb\n");
     }
 }
+
+/// The kernel keeps attributes for good, and a change of a file makes the directories above it
+/// merged ones, with one link each; an open for writing gives a file the ctime of its copy.
+#[test]
+fn attributes_that_change_by_a_copy_up_are_seen_at_once() {
+    for_each_mounter("copied attributes", |c| {
+        c.sh("mkdir -p l/d/e/sub l/d/more && echo f >l/d/e/f && echo g >l/d/e/g").ok();
+        let m = c.mount();
+        let links = "stat -c %h m/d m/d/e";
+        assert_eq!(c.sh(links).ok().out, "4\n3\n");
+        c.sh("chmod 600 m/d/e/f").ok();
+        assert_eq!(c.sh(links).ok().out, "1\n1\n");
+        let seen = c.sh("stat -c %.9Z m/d/e/g; exec 3<>m/d/e/g; stat -c %.9Z m/d/e/g u/d/e/g").ok();
+        let ctimes: Vec<&str> = seen.out.lines().collect();
+        assert_ne!(ctimes[0], ctimes[1]);
+        assert_eq!(ctimes[1], ctimes[2]);
+        m.unmount();
+    });
+}
+
 /// What may be open counts the directories that are kept at hand, and what users have open. A
 /// change that fails for want of descriptors has happened or has not, for everybody.
 #[test]

@@ -12,8 +12,6 @@ mod error;
 mod init;
 mod options;
 mod session;
-mod turns;
-mod worker;
 mod workers;
 
 #[cfg(target_os = "linux")]

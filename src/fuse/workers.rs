@@ -9,14 +9,12 @@
 
 use super::adapter::Adapter;
 use super::platform;
-use super::turns::{Turn, Turns};
-use super::worker::Worker;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-type Session = fuser::Session<Worker>;
+type Session = fuser::Session<Adapter>;
 
 /// The running workers.
 #[derive(Debug)]
@@ -33,29 +31,24 @@ impl Workers {
     ) -> io::Result<Workers> {
         // never read from: only the origin of devices for workers to come
         let origin = platform::clone_device(connection.as_fd()).map(Arc::new);
-        let turns = Arc::new(Turns::new());
-        let first = Worker { adapter: adapter.clone(), turn: Turn::new(&turns, true) };
-        let first = Session::from_fd(first, connection, adapter.who_is_served(), config())?;
+        let first =
+            Session::from_fd(adapter.clone(), connection, adapter.who_is_served(), config())?;
         let mut sessions = vec![first];
         let origin = origin.ok();
         if let Some(origin) = &origin {
             for _ in 1..count {
-                sessions.push(join_connection(adapter, origin, Turn::new(&turns, false))?);
+                sessions.push(join_connection(adapter, origin)?);
             }
             // on a device of its own: it would keep a worker's from closing
-            adapter
-                .connected(join_connection(adapter, origin, Turn::new(&turns, false))?.notifier());
+            adapter.connected(join_connection(adapter, origin)?.notifier());
         } else {
             adapter.connected(sessions[0].notifier());
         }
         let start = |(i, session): (usize, Session)| {
-            let (adapter, origin, turns) = (adapter.clone(), origin.clone(), turns.clone());
-            Builder::new().name(format!("worker-{i}")).spawn(move || {
-                let done = work(&adapter, session, origin.as_deref(), &turns, i == 0);
-                // the end of the connection, or of one worker for good
-                turns.end();
-                done
-            })
+            let (adapter, origin) = (adapter.clone(), origin.clone());
+            Builder::new()
+                .name(format!("worker-{i}"))
+                .spawn(move || work(&adapter, session, origin.as_deref()))
         };
         let threads = sessions.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
         Ok(Workers { threads })
@@ -75,18 +68,12 @@ fn config() -> fuser::Config {
     config
 }
 
-fn work(
-    adapter: &Adapter,
-    mut session: Session,
-    origin: Option<&OwnedFd>,
-    turns: &Arc<Turns>,
-    first: bool,
-) -> io::Result<()> {
+fn work(adapter: &Adapter, mut session: Session, origin: Option<&OwnedFd>) -> io::Result<()> {
     loop {
         match (session.run(), origin) {
             (Err(e), Some(origin)) if is_panic(&e) => {
                 log::error!("a request could not be decoded; its caller gets an error");
-                session = join_connection(adapter, origin, Turn::new(turns, first))?;
+                session = join_connection(adapter, origin)?;
             }
             (done, _) => return done,
         }
@@ -99,12 +86,11 @@ fn is_panic(e: &io::Error) -> bool {
 }
 
 /// Makes one more session on a connection that exists already.
-fn join_connection(adapter: &Adapter, origin: &OwnedFd, turn: Turn) -> io::Result<Session> {
+fn join_connection(adapter: &Adapter, origin: &OwnedFd) -> io::Result<Session> {
     let device = platform::clone_device(origin.as_fd())?;
     // A session begins by reading the kernel's greeting, which came long ago: it gets one from us.
     let (stand_in, _answer) = platform::greeting()?;
-    let worker = Worker { adapter: adapter.resumed(), turn };
-    let session = Session::from_fd(worker, stand_in, adapter.who_is_served(), config())?;
+    let session = Session::from_fd(adapter.resumed(), stand_in, adapter.who_is_served(), config())?;
     platform::replace_device(session.as_fd(), device)?;
     Ok(session)
 }

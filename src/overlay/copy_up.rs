@@ -55,9 +55,10 @@ impl Plan {
             && !self.xattrs.iter().any(|(key, _)| key == CAPABILITY)
     }
 
-    /// Returns whether the file has one name, here and in its layer.
+    /// Returns whether the view shows the file under one name. Links from outside of the layer, as
+    /// those between layers that share their files, are no names here.
     fn is_alone(&self) -> bool {
-        self.names.len() == 1 && self.meta.nlink == 1
+        self.names.len() == 1
     }
 }
 

@@ -22,6 +22,7 @@ mod attr;
 mod below;
 mod changed_dirs;
 mod changes;
+mod copied;
 mod copy_dir;
 mod copy_up;
 mod create;
@@ -133,6 +134,7 @@ pub struct Overlay {
     unsettled: settle::Unsettled,
     /// How many files are incomplete in the upper.
     lazies: Arc<AtomicUsize>,
+    copied: copied::Copied,
 }
 
 impl Overlay {
@@ -200,6 +202,7 @@ impl Overlay {
             watch,
             unsettled: settle::Unsettled::default(),
             lazies: Arc::default(),
+            copied: copied::Copied::default(),
         };
         overlay.insert_root()?;
         overlay.mend_all()?;
@@ -359,6 +362,12 @@ impl Overlay {
                 self.inodes.file_or_insert(ino, make).ok_or(Error::Stale)
             }
         }
+    }
+
+    /// Tells each object whose attributes have changed in passing, by the copy-up of what a request
+    /// named or of what is in it, once.
+    pub fn tell_copied(&self, told: &mut dyn FnMut(Ino)) {
+        self.copied.tell(told);
     }
 
     /// Takes back `count` lookups of a number.

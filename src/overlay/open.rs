@@ -29,7 +29,9 @@ impl Overlay {
         let inode = self.file(object)?;
         if writes {
             let data = if mode.truncate { Data::Nothing } else { Data::All };
-            self.copy_up(&inode, data)?;
+            if self.copy_up_and_hold(&inode, data)?.is_some() {
+                self.copied.add(ino);
+            }
             self.complete(&inode, data)?;
             if mode.truncate {
                 self.settle_cut(&inode)?;

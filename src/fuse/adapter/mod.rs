@@ -244,7 +244,10 @@ impl Adapter {
     /// Counts the request and serves it. A panic costs its request an `EIO`, not the daemon.
     fn serve<T>(&self, op: Op, f: impl FnOnce(&Overlay) -> Served<T>) -> Answer<T> {
         self.counters.add(op);
-        match catch_unwind(AssertUnwindSafe(|| f(&self.overlay))) {
+        let done = catch_unwind(AssertUnwindSafe(|| f(&self.overlay)));
+        // before the answer, after which the caller may look
+        self.overlay.tell_copied(&mut |node| self.forget_attributes(node));
+        match done {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(refusal)) => {
                 if let Refusal::Engine(e) = &refusal {
@@ -380,7 +383,7 @@ impl Adapter {
             // a negative offset means the attributes alone, for which the kernel takes no lock
             notifier
                 .inval_inode(number, -1, 0)
-                .unwrap_or_else(|e| log::debug!("open: the kernel keeps old attributes: {e}"));
+                .unwrap_or_else(|e| log::debug!("the kernel keeps old attributes: {e}"));
         }
     }
 }
