@@ -5,13 +5,12 @@
 //! visible, or the whole copy. Names of one file in a lower layer stay names of one file.
 
 use super::error::{Doing as _, Result};
-use super::inode::{Backing, DirInode, FileInode, Place};
+use super::inode::{Backing, FileInode, Place};
 use super::io::CAPABILITY;
 use super::listing::{Below, Found, OwnEntry};
 use super::lower::{At, LowerLayer, Meta};
 use super::make::Spec;
 use super::settle::Later;
-use super::types::Ino;
 use super::upper::{Staged, UpperLayer};
 use super::{Overlay, ino};
 use crate::index::Kind;
@@ -370,40 +369,5 @@ impl Overlay {
         };
         self.listing_mut(&parent)?.copied_up(&self.lowers, entry);
         Ok(true)
-    }
-
-    /// Returns the names under which the view shows a file of an indexed layer.
-    pub(super) fn names_of(&self, number: Ino, at: At) -> Result<Vec<Place>> {
-        let layer = self.lower(at)?;
-        let mut out = Vec::new();
-        for node in layer.links(at.node)? {
-            let part = At { layer: at.layer, node: layer.parent(node) };
-            let name: Arc<[u8]> = layer.with_name(node, |n| Arc::from(n));
-            let Some(dir) = self.dir_of_part(part)? else { continue };
-            let shown = self.listing(&dir)?.find(&self.lowers, &name);
-            if let Some(Found::Base(e)) = shown
-                && self.lower(e.at)?.ino(e.at.node) == number
-            {
-                out.push(Place { parent: dir.ino, name });
-            }
-        }
-        Ok(out)
-    }
-
-    /// Returns the directory of the view that a lower directory is part of, if it is in sight.
-    pub(super) fn dir_of_part(&self, part: At) -> Result<Option<Arc<DirInode>>> {
-        if let Some(ino) = self.part_of.read().get(&part).copied() {
-            return self.dir(ino).map(|d| Some(d).filter(|d| !d.is_removed()));
-        }
-        // never looked at: it is where its layer has it, unless something above hides it
-        let mut dir = self.dir(Ino::ROOT)?;
-        for name in self.lower(part)?.path(part.node) {
-            // a file of that name is not made an object: that could ask for its names, and so for
-            // this very directory again
-            let found = self.listing(&dir)?.find(&self.lowers, &name);
-            let Some(found) = found.filter(|f| f.kind() == FileType::Dir) else { return Ok(None) };
-            dir = self.object_of(&dir, &name, found)?.dir()?;
-        }
-        Ok(Some(dir).filter(|d| d.lowers().contains(&part)))
     }
 }

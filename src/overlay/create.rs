@@ -1,10 +1,11 @@
 //! Making new files, directories, symlinks and special files.
 
 use super::acl::{self, Inherited};
+use super::base::Base;
 use super::error::{Doing as _, Error, Result};
 use super::handle::Handle;
 use super::inode::{DirInode, FileInode, Heritage, Object, Place};
-use super::listing::{Base, Below, Listing, OwnEntry};
+use super::listing::{Below, Listing, OwnEntry};
 use super::make::Spec;
 use super::types::{Attr, Caller, Fh, Ino, OpenMode};
 use super::{Overlay, ino};

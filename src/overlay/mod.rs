@@ -19,6 +19,7 @@
 
 mod acl;
 mod attr;
+mod base;
 mod below;
 mod changed_dirs;
 mod changes;
@@ -51,6 +52,7 @@ mod origin;
 mod own;
 mod own_origin;
 mod plain;
+mod plain_content;
 mod plain_marks;
 mod plain_names;
 mod readdir;
@@ -63,6 +65,7 @@ mod types;
 mod upper;
 mod watch;
 mod wh_names;
+mod whiteout;
 mod xattr;
 
 pub(crate) use data::data_is_here;

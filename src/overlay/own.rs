@@ -1,9 +1,10 @@
 //! The upper's own entries: what a directory's listing has beside those of the lowers.
 
 use super::Overlay;
+use super::base::Base;
 use super::error::{Doing as _, Error, Result};
 use super::inode::DirInode;
-use super::listing::{Base, Below, Listing, OwnEntry};
+use super::listing::{Below, Listing, OwnEntry};
 use super::wh_names::marks_opaque;
 use crate::marker::{OverrideStat, Redirect};
 use crate::name::printable;

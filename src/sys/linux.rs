@@ -1,17 +1,21 @@
 //! Linux: openat2, `O_PATH` handles, `/proc/self/fd`, renameat2, fallocate.
 #![allow(unsafe_code)]
 
-use super::at;
+pub use super::daemon::{Detached, Readiness, detach};
 use super::dir::file_type;
-use super::{DirEntry, Errno, OpenFlags, RenameFlags, Result};
-use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags, Timestamps, XattrFlags};
+pub(super) use super::xattr::{
+    get_xattr_at, get_xattr_fd, list_xattr_at, list_xattr_fd, node_get_xattr, node_list_xattr,
+    node_remove_xattr, node_set_xattr, set_xattr_at,
+};
+use super::{DirEntry, Errno, OpenFlags, RenameFlags, Result, at};
+use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags, Timestamps};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 const PATH_FLAGS: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Returns the path by which the kernel names an open descriptor, with `/name` behind it.
-fn proc_path(fd: BorrowedFd<'_>, name: Option<&[u8]>) -> Vec<u8> {
+pub(super) fn proc_path(fd: BorrowedFd<'_>, name: Option<&[u8]>) -> Vec<u8> {
     let mut p = format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes();
     if let Some(n) = name {
         p.push(b'/');
@@ -229,45 +233,6 @@ pub(super) fn node_set_times(fd: BorrowedFd<'_>, times: &Timestamps) -> Result<(
     Ok(fs::utimensat(fs::CWD, proc_path(fd, None), times, AtFlags::empty())?)
 }
 
-/// Reads an attribute value of unknown length.
-fn read_xattr(mut get: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<Option<Vec<u8>>> {
-    let mut buf = vec![0; 256];
-    loop {
-        match get(&mut buf) {
-            Ok(n) => {
-                buf.truncate(n);
-                return Ok(Some(buf));
-            }
-            Err(Errno::RANGE) if buf.len() < 1 << 17 => {
-                let longer = buf.len() * 8;
-                buf.resize(longer, 0);
-            }
-            Err(Errno::NODATA) => return Ok(None),
-            Err(e) if super::probe::unsupported(e) => return Ok(None),
-            Err(e) => return Err(e),
-        }
-    }
-}
-
-fn read_list(get: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<Vec<Vec<u8>>> {
-    let raw = read_xattr(get)?.unwrap_or_default();
-    Ok(names_in(&raw))
-}
-
-fn names_in(raw: &[u8]) -> Vec<Vec<u8>> {
-    raw.split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect()
-}
-
-pub(super) fn get_xattr_fd(fd: BorrowedFd<'_>, key: &[u8]) -> Result<Option<Vec<u8>>> {
-    read_xattr(|buf| Ok(fs::fgetxattr(fd, key, buf)?))
-}
-
-/// `None`: the file system lists none.
-pub(super) fn list_xattr_fd(fd: BorrowedFd<'_>) -> Result<Option<Vec<Vec<u8>>>> {
-    let raw = read_xattr(|buf| Ok(fs::flistxattr(fd, buf)?))?;
-    Ok(raw.map(|raw| names_in(&raw)))
-}
-
 /// Calls `f` for each name of a directory but `.` and `..`, from the handle's position on.
 pub(super) fn for_each_entry(fd: BorrowedFd<'_>, f: &mut dyn FnMut(DirEntry)) -> Result<()> {
     let mut buffer = [const { MaybeUninit::uninit() }; 1 << 15];
@@ -281,65 +246,6 @@ pub(super) fn for_each_entry(fd: BorrowedFd<'_>, f: &mut dyn FnMut(DirEntry)) ->
         }
     }
     Ok(())
-}
-
-pub(super) fn get_xattr_at(
-    dir: BorrowedFd<'_>,
-    name: &[u8],
-    key: &[u8],
-) -> Result<Option<Vec<u8>>> {
-    let mut path = None;
-    read_xattr(|buf| match at::get_xattr(dir, name, key, buf) {
-        Some(r) => r,
-        None => {
-            let path = path.get_or_insert_with(|| proc_path(dir, Some(name)));
-            Ok(fs::lgetxattr(&**path, key, buf)?)
-        }
-    })
-}
-
-pub(super) fn list_xattr_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Vec<u8>>> {
-    let path = proc_path(dir, Some(name));
-    read_list(|buf| Ok(fs::llistxattr(&path, buf)?))
-}
-
-pub(super) fn set_xattr_at(
-    dir: BorrowedFd<'_>,
-    name: &[u8],
-    key: &[u8],
-    value: &[u8],
-) -> Result<()> {
-    if let Some(done) = at::set_xattr(dir, name, key, value, 0) {
-        return done;
-    }
-    Ok(fs::lsetxattr(proc_path(dir, Some(name)), key, value, XattrFlags::empty())?)
-}
-
-pub(super) fn node_get_xattr(fd: BorrowedFd<'_>, key: &[u8]) -> Result<Option<Vec<u8>>> {
-    let path = proc_path(fd, None);
-    read_xattr(|buf| Ok(fs::getxattr(&path, key, buf)?))
-}
-
-pub(super) fn node_set_xattr(
-    fd: BorrowedFd<'_>,
-    key: &[u8],
-    value: &[u8],
-    create: bool,
-    replace: bool,
-) -> Result<()> {
-    let mut flags = XattrFlags::empty();
-    flags.set(XattrFlags::CREATE, create);
-    flags.set(XattrFlags::REPLACE, replace);
-    Ok(fs::setxattr(proc_path(fd, None), key, value, flags)?)
-}
-
-pub(super) fn node_remove_xattr(fd: BorrowedFd<'_>, key: &[u8]) -> Result<()> {
-    Ok(fs::removexattr(proc_path(fd, None), key)?)
-}
-
-pub(super) fn node_list_xattr(fd: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
-    let path = proc_path(fd, None);
-    read_list(|buf| Ok(fs::listxattr(&path, buf)?))
 }
 
 pub(super) fn fill_random(out: &mut [u8]) {
@@ -389,67 +295,6 @@ pub fn unmount(path: &std::path::Path, lazy: bool) -> Result<()> {
     let mut flags = rustix::mount::UnmountFlags::NOFOLLOW;
     flags.set(rustix::mount::UnmountFlags::DETACH, lazy);
     Ok(rustix::mount::unmount(path, flags)?)
-}
-
-/// What [`detach`] returned into.
-#[derive(Debug)]
-pub enum Detached {
-    /// The caller's process. The daemon has reported: ready, or the text of its error.
-    Parent(std::result::Result<(), String>),
-    /// The daemon, in a session of its own.
-    Daemon(Readiness),
-}
-
-/// By which a daemon tells the process that started it how it went. Dropped without a word, it
-/// means that the daemon died.
-#[derive(Debug)]
-pub struct Readiness(OwnedFd);
-
-impl Readiness {
-    /// Reports success and lets go of the terminal.
-    pub fn ready(self) -> Result<()> {
-        let null = fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        rustix::stdio::dup2_stdin(&null)?;
-        rustix::stdio::dup2_stdout(&null)?;
-        rustix::stdio::dup2_stderr(&null)?;
-        rustix::io::write(&self.0, b"+")?;
-        Ok(())
-    }
-
-    /// Reports a failure; the parent prints `message`.
-    pub fn failed(self, message: &str) -> Result<()> {
-        let mut text = format!("-{message}").into_bytes();
-        while !text.is_empty() {
-            let n = rustix::io::write(&self.0, &text)?;
-            text.drain(..n);
-        }
-        Ok(())
-    }
-}
-
-/// Splits the process in two: the parent waits for the daemon's report, the daemon goes on in a
-/// session of its own. Must be called while the process has a single thread.
-pub fn detach() -> Result<Detached> {
-    let (rx, tx) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    // SAFETY: the process has one thread, as this function's contract says, so the child may go
-    // on to use everything that it inherits.
-    let pid = unsafe { libc::fork() };
-    if pid < 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    if pid == 0 {
-        drop(rx);
-        rustix::process::setsid()?;
-        return Ok(Detached::Daemon(Readiness(tx)));
-    }
-    drop(tx);
-    let mut report = Vec::new();
-    std::io::Read::read_to_end(&mut std::fs::File::from(rx), &mut report)?;
-    Ok(Detached::Parent(match report.split_first() {
-        Some((b'+', _)) => Ok(()),
-        Some((_, text)) => Err(String::from_utf8_lossy(text).into_owned()),
-        None => Err("the daemon died before the mount was ready".to_owned()),
-    }))
 }
 
 /// Returns whether a thread waits in one of the calls of chown(2); `None` if that cannot be seen

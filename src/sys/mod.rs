@@ -19,15 +19,20 @@ mod process;
 #[cfg(target_os = "linux")]
 mod program;
 mod stat;
+mod tree;
 
 #[cfg(target_os = "linux")]
 mod at;
+#[cfg(target_os = "linux")]
+mod daemon;
 #[cfg(target_os = "linux")]
 mod inotify;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
 mod mounting;
+#[cfg(target_os = "linux")]
+mod xattr;
 #[cfg(target_os = "linux")]
 use linux as platform;
 #[cfg(target_os = "macos")]
