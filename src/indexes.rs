@@ -6,7 +6,7 @@
 use crate::id::ChainId;
 use crate::index::{self, INDEX_NAME, Index, IndexError, ScanOptions};
 use crate::name::printable;
-use crate::store::{Layer, Store, StoreError, at_once};
+use crate::store::{Layer, Store, StoreError};
 use crate::sys::{Dir, Errno, OpenFlags};
 use crate::unpack::{self, Limits, SPLIT_NAME, UnpackError};
 use std::sync::Arc;
@@ -57,50 +57,32 @@ pub fn load(
     top: &ChainId,
     cache: Option<&Dir>,
 ) -> Result<Vec<Arc<Index>>, IndexesError> {
-    load_all(store, &store.chain(top)?, cache)
-}
-
-/// Returns the indexes of the layers of one stack, bottom first as those are.
-///
-/// # Errors
-/// Those of [`load`].
-pub fn load_all(
-    store: &Store,
-    layers: &[Layer],
-    cache: Option<&Dir>,
-) -> Result<Vec<Arc<Index>>, IndexesError> {
-    let mut out: Vec<Arc<Index>> = Vec::with_capacity(layers.len());
-    let found = at_once(layers, |layer| find(store, layer, cache));
-    for (layer, found) in layers.iter().zip(found) {
-        let index = match found? {
-            Some(index) => index,
-            None => make(store, layer, &out, cache)?,
-        };
+    let mut out: Vec<Arc<Index>> = Vec::new();
+    for layer in store.chain(top)? {
+        let index = one(store, &layer, &out, cache)?;
         out.push(Arc::new(index));
     }
     Ok(out)
 }
 
-/// The name in a cache. Another directory under the same ChainID has another cache id.
-fn cached_name(layer: &Layer) -> String {
-    format!("{}-{}.index", layer.chain.hex(), layer.cache)
-}
-
-fn find(store: &Store, layer: &Layer, cache: Option<&Dir>) -> Result<Option<Index>, IndexesError> {
-    match whole(&store.layer_dir(&layer.chain)?, INDEX_NAME, layer) {
-        Ok(index) => return Ok(Some(index)),
-        Err(e) => log::debug!("layer {}: {e}", layer.chain),
-    }
-    Ok(cache.and_then(|dir| whole(dir, cached_name(layer).as_bytes(), layer).ok()))
-}
-
-fn make(
+fn one(
     store: &Store,
     layer: &Layer,
     below: &[Arc<Index>],
     cache: Option<&Dir>,
 ) -> Result<Index, IndexesError> {
     let beside = store.layer_dir(&layer.chain)?;
+    match whole(&beside, INDEX_NAME, layer) {
+        Ok(index) => return Ok(index),
+        Err(e) => log::debug!("layer {}: {e}", layer.chain),
+    }
+    // another directory under the same ChainID has another cache id
+    let cached = format!("{}-{}.index", layer.chain.hex(), layer.cache);
+    if let Some(dir) = cache
+        && let Ok(index) = whole(dir, cached.as_bytes(), layer)
+    {
+        return Ok(index);
+    }
     let failed = |source| IndexesError::Rebuild { chain: layer.chain, source: Box::new(source) };
     if is_ours(store) {
         match rebuild(store, layer, below, &beside, INDEX_NAME) {
@@ -110,7 +92,7 @@ fn make(
         }
     }
     let dir = cache.ok_or(IndexesError::NoPlace(layer.chain))?;
-    rebuild(store, layer, below, dir, cached_name(layer).as_bytes()).map_err(failed)
+    rebuild(store, layer, below, dir, cached.as_bytes()).map_err(failed)
 }
 
 /// Opens an index that is as it was written, and of this layer: another one would show a tree that

@@ -205,7 +205,7 @@ fn chain(
 ) -> Result<Vec<LayerView>, CliError> {
     let Some(top) = top else { return Ok(Vec::new()) };
     let layers = store.chain(top).map_err(|e| stack::no_store(&e))?;
-    let indexes = stack::indexes(store, &layers)?;
+    let indexes = stack::indexes(store, top)?;
     let views = layers.into_iter().zip(indexes).enumerate().map(|(i, (layer, index))| {
         let created_by = config.and_then(|c| c.history_of(i)).and_then(|h| h.created_by.clone());
         // only the form of marks is asked of it, which may stay unknown

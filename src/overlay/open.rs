@@ -29,7 +29,8 @@ impl Overlay {
         let inode = self.file(object)?;
         if writes {
             let data = if mode.truncate { Data::Nothing } else { Data::All };
-            if self.copy_up_and_hold(&inode, data)?.is_some() {
+            // cutting it tells by itself
+            if self.copy_up_and_hold(&inode, data)?.is_some() && !mode.truncate {
                 self.copied.add(ino);
             }
             self.complete(&inode, data)?;

@@ -1,6 +1,5 @@
 //! `layerdb/sha256`: the layers, by ChainID.
 
-use super::at_once::at_once;
 use super::{MAX_DEPTH, Store, StoreError, layout};
 use crate::id::{CacheId, ChainId, DiffId, Hash};
 use crate::sys::{Dir, Errno};
@@ -61,24 +60,6 @@ impl Store {
     pub fn chain(&self, top: &ChainId) -> Result<Vec<Layer>, StoreError> {
         let _lock = self.read_lock()?;
         self.chain_unlocked(top)
-    }
-
-    /// Returns the layers of a stack whose ChainIDs are all known, bottom first as those are:
-    /// as [`Store::chain`], which has to read one after the other.
-    ///
-    /// # Errors
-    /// Those of [`Store::chain`].
-    pub fn stack(&self, chains: &[ChainId]) -> Result<Vec<Layer>, StoreError> {
-        let Some(top) = chains.last() else { return Ok(Vec::new()) };
-        if chains.len() > MAX_DEPTH {
-            return Err(StoreError::TooDeep(chains.len()));
-        }
-        let _lock = self.read_lock()?;
-        let dir = self.place(layout::LAYERS)?.ok_or(StoreError::NoLayer(*top))?;
-        let read = |chain: &ChainId| {
-            self.read_layer(&dir, chain).and_then(|l| l.ok_or(StoreError::NoLayer(*chain)))
-        };
-        at_once(chains, read).into_iter().collect()
     }
 
     pub(super) fn chain_unlocked(&self, top: &ChainId) -> Result<Vec<Layer>, StoreError> {

@@ -19,7 +19,6 @@
 //! Everything read back is hostile until checked: ids are parsed, ChainIDs are compared with the
 //! parent and DiffID that they are made of, configs with their names.
 
-mod at_once;
 mod clock;
 mod container;
 mod distribution;
@@ -37,7 +36,6 @@ mod sweep;
 mod tests;
 mod txn;
 
-pub(crate) use at_once::at_once;
 pub use clock::parse as parse_time;
 pub use container::Container;
 pub use error::StoreError;

@@ -10,7 +10,7 @@ use crate::index::Index;
 use crate::indexes::{self, IndexesError};
 use crate::name::printable;
 use crate::overlay::{Lower, Options, Stack, Upper};
-use crate::store::{Container, Layer, Store, StoreError, at_once};
+use crate::store::{Container, Store, StoreError};
 use crate::sys::Identity;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ pub(in crate::cli) fn create(
 }
 
 fn make(store: &Store, image: &ImageId, name: Option<&str>) -> Result<Container, CliError> {
-    let top = layers_of(store, image)?.pop();
+    let top = top_layer(store, image)?;
     let lock = store.import_lock().map_err(|e| no_store(&e))?;
     store.create_container(&lock, image, top.as_ref(), name).map_err(|e| no_store(&e))
 }
@@ -102,36 +102,40 @@ pub(in crate::cli) fn find(store: &Store, name: &str) -> Result<Found, CliError>
     }
 }
 
-/// The ChainIDs of an image's layers, bottom first.
-fn layers_of(store: &Store, image: &ImageId) -> Result<Vec<ChainId>, CliError> {
+fn top_layer(store: &Store, image: &ImageId) -> Result<Option<ChainId>, CliError> {
     let raw = store
         .image_config(image)
         .map_err(|e| no_store(&e))?
         .ok_or_else(|| no_store(&StoreError::NoImageId(*image)))?;
     let config = ImageConfig::parse(&raw, &image.to_string())
         .map_err(|e| CliError::failed("the image cannot be used", &e))?;
-    Ok(ChainId::of_stack(&config.diff_ids))
+    Ok(ChainId::of_stack(&config.diff_ids).pop())
 }
 
-/// Stacks layers, which come bottom first; returns them top first.
-fn stacked(store: &Store, layers: &[Layer]) -> Result<Vec<Lower>, CliError> {
-    let indexes = indexes(store, layers)?;
-    let diffs = at_once(layers, |layer| store.diff_dir(&layer.cache).map_err(|e| no_store(&e)));
-    let lowers = indexes.into_iter().zip(diffs).rev();
-    lowers.map(|(index, diff)| Ok(Lower::Indexed { index, diff: diff? })).collect()
+/// The layers of a chain, top first.
+fn chain(store: &Store, top: Option<&ChainId>) -> Result<Vec<Lower>, CliError> {
+    let Some(top) = top else { return Ok(Vec::new()) };
+    let layers = store.chain(top).map_err(|e| no_store(&e))?;
+    let indexes = indexes(store, top)?;
+    layers
+        .iter()
+        .zip(indexes)
+        .rev()
+        .map(|(layer, index)| {
+            let diff = store.diff_dir(&layer.cache).map_err(|e| no_store(&e))?;
+            Ok(Lower::Indexed { index, diff })
+        })
+        .collect()
 }
 
-/// The indexes of the layers of one stack, bottom first as those are. Those of another program's
-/// store are kept in this user's cache.
-pub(in crate::cli) fn indexes(
-    store: &Store,
-    layers: &[Layer],
-) -> Result<Vec<Arc<Index>>, CliError> {
+/// The indexes of a chain, bottom first. Those of another program's store are kept in this user's
+/// cache.
+pub(in crate::cli) fn indexes(store: &Store, top: &ChainId) -> Result<Vec<Arc<Index>>, CliError> {
     let failed = |e: IndexesError| CliError::failed("the layers cannot be read", &e);
-    match indexes::load_all(store, layers, None) {
+    match indexes::load(store, top, None) {
         Err(IndexesError::NoPlace(_)) => {
             let cache = root::cache_dir()?;
-            indexes::load_all(store, layers, Some(&cache)).map_err(failed)
+            indexes::load(store, top, Some(&cache)).map_err(failed)
         }
         done => done.map_err(failed),
     }
@@ -156,8 +160,7 @@ fn of_image(
     o: &MountOptions,
 ) -> Result<Built, CliError> {
     // `rw` is what mount(8) adds by itself: it means nothing to an image
-    let layers = store.stack(&layers_of(store, image)?).map_err(|e| no_store(&e))?;
-    let lowers = stacked(store, &layers)?;
+    let lowers = chain(store, top_layer(store, image)?.as_ref())?;
     if lowers.is_empty() {
         return Err(CliError::message(format!("image {image} has no layers")));
     }
@@ -193,7 +196,7 @@ fn of_container(store: &Store, c: &Container, o: &MountOptions) -> Result<Built,
     if let Some(init) = &c.init {
         lowers.push(Lower::Plain(diff(init)?));
     }
-    lowers.extend(stacked(store, &below(store, c)?)?);
+    lowers.extend(chain(store, c.parent.as_ref())?);
     let facts = Facts {
         source: format!("container:{}", short(&c.id)).into(),
         root: Some(store.root().to_owned()),
@@ -204,18 +207,6 @@ fn of_container(store: &Store, c: &Container, o: &MountOptions) -> Result<Built,
     };
     let overlay = view(Stack { lowers, data_only: Vec::new(), upper: writable }, options(o))?;
     Ok(Built { overlay, facts, locks, exclusive: true })
-}
-
-/// The layers below a container's own, bottom first.
-fn below(store: &Store, c: &Container) -> Result<Vec<Layer>, CliError> {
-    let Some(top) = c.parent else { return Ok(Vec::new()) };
-    // its image may have gone since
-    let known = c.image.and_then(|image| layers_of(store, &image).ok());
-    let layers = match known.filter(|chains| chains.last() == Some(&top)) {
-        Some(chains) => store.stack(&chains),
-        None => store.chain(&top),
-    };
-    layers.map_err(|e| no_store(&e))
 }
 
 fn in_use(c: &Container) -> CliError {
