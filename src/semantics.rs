@@ -179,6 +179,11 @@
 //! (`engine::on_disk::hard_links_of_a_kernels_index_are_one_file_from_every_name`). The differential
 //! test lets each side go on with the other's upper (`with_uppers_exchanged_index` and the others).
 //!
+//! A name of a lower file that goes before the file is copied up is counted off its links, up to the
+//! next mount: then they are the lower's again, as with the kernel's `index=off`. With `index=on` it
+//! copies such a file up first, which would put its data into an image made of the upper
+//! (`engine::numbers::a_name_that_goes_is_counted_off_until_the_remount`).
+//!
 //! # Lower directories that are edited while they are mounted
 //! The kernel calls that undefined and mostly shows it. Here plain directories (`lowerdir=`) are
 //! watched from the moment at which they are looked up

@@ -60,3 +60,27 @@ fn numbers_of_several_file_systems_are_unique_listed_and_stay() {
         }
     }
 }
+
+/// As with the kernel's `index=off`: to know better, the file would have to be copied up for the
+/// sake of a name that goes, and with it into an image made of the upper.
+#[test]
+fn a_name_that_goes_is_counted_off_until_the_remount() {
+    let l = Layers::new(&[&["f a data", "h b a", "h c a"]]);
+    for form in [Form::Plain, Form::Indexed] {
+        let v = l.open(form);
+        v.unlink("b").unwrap();
+        assert_eq!(v.stat("a").unwrap().nlink, 2);
+        drop(v);
+        let v = l.open(form);
+        assert_eq!(v.stat("a").unwrap().nlink, 3);
+        // from the copy-up on the names are those of the upper
+        v.append("a", b"+").unwrap();
+        assert_eq!((v.stat("a").unwrap().nlink, v.stat("c").unwrap().nlink), (2, 2));
+        drop(v);
+        assert_eq!(l.open(form).stat("c").unwrap().nlink, 2);
+        for d in ["u", "w"] {
+            std::fs::remove_dir_all(l.tmp.path().join(d)).unwrap();
+            std::fs::create_dir(l.tmp.path().join(d)).unwrap();
+        }
+    }
+}
