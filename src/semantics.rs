@@ -36,7 +36,7 @@
 //!   A thread brings up the rest within seconds, as do fsync, the end of the mount, and first of all
 //!   whatever does more to the file than to read and write; cutting it to nothing drops the rest
 //!   (`engine::lazy::whatever_does_more_than_read_and_write_completes_the_file_first`). Times but
-//!   ctime stay.
+//!   ctime stay; that of a copy moves once more when it is complete.
 //! * An incomplete file is refused twice: there is the note for which the kernel's overlayfs does not
 //!   mount the upper; and as the note lies in the work directory, the file itself bears a metacopy
 //!   mark of a version that the kernel does not know (`EIO`; before Linux 6.6 it may show the
@@ -45,8 +45,8 @@
 //!   refuse it in a lower layer (`EIO`) and at import
 //!   (`engine::lazy::crashes::an_incomplete_file_is_refused_in_a_lower_layer`). The next mount of the upper
 //!   completes it before it shows it, with or without the option: a hole of a marked file is the
-//!   lower's. File systems without that guarantee, `volatile`, `fsync=strict`, hard links, set-id
-//!   bits and capabilities make us copy at once. If there is no room to complete it then, opening it
+//!   lower's. File systems without that guarantee, `volatile`, `fsync=strict`, several names in the
+//!   view, set-id bits and capabilities make us copy at once. If there is no room to complete it then, opening it
 //!   fails. Up to 64 files wait at a time. Who reads the upper itself while they do finds holes.
 //! * A copy-up keeps nobody waiting but users of that file
 //!   (`engine::settle::a_long_copy_up_keeps_nobody_else_waiting`).
@@ -180,7 +180,8 @@
 //! test lets each side go on with the other's upper (`with_uppers_exchanged_index` and the others).
 //!
 //! A name of a lower file that goes before the file is copied up is counted off its links, up to the
-//! next mount: then they are the lower's again, as with the kernel's `index=off`. With `index=on` it
+//! next mount: then they are the lower's again, as with the kernel's `index=off`, and stay so over a
+//! copy-up. With `index=on` it
 //! copies such a file up first, which would put its data into an image made of the upper
 //! (`engine::numbers::a_name_that_goes_is_counted_off_until_the_remount`).
 //!

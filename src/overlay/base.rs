@@ -1,4 +1,5 @@
-//! What the lowers alone show in a directory: their merged listing, small enough for a million entries.
+//! What the lowers alone show in a directory: their merged listing, small enough for a million
+//! entries.
 
 use super::error::Result;
 use super::lower::{At, LowerLayer};

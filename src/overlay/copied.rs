@@ -1,25 +1,28 @@
-//! Objects whose attributes have changed by a copy-up that nobody asked for by their name.
+//! Objects whose attributes a copy-up has changed in passing.
 //!
 //! Whoever changes a file copies up the directories that lead to it. From then on they are merged,
-//! with another number of links (1, as in the kernel's `ovl_getattr`), and a copy has other blocks
-//! and another ctime than its lower file. The answer to the request says nothing of that.
+//! with another number of links (1, as in the kernel's `ovl_getattr`); the directory that receives a
+//! copy has another ctime, and a copy has other blocks and another ctime than its lower file. The
+//! answer to the request says nothing of that.
 
 use super::types::Ino;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What was copied up since it was last told.
+/// What has changed so and was not told yet.
 #[derive(Debug, Default)]
-pub(super) struct Copied {
+pub(super) struct Untold {
     /// Whether `which` is not empty: nearly no request has to take the lock.
     any: AtomicBool,
     which: Mutex<Vec<Ino>>,
 }
 
-impl Copied {
+impl Untold {
     pub(super) fn add(&self, ino: Ino) {
         let mut which = self.which.lock();
-        which.push(ino);
+        if which.last() != Some(&ino) {
+            which.push(ino);
+        }
         self.any.store(true, Ordering::Release);
     }
 
@@ -40,13 +43,14 @@ mod tests {
 
     #[test]
     fn each_is_told_once() {
-        let copied = Copied::default();
+        let copied = Untold::default();
         let tell = || {
             let mut told = Vec::new();
             copied.tell(&mut |ino| told.push(ino.0));
             told
         };
         assert!(tell().is_empty());
+        copied.add(Ino(5));
         copied.add(Ino(5));
         copied.add(Ino(7));
         assert_eq!(tell(), [5, 7]);

@@ -46,7 +46,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// Returns whether its blocks may come later: it has one name, and neither set-id bits nor
+    /// Returns whether its blocks may come later: the view shows one name, and it has neither set-id bits nor
     /// capabilities, which the writing of them would take away.
     fn may_be_lazy(&self) -> bool {
         self.is_alone()
@@ -351,6 +351,7 @@ impl Overlay {
                 node.link_to(&dir, &place.name).upper("link a copy's other name")
             }
         })?;
+        self.copied.add(parent.ino);
         {
             let mut state = file.state.write();
             state.backing = Backing::Upper;

@@ -30,6 +30,7 @@ impl Overlay {
                     Ok(other) => {
                         let file = self.file(other)?;
                         self.copy_up(&file, Data::All)?;
+                        self.copied.add(file.ino);
                         self.complete(&file, Data::All)?;
                         // after a crash, its data would be looked for in the lowers
                         self.settle(&file)?;

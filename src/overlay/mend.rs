@@ -79,9 +79,13 @@ impl Overlay {
                 FileType::File if marked().upper("read a copy's marks")? => {
                     let Ok(Object::File(file)) = self.find(&dir, &e.name) else { continue };
                     let mended = self.upper_node(&file).and_then(|n| self.mend(&file, &n));
+                    let mut lost = self.unsettled.lost.lock();
                     if let Err(why) = mended {
                         log::error!("{}: a copy cannot be completed: {why}", printable(&e.name));
-                        self.unsettled.lost.lock().insert(e.ino);
+                        lost.insert(e.ino);
+                    } else {
+                        // perhaps it could not under another name
+                        lost.remove(&e.ino);
                     }
                 }
                 _ => {}

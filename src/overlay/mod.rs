@@ -137,7 +137,7 @@ pub struct Overlay {
     unsettled: settle::Unsettled,
     /// How many files are incomplete in the upper.
     lazies: Arc<AtomicUsize>,
-    copied: copied::Copied,
+    copied: copied::Untold,
 }
 
 impl Overlay {
@@ -205,7 +205,7 @@ impl Overlay {
             watch,
             unsettled: settle::Unsettled::default(),
             lazies: Arc::default(),
-            copied: copied::Copied::default(),
+            copied: copied::Untold::default(),
         };
         overlay.insert_root()?;
         overlay.mend_all()?;

@@ -29,7 +29,7 @@ impl Overlay {
         let inode = self.file(object)?;
         if writes {
             let data = if mode.truncate { Data::Nothing } else { Data::All };
-            // cutting it tells by itself
+            // when it is cut, the kernel asks again by itself
             if self.copy_up_and_hold(&inode, data)?.is_some() && !mode.truncate {
                 self.copied.add(ino);
             }

@@ -1,7 +1,7 @@
 //! A plain directory as a lower layer: read on first touch, then remembered.
 //!
-//! This is what its files are; the names that lead to them are in `plain_names`. Attributes,
-//! extended attributes and content are read when asked for.
+//! This is what its files are; the names that lead to them are in `plain_names`, their content in
+//! `plain_content`. Attributes and extended attributes are read when asked for.
 
 use super::error::{Doing as _, Error, Result};
 use super::handle::kept_open;

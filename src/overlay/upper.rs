@@ -1,4 +1,4 @@
-//! The writable layer: handles on its directories, staging in the work directory, whiteouts.
+//! The writable layer: handles on its directories, staging in the work directory.
 //!
 //! Whatever must appear at once and whole is made under a name of its own in `work/work` and
 //! moved into place by one rename. What a crash leaves there is swept at the next mount.

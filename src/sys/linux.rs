@@ -1,5 +1,4 @@
 //! Linux: openat2, `O_PATH` handles, `/proc/self/fd`, renameat2, fallocate.
-#![allow(unsafe_code)]
 
 pub use super::daemon::{Detached, Readiness, detach};
 use super::dir::file_type;

@@ -2,8 +2,8 @@
 //!
 //! Nothing here knows layers, markers or FUSE. Paths are resolved relative to a [`Dir`] handle,
 //! names are bytes, and the last component of a name is never followed when it is a symlink,
-//! unless a function says so. What differs between platforms is in `linux.rs` and `macos.rs`,
-//! which offer the same functions.
+//! unless a function says so. What differs between platforms is in `linux.rs` (with
+//! `daemon.rs` and `xattr.rs`) and `macos.rs`, which offer the same functions.
 
 mod copy;
 mod dir;

@@ -45,8 +45,14 @@ fn notes(l: &Layers) -> usize {
 #[test]
 fn what_a_crash_lost_of_a_copy_is_copied_again_and_what_was_written_stays() {
     for form in [Form::Plain, Form::Indexed] {
-        for metacopy in [false, true] {
-            let l = layers();
+        for (metacopy, linked) in [(false, false), (true, false), (false, true)] {
+            let mut l = layers();
+            if linked {
+                // as between layers that share their files: no name of the view
+                let outside = l.tmp.path().join("outside");
+                std::fs::hard_link(l.lowers[0].join("f"), outside).unwrap();
+                l.remember();
+            }
             let options = Options { metacopy, ..Options::default() };
             let Some(v) = waiting(&l, form, options.clone()) else { return };
             if metacopy {

@@ -299,7 +299,7 @@ impl Adapter {
             // a negative offset means the attributes alone, for which the kernel takes no lock
             notifier
                 .inval_inode(number, -1, 0)
-                .unwrap_or_else(|e| log::debug!("the kernel keeps old attributes: {e}"));
+                .unwrap_or_else(|e| log::debug!("the kernel does not forget attributes: {e}"));
         }
     }
 }
