@@ -146,7 +146,8 @@
 //!   attributes; else the mount is refused with the reason. Where no character device 0:0 can be
 //!   made, as on another view or the kernel's overlayfs, whiteouts are empty files with
 //!   `overlay.whiteout` in directories with `overlay.opaque=x`. The kernel reads that form in lowers
-//!   only. The marks of an inner view lie escaped on the outer one's disk (`overlay.overlay.*`).
+//!   only. In a directory without that mark such a file is a file here, listed and found; the kernel
+//!   lists its name and does not find it. The marks of an inner view lie escaped on the outer one's disk (`overlay.overlay.*`).
 //! * The kernel's overlayfs takes a view as a lower, and refuses it as an upper with `EINVAL` ("upper
 //!   fs missing required features") as it refuses another overlayfs: neither does `RENAME_WHITEOUT`.
 //!

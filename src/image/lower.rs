@@ -29,8 +29,6 @@ pub(super) struct Part {
     pub(super) dir: Dir,
     /// Whether it may hold whiteouts in extended-attribute form (`opaque` is `x`).
     pub(super) xattr_whiteouts: bool,
-    /// Whether the layer's root says so, of the whole layer.
-    pub(super) everywhere: bool,
 }
 
 /// What one layer holds under a name.
@@ -70,7 +68,7 @@ impl Stack {
         let dir = self.roots[layer].clone();
         let xattr_whiteouts = self.overlay
             && opaque_value(|k| dir.get_xattr(b".", k)).map_err(at(b"."))? == Opaque::Partly;
-        Ok(Part { layer, dir, xattr_whiteouts, everywhere: xattr_whiteouts })
+        Ok(Part { layer, dir, xattr_whiteouts })
     }
 
     /// Returns what `part` itself holds under `name`.
@@ -105,7 +103,7 @@ impl Stack {
             let redirect = redirect_of(get, name)?;
             let mut found = self.dir(part, name, stat, opaque == Opaque::Wholly, redirect)?;
             if let Found::Dir { part, opaque: wholly, .. } = &mut found {
-                part.xattr_whiteouts |= opaque == Opaque::Partly;
+                part.xattr_whiteouts = opaque == Opaque::Partly;
                 *wholly |= part.dir.stat(OPAQUE_NAME).is_ok();
             }
             return Ok(found);
@@ -146,8 +144,7 @@ impl Stack {
         redirect: Option<Redirect>,
     ) -> Result<Found, ImageError> {
         let dir = part.dir.open_dir(name).map_err(at(name))?;
-        let everywhere = part.everywhere;
-        let part = Part { layer: part.layer, dir, xattr_whiteouts: everywhere, everywhere };
+        let part = Part { layer: part.layer, dir, xattr_whiteouts: false };
         Ok(Found::Dir { stat, part, opaque, redirect })
     }
 

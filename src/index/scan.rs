@@ -60,11 +60,7 @@ pub fn scan(diff: &Dir, options: ScanOptions) -> Result<Builder, IndexError> {
                 FileType::Symlink => {
                     b.set_target(new, &dir.readlink(&entry.name).map_err(fail)?)?;
                 }
-                FileType::Dir => {
-                    // what the root says goes for the whole layer
-                    let may = attrs.holds_xattr_whiteouts || root.holds_xattr_whiteouts;
-                    waiting.push((new, may));
-                }
+                FileType::Dir => waiting.push((new, attrs.holds_xattr_whiteouts)),
                 _ => {}
             }
             if shared {

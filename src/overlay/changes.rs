@@ -11,6 +11,7 @@ use super::inode::{Backing, DirInode, FileInode, Object, Place};
 use super::lower::{At, LowerLayer};
 use super::options::{DirLinks, LowerChanges};
 use super::plain::PlainLayer;
+use super::plain_marks::Opaque;
 use super::plain_names::NameChange;
 use super::types::{Change, Ino};
 use super::watch::Watch;
@@ -271,7 +272,8 @@ impl Overlay {
             files.push(layer.ino(node));
             // an attribute may have made it a whiteout, or another type of file
             let depends = marked.entry(*at).or_insert_with(|| {
-                layer.recorded.any() || layer.may_hold_xattr_whiteouts(at.node).is_ok_and(|may| may)
+                layer.recorded.any()
+                    || layer.marks(at.node).is_ok_and(|m| m.opaque == Opaque::HoldsXattrWhiteouts)
             });
             if *depends {
                 seen.again.insert(*at);

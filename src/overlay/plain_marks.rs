@@ -125,14 +125,6 @@ impl PlainLayer {
         Ok(marks)
     }
 
-    /// Returns whether entries of a directory may be whiteouts in extended-attribute form: if it
-    /// says so, or the layer's root does, which for the kernel speaks of the whole layer
-    /// (`has_xwhiteouts` in fs/overlayfs/super.c).
-    pub(super) fn may_hold_xattr_whiteouts(&self, dir: NodeId) -> Result<bool> {
-        let says = |dir| Ok(self.marks(dir)?.opaque == Opaque::HoldsXattrWhiteouts);
-        Ok(says(dir)? || dir != NodeId::ROOT && says(NodeId::ROOT)?)
-    }
-
     pub(super) fn opaque(&self, node: NodeId) -> Result<bool> {
         Ok(self.marks(node)?.opaque == Opaque::Yes)
     }

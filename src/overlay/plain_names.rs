@@ -7,7 +7,7 @@
 use super::error::{Doing as _, Error, Result};
 use super::lower::At;
 use super::plain::{FileRecord, PlainLayer, is_covered};
-use super::plain_marks::State;
+use super::plain_marks::{Opaque, State};
 use super::types::Ino;
 use super::watch::Stamp;
 use super::wh_names::hidden;
@@ -135,7 +135,7 @@ impl PlainLayer {
             found.retain(|e| !e.name.starts_with(WHITEOUT_PREFIX));
         }
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let holds_xattr_whiteouts = self.may_hold_xattr_whiteouts(dir)?;
+        let holds_xattr_whiteouts = self.marks(dir)?.opaque == Opaque::HoldsXattrWhiteouts;
         let mut fresh = Vec::with_capacity(found.len());
         for e in found {
             let (kind, ino) = self.classify(&handle, &e, holds_xattr_whiteouts)?;

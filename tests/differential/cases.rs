@@ -231,24 +231,6 @@ pub fn all() -> Vec<(&'static str, Case)> {
             },
         ),
         (
-            "a mark of the layer's root that it holds marked whiteouts goes for all of the layer",
-            Case {
-                layers: vec![
-                    vec![
-                        Entry { path: "a", kind: Kind::MarkedWhiteout, ..PLAIN },
-                        Entry { path: "b", ..PLAIN },
-                        Entry { path: "b/a", kind: Kind::Hard("a"), ..PLAIN },
-                    ],
-                    vec![
-                        Entry { path: "a", kind: Kind::File(9), mode: 0o644, ..PLAIN },
-                        Entry { path: "b", ..PLAIN },
-                        Entry { path: "b/a", kind: Kind::File(9), mode: 0o644, ..PLAIN },
-                    ],
-                ],
-                steps: vec![Step(0, Op::Rmdir { path: "b" })],
-            },
-        ),
-        (
             "an empty capability is listed, also from our upper as a layer",
             Case {
                 layers: vec![vec![file(0o644, None)]],

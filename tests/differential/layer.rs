@@ -126,6 +126,11 @@ fn try_one(root: &Path, e: &Entry, mode: Mode) -> Result<(), Errno> {
             ) {
                 return Err(Errno::NOENT);
             }
+            // in a directory that is not marked, the kernel lists such a name and does not find it
+            let key = format!("{}.overlay.whiteout", mode.marks());
+            if rustix::fs::lgetxattr(&old, &key, &mut [0; 8]).is_ok() {
+                return Err(Errno::NOENT);
+            }
             return rustix::fs::linkat(CWD, &old, CWD, &at, AtFlags::empty());
         }
     }
