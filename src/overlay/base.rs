@@ -126,8 +126,7 @@ impl Base {
                 None => {}
             }
         }
-        for (n, entry) in new.entries.iter().enumerate().filter(|(n, _)| !taken[*n]) {
-            log::trace!("position {n} is new");
+        for (entry, _) in new.entries.iter().zip(taken).filter(|(_, taken)| !taken) {
             changed.push(entries.len() as u32);
             entries.push(*entry);
         }

@@ -46,8 +46,8 @@ struct Plan {
 }
 
 impl Plan {
-    /// Returns whether its blocks may come later: the view shows one name, and it has neither set-id bits nor
-    /// capabilities, which the writing of them would take away.
+    /// Returns whether its blocks may come later: the view shows one name, and it has neither
+    /// set-id bits nor capabilities, which the writing of them would take away.
     fn may_be_lazy(&self) -> bool {
         self.is_alone()
             && self.meta.mode & 0o6000 == 0

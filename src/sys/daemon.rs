@@ -1,5 +1,5 @@
 //! A daemon and the process that started it.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "fork(2)")]
 
 use super::Result;
 use rustix::fs::{self, Mode, OFlags};

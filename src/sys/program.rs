@@ -1,5 +1,5 @@
 //! The program's own pages in memory (proc_pid_maps(5)).
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "madvise(2) on our own code")]
 
 use rustix::fs::Advice;
 use std::num::NonZeroU64;

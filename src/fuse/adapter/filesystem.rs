@@ -1,6 +1,7 @@
 //! One short method per request: convert, serve, answer.
 
 use super::passthrough::{Way, is_direct, numbered};
+use super::set_id::take_setgid;
 use super::{Adapter, GENERATION, READ_BUFFER, caller, empty, fh, sized, written};
 use crate::fuse::convert;
 use crate::fuse::counters::Op;
@@ -97,8 +98,7 @@ impl Filesystem for Adapter {
                 if strange && owner { Some(o.getattr(self.ino(node), None)?.gid) } else { None };
             let a = o.setattr(self.ino(node), h.map(fh), &set)?;
             if strange && self.loses_setgid(req, &a, before.unwrap_or(a.gid)) {
-                let mode = Some(a.mode & !0o2000);
-                return Ok(o.setattr(a.ino, None, &SetAttr { mode, ..SetAttr::default() })?);
+                return take_setgid(o, &a);
             }
             Ok(a)
         });

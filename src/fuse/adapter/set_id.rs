@@ -75,8 +75,7 @@ impl Adapter {
         }
         let attr = o.getattr(node, None)?;
         if attr.mode & 0o2000 != 0 && !is_member(req, attr.gid) {
-            let mode = Some(attr.mode & !0o2000);
-            o.setattr(node, None, &SetAttr { mode, ..SetAttr::default() })?;
+            take_setgid(o, &attr)?;
         }
         Ok(())
     }
@@ -97,10 +96,15 @@ impl Adapter {
         let Some(node) = o.may_have_set_id(written) else { return Ok(()) };
         let attr = o.getattr(node, None)?;
         if self.loses_setgid(req, &attr, attr.gid) {
-            let mode = Some(attr.mode & !0o2000);
-            o.setattr(node, None, &SetAttr { mode, ..SetAttr::default() })?;
+            take_setgid(o, &attr)?;
             self.forget_attributes(node);
         }
         Ok(())
     }
+}
+
+/// Takes the setgid bit away; returns what the attributes are then.
+pub(super) fn take_setgid(o: &Overlay, attr: &Attr) -> Served<Attr> {
+    let mode = Some(attr.mode & !0o2000);
+    Ok(o.setattr(attr.ino, None, &SetAttr { mode, ..SetAttr::default() })?)
 }

@@ -106,7 +106,7 @@ impl Map {
 }
 
 #[cfg(test)]
-#[allow(clippy::single_range_in_vec_init)]
+#[allow(clippy::single_range_in_vec_init, reason = "sets of one range are what is tested")]
 mod tests {
     use super::*;
     use proptest::prelude::*;
