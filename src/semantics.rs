@@ -51,7 +51,9 @@
 //! * A copy-up keeps nobody waiting but users of that file
 //!   (`engine::settle::a_long_copy_up_keeps_nobody_else_waiting`).
 //! * All names of a hard-linked file stay names of one file over copy-up and remount: the copy gets
-//!   all of them that are visible (`engine::changes::writing_copies_up_and_keeps_number_and_names`).
+//!   all of them that are visible (`engine::changes::writing_copies_up_and_keeps_number_and_names`),
+//!   also in directories that were moved
+//!   (`engine::numbers::a_copy_gets_its_names_in_directories_that_were_moved`).
 //!   The kernel needs `index=on` for that, and docker's uppers do not have it. In a plain directory
 //!   the names are found by one walk; one of over a million entries is not searched, and there the
 //!   names that were not looked up stay with the lower file. How many names the copy did not get is
@@ -180,11 +182,12 @@
 //! (`engine::on_disk::hard_links_of_a_kernels_index_are_one_file_from_every_name`). The differential
 //! test lets each side go on with the other's upper (`with_uppers_exchanged_index` and the others).
 //!
-//! A name of a lower file that goes before the file is copied up is counted off its links, up to the
-//! next mount: then they are the lower's again, as with the kernel's `index=off`, and stay so over a
-//! copy-up. With `index=on` it
-//! copies such a file up first, which would put its data into an image made of the upper
-//! (`engine::numbers::a_name_that_goes_is_counted_off_until_the_remount`).
+//! A name of a lower file that goes before the file is copied up is counted off its links, also
+//! after a remount. The kernel does so with `index=on`, by copying such a file up first, which puts
+//! its data into an image made of the upper. Here the upper's root is marked
+//! (`overlay.stratafs.unlinked`), and mounts of an upper with that mark count the names that the
+//! lowers show and the view does not, which in a plain directory takes one walk
+//! (`engine::numbers::a_name_that_goes_is_counted_off_over_remounts` and those behind it).
 //!
 //! # Lower directories that are edited while they are mounted
 //! The kernel calls that undefined and mostly shows it. Here plain directories (`lowerdir=`) are

@@ -118,6 +118,16 @@ impl Dialect {
         }
     }
 
+    /// Name of the mark on an upper's root: names of hard-linked lower files went before these were
+    /// copied up, so that their links are to be counted. Private to this program.
+    #[must_use]
+    pub fn unlinked(self) -> &'static [u8] {
+        match self {
+            Dialect::Trusted => b"trusted.overlay.stratafs.unlinked",
+            Dialect::User => b"user.overlay.stratafs.unlinked",
+        }
+    }
+
     /// Returns what an on-disk attribute name means in a layer of this dialect. One level of
     /// `overlay.` is taken off escaped names, as the kernel does since 6.7.
     #[must_use]

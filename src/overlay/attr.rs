@@ -50,7 +50,11 @@ impl Overlay {
         match object {
             Object::Dir(d) => self.dir_attr(d),
             Object::File(f) => self.file_attr(f),
-            Object::Pure(ino, at) => Ok(lower_attr(*ino, &self.lower(*at)?.meta(at.node)?)),
+            Object::Pure(ino, at) => {
+                let mut attr = lower_attr(*ino, &self.lower(*at)?.meta(at.node)?);
+                attr.nlink = self.links_left(*at, attr.nlink, 0)?;
+                Ok(attr)
+            }
         }
     }
 
@@ -98,7 +102,7 @@ impl Overlay {
         {
             let attr = lower_attr(file.ino, &meta);
             file.links_below.store(attr.nlink, Ordering::Relaxed);
-            return Ok(Attr { nlink: attr.nlink.saturating_sub(removed), ..attr });
+            return Ok(Attr { nlink: self.links_left(at, attr.nlink, removed)?, ..attr });
         }
         self.settled(file, |state| self.file_attr_in(file, state))
     }

@@ -5,6 +5,7 @@ use super::error::{Error, Result};
 use super::inode::{DirInode, Place};
 use super::listing::{Below, Found};
 use super::lower::At;
+use super::types::Ino;
 use crate::id::LayerIndex;
 use crate::index::{Kind, NodeId};
 use crate::marker::Redirect;
@@ -122,6 +123,25 @@ impl Overlay {
             }
         }
         Ok(out)
+    }
+
+    /// Returns whether the lowers alone show a certain file, at `name` in what is at `path` below
+    /// the directories `parts`.
+    pub(super) fn lowers_show(
+        &self,
+        number: Ino,
+        mut parts: Vec<At>,
+        path: &[Box<[u8]>],
+        name: &[u8],
+    ) -> Result<bool> {
+        for part in path {
+            parts = self.gather(Look::Name(parts, part.clone()))?;
+        }
+        let all = self.lowers.len() as u32;
+        match self.next_candidate(&Look::Name(parts, name.into()), all)? {
+            Some((at, _)) => Ok(self.lower(at)?.ino(at.node) == number),
+            None => Ok(false),
+        }
     }
 
     /// Returns the topmost layer under number `below` that holds what is looked for, whatever it

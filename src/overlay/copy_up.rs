@@ -250,11 +250,14 @@ impl Overlay {
         let copy = Copy { real, kind: plan.meta.kind, metacopy: plan.metacopy };
         self.pass("copy-up:commit")?;
         let mut staged = Some(staged);
+        let removed = file.state.read().removed_names;
+        let left = self.links_left(plan.at, plan.meta.nlink, removed)?;
         // should giving it the other names fail, they still are names of this file
         {
             let mut state = file.state.write();
-            state.uncopied_names =
-                (i64::from(plan.meta.nlink) - i64::from(state.removed_names)).max(0);
+            // names that went since they were counted
+            let since = state.removed_names - removed;
+            state.uncopied_names = i64::from(left.saturating_sub(since));
             plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
             state.overridden = self.options.owner_view.then_some(recorded);
         }

@@ -2,7 +2,7 @@
 //! find them.
 
 use super::Overlay;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::inode::{DirInode, Place};
 use super::listing::Found;
 use super::lower::At;
@@ -12,6 +12,7 @@ use crate::index::{Kind, NodeId};
 use crate::sys::{Errno, FileType};
 use hashbrown::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How many entries of a layer are walked in search of names. In a larger layer only the names
 /// that were looked up are known.
@@ -57,6 +58,14 @@ impl LinkGroups {
     }
 }
 
+/// Where in the view a directory of a layer is.
+enum Seen {
+    /// It is part of this directory.
+    In(Arc<DirInode>),
+    /// Something hides it: the last directory on the way to it, and the names from there.
+    Hidden(Arc<DirInode>, Vec<Box<[u8]>>),
+}
+
 impl Overlay {
     /// Returns the names under which the view shows a file of an indexed layer.
     pub(super) fn names_of(&self, number: Ino, at: At) -> Result<Vec<Place>> {
@@ -64,32 +73,128 @@ impl Overlay {
         let mut out = Vec::new();
         for node in layer.links(at.node)? {
             let part = At { layer: at.layer, node: layer.parent(node) };
+            let Seen::In(dir) = self.whereabouts(part)? else { continue };
             let name: Arc<[u8]> = layer.with_name(node, |n| Arc::from(n));
-            let Some(dir) = self.dir_of_part(part)? else { continue };
-            let shown = self.listing(&dir)?.find(&self.lowers, &name);
-            if let Some(Found::Base(e)) = shown
-                && self.lower(e.at)?.ino(e.at.node) == number
-            {
+            if self.shows(&dir, &name, number)? {
                 out.push(Place { parent: dir.ino, name });
             }
         }
         Ok(out)
     }
 
+    /// Returns how many links of a lower file are left, of `links` that its layer counts.
+    /// `removed`: how many are known to have gone since somebody holds it.
+    pub(super) fn links_left(&self, at: At, links: u32, removed: u32) -> Result<u32> {
+        let counts = links > 1 && self.upper.as_ref().is_some_and(|u| u.counts_links);
+        let gone = if counts { self.names_gone(at)?.max(removed) } else { removed };
+        Ok(links.saturating_sub(gone))
+    }
+
+    /// Returns how many names of a lower file the upper has taken away: those that the lowers show
+    /// and the view does not. What a lower layer hides its own file system still counts.
+    fn names_gone(&self, at: At) -> Result<u32> {
+        let layer = self.lower(at)?;
+        let number = layer.ino(at.node);
+        let mut gone = 0;
+        for node in layer.links(at.node)? {
+            let part = At { layer: at.layer, node: layer.parent(node) };
+            let name: Box<[u8]> = layer.with_name(node, |n| Box::from(n));
+            let (above, way) = match self.whereabouts(part)? {
+                Seen::In(dir) if self.shows(&dir, &name, number)? => continue,
+                Seen::In(dir) => (dir, Vec::new()),
+                Seen::Hidden(dir, way) => (dir, way),
+            };
+            gone += u32::from(self.lowers_show(number, above.lowers().to_vec(), &way, &name)?);
+        }
+        Ok(gone)
+    }
+
+    /// Returns whether the view shows a certain lower file under a name.
+    fn shows(&self, dir: &DirInode, name: &[u8], number: Ino) -> Result<bool> {
+        match self.listing(dir)?.find(&self.lowers, name) {
+            Some(Found::Base(e)) => Ok(self.lower(e.at)?.ino(e.at.node) == number),
+            _ => Ok(false),
+        }
+    }
+
+    /// Finds the directory of the view that a lower directory is part of.
+    fn whereabouts(&self, part: At) -> Result<Seen> {
+        let seen = self.known_whereabouts(part)?;
+        if matches!(seen, Seen::Hidden(..)) && self.learn_moved()? {
+            return self.known_whereabouts(part);
+        }
+        Ok(seen)
+    }
+
     /// Returns the directory of the view that a lower directory is part of, if it is in sight.
     pub(super) fn dir_of_part(&self, part: At) -> Result<Option<Arc<DirInode>>> {
-        if let Some(ino) = self.part_of.read().get(&part).copied() {
-            return self.dir(ino).map(|d| Some(d).filter(|d| !d.is_removed()));
+        match self.whereabouts(part)? {
+            Seen::In(dir) => Ok(Some(dir)),
+            Seen::Hidden(..) => Ok(None),
         }
-        // never looked at: it is where its layer has it, unless something above hides it
-        let mut dir = self.dir(Ino::ROOT)?;
-        for name in self.lower(part)?.path(part.node) {
+    }
+
+    /// As [`whereabouts`](Self::whereabouts), where of the directories that the upper holds at another place only
+    /// those are known that were looked up.
+    fn known_whereabouts(&self, part: At) -> Result<Seen> {
+        let layer = self.lower(part)?;
+        // up to a directory that was looked up
+        let mut at = part;
+        let mut way = Vec::new();
+        let mut dir = loop {
+            let known = self.part_of.read().get(&at).copied();
+            if let Some(dir) = known.map(|ino| self.dir(ino)).transpose()?
+                && !dir.is_removed()
+            {
+                break dir;
+            }
+            if at.node == NodeId::ROOT {
+                break self.dir(Ino::ROOT)?;
+            }
+            way.push(at);
+            at.node = layer.parent(at.node);
+        };
+        // and down again, where nothing hides what the layer has
+        let name = |at: &At| -> Box<[u8]> { layer.with_name(at.node, |n| Box::from(n)) };
+        while let Some(next) = way.pop() {
             // a file of that name is not made an object: that could ask for its names, and so for
             // this very directory again
-            let found = self.listing(&dir)?.find(&self.lowers, &name);
-            let Some(found) = found.filter(|f| f.kind() == FileType::Dir) else { return Ok(None) };
-            dir = self.object_of(&dir, &name, found)?.dir()?;
+            let found = self.listing(&dir)?.find(&self.lowers, &name(&next));
+            let shown = match found.filter(|f| f.kind() == FileType::Dir) {
+                Some(found) => Some(self.object_of(&dir, &name(&next), found)?.dir()?),
+                None => None,
+            };
+            match shown.filter(|d| d.lowers().contains(&next)) {
+                Some(shown) => dir = shown,
+                None => {
+                    let rest = std::iter::once(next).chain(way.into_iter().rev());
+                    return Ok(Seen::Hidden(dir, rest.map(|at| name(&at)).collect()));
+                }
+            }
         }
-        Ok(Some(dir).filter(|d| d.lowers().contains(&part)))
+        Ok(Seen::In(dir))
+    }
+
+    /// Looks up each directory of the upper, once: those that were moved show what their layers have
+    /// elsewhere. Returns whether that was not yet done.
+    fn learn_moved(&self) -> Result<bool> {
+        let redirects = self.upper.is_some() && self.options.follow_redirects;
+        if !redirects || self.moved_known.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        let mut dirs = vec![self.dir(Ino::ROOT)?];
+        while let Some(dir) = dirs.pop() {
+            for entry in self.listing(&dir)?.own_dirs() {
+                let name = entry.name.clone();
+                match self.object_of(&dir, &name, Found::Own(entry)) {
+                    Ok(found) => dirs.push(found.dir()?),
+                    // it cannot be entered by anybody
+                    Err(Error::Loop | Error::Stale) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        self.moved_known.store(true, Ordering::Release);
+        Ok(true)
     }
 }

@@ -236,6 +236,12 @@ impl Listing {
         self.own.is_empty() && (0..self.base.len()).all(|p| self.at(p).is_none())
     }
 
+    /// Returns the directories that the upper holds here.
+    pub(super) fn own_dirs(&self) -> Vec<OwnEntry> {
+        let all = self.own.values().chain(self.copied.values());
+        all.filter(|e| e.kind == FileType::Dir).cloned().collect()
+    }
+
     /// Notes that a walk begins: it shows what is here now.
     pub(super) fn begin_walk(&self) {
         self.end.store(self.next, Ordering::Relaxed);

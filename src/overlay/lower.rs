@@ -217,18 +217,6 @@ impl LowerLayer {
         }
     }
 
-    /// Returns the components of the node's path from the layer's root.
-    pub(super) fn path(&self, node: NodeId) -> Vec<Box<[u8]>> {
-        let mut out = Vec::new();
-        let mut at = node;
-        while at != NodeId::ROOT {
-            out.push(self.with_name(at, |n| Box::from(n)));
-            at = self.parent(at);
-        }
-        out.reverse();
-        out
-    }
-
     /// Returns a symlink's target.
     pub(super) fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
         match self {

@@ -90,7 +90,7 @@ use parking_lot::{Mutex, RwLock};
 use plain::PlainLayer;
 use records::Recorded;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use upper::UpperLayer;
 use watch::Watch;
 
@@ -128,6 +128,8 @@ pub struct Overlay {
     traps: Vec<Ino>,
     /// Which directory of the view a lower directory is part of.
     part_of: RwLock<hashbrown::HashMap<At, Ino>>,
+    /// Whether it knows all directories that the upper moved.
+    moved_known: AtomicBool,
     handles: HandleTable,
     contents: Mutex<lru::LruCache<Ino, Arc<File>>>,
     kept_open: KeptOpen,
@@ -198,6 +200,7 @@ impl Overlay {
             devices,
             traps,
             part_of: RwLock::default(),
+            moved_known: AtomicBool::new(false),
             handles: HandleTable::default(),
             contents: Mutex::new(contents),
             kept_open: KeptOpen::new(),

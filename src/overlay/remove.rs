@@ -86,13 +86,22 @@ impl Overlay {
         self.pass("remove:committed")
     }
 
-    /// Makes sure, before a copy may lose its last name in the upper, that it has those under
-    /// which only the lowers hold it.
+    /// Sees to a file's other names before one may go: a copy gets those under which only the
+    /// lowers hold it, and of a lower file the next mount will know that it has one less.
     pub(super) fn keep_other_names(&self, object: &Object) -> Result<()> {
-        match object {
-            Object::File(f) if f.in_upper() => self.copy_up(f, Data::All),
-            _ => Ok(()),
+        let links = match object {
+            Object::Dir(_) => return Ok(()),
+            Object::File(f) if f.in_upper() => return self.copy_up(f, Data::All),
+            Object::File(f) => match f.links_below.load(Ordering::Relaxed) {
+                0 => self.file_attr(f)?.nlink,
+                known => known,
+            },
+            Object::Pure(_, at) => self.lower(*at)?.meta(at.node)?.nlink,
+        };
+        if links > 1 {
+            self.writable()?.note_unlinked();
         }
+        Ok(())
     }
 
     fn visible_kind(&self, dir: &DirInode, name: Name<'_>) -> Result<FileType> {

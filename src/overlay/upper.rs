@@ -47,6 +47,10 @@ pub(super) struct UpperLayer {
     /// A copy was made that could not share its blocks.
     copies: AtomicBool,
     pub(super) names: WhiteoutNames,
+    /// Whether names of hard-linked lower files went in an earlier mount.
+    pub(super) counts_links: bool,
+    /// Whether its root says that such names went.
+    noted_unlinked: AtomicBool,
     /// Whether the kernel's overlayfs has had it mounted.
     pub(super) of_the_kernel: bool,
     /// What the kernel's overlayfs noted about hard links.
@@ -134,8 +138,11 @@ impl UpperLayer {
         // an identity of its own, or that of the lowers for its index
         let of_the_kernel = has(dialect.uuid()).upper("read the upper's marks")?
             || has(dialect.kernel_origin()).upper("read the upper's marks")?;
+        let counts_links = has(dialect.unlinked()).upper("read the upper's marks")?;
         let handles = lru::LruCache::new(kept_open(HANDLES, 8));
         Ok(UpperLayer {
+            counts_links,
+            noted_unlinked: AtomicBool::new(counts_links),
             holes_tell: upper.dir.holes_tell(),
             unclean,
             copies: AtomicBool::new(false),
@@ -189,6 +196,19 @@ impl UpperLayer {
             self.copies.store(true, Ordering::Relaxed);
         }
         Ok(shared)
+    }
+
+    /// Notes that a name of a hard-linked lower file is about to go: the next mount counts what is
+    /// left. Without the note it shows the lower's count, as the kernel with `index=off`.
+    pub(super) fn note_unlinked(&self) {
+        if self.noted_unlinked.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let key = self.dialect.unlinked();
+        let noted = self.root.as_node().and_then(|n| n.set_xattr(key, b"y", false, false));
+        if let Err(e) = noted {
+            log::debug!("link counts are of this mount only: {e}");
+        }
     }
 
     /// Notes that copies of a batch may lack data, so that no other overlay takes them for whole.

@@ -71,8 +71,7 @@ impl Run<'_> {
         }
         self.nothing_left(&ours)?;
         let again = self.under_us(&self.lowers, Some(&ours))?;
-        // which names of a plain layer belong together is known only to those who looked
-        expect("after a remount", ["before", "after"], &last, &again)?;
+        same("after a remount", ["before", "after"], &last, &again, What::All)?;
         self.nothing_left(&ours)?;
         let with = self.work(&ours, "ours-under-kernel");
         let shown = self.under_kernel(&self.lowers, Some(&with))?;

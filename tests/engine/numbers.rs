@@ -3,6 +3,7 @@
 use crate::support::{Form, Layers, View};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
+use stratafs::overlay::RenameMode;
 
 /// The number of each name, as stat(2) and as the listing of its directory say.
 fn numbers(v: &View, order: &[&str]) -> BTreeMap<String, (u64, u64)> {
@@ -52,33 +53,109 @@ fn numbers_of_several_file_systems_are_unique_listed_and_stay() {
             v.append(path, b"+").unwrap();
         }
         assert_eq!(numbers(&v, &backwards), first, "copied up");
-        drop(v);
-        assert_eq!(numbers(&l.open(form), &backwards), first, "after a remount");
-        for d in ["u", "w"] {
-            std::fs::remove_dir_all(l.tmp.path().join(d)).unwrap();
-            std::fs::create_dir(l.tmp.path().join(d)).unwrap();
-        }
+        let v = l.again(v, form);
+        assert_eq!(numbers(&v, &backwards), first, "after a remount");
+        l.forget(v);
     }
 }
 
-/// As with the kernel's `index=off`: to know better, the file would have to be copied up for the
-/// sake of a name that goes, and with it into an image made of the upper.
+/// As with the kernel's `index=on`, which copies such a file up first: here the upper's whiteouts say
+/// which names went.
 #[test]
-fn a_name_that_goes_is_counted_off_until_the_remount() {
+fn a_name_that_goes_is_counted_off_over_remounts() {
     let l = Layers::new(&[&["f a data", "h b a", "h c a"]]);
     for form in [Form::Plain, Form::Indexed] {
         let v = l.open(form);
         v.unlink("b").unwrap();
         assert_eq!(v.stat("a").unwrap().nlink, 2);
-        drop(v);
-        let v = l.open(form);
-        assert_eq!(v.stat("a").unwrap().nlink, 3);
+        let v = l.again(v, form);
+        assert_eq!(v.stat("a").unwrap().nlink, 2);
         v.append("a", b"+").unwrap();
-        assert_eq!((v.stat("a").unwrap().nlink, v.stat("c").unwrap().nlink), (3, 3));
-        drop(v);
-        for d in ["u", "w"] {
-            std::fs::remove_dir_all(l.tmp.path().join(d)).unwrap();
-            std::fs::create_dir(l.tmp.path().join(d)).unwrap();
+        let v = l.again(v, form);
+        assert_eq!((v.stat("a").unwrap().nlink, v.stat("c").unwrap().nlink), (2, 2));
+        v.unlink("c").unwrap();
+        assert_eq!(v.stat("a").unwrap().nlink, 1);
+        let v = l.again(v, form);
+        assert_eq!(v.stat("a").unwrap().nlink, 1);
+        l.forget(v);
+    }
+}
+
+#[test]
+fn names_that_went_with_their_directories_are_counted_off_over_remounts() {
+    let l = Layers::new(&[&[
+        "f a data",
+        "d gone",
+        "d gone/in",
+        "h gone/in/b a",
+        "d anew",
+        "h anew/c a",
+        "d moved",
+        "d moved/in",
+        "h moved/in/d a",
+        "h moved/in/e a",
+    ]]);
+    for form in [Form::Plain, Form::Indexed] {
+        let v = l.open(form);
+        for file in ["gone/in/b", "anew/c", "moved/in/e"] {
+            v.unlink(file).unwrap();
+        }
+        for dir in ["gone/in", "gone", "anew"] {
+            v.rmdir(dir).unwrap();
+        }
+        v.mkdir("anew").unwrap();
+        v.write("anew/c", b"another").unwrap();
+        v.rename("moved", "there", RenameMode::Replace).unwrap();
+        assert_eq!(v.stat("a").unwrap().nlink, 2);
+        let v = l.again(v, form);
+        assert_eq!(v.stat("a").unwrap().nlink, 2);
+        assert_eq!(v.stat("there/in/d").unwrap().nlink, 2);
+        assert_eq!(v.stat("anew/c").unwrap().nlink, 1);
+        v.chmod("a", 0o600).unwrap();
+        let v = l.again(v, form);
+        assert_eq!(v.stat("there/in/d").unwrap().nlink, 2);
+        assert_eq!(v.stat("there/in/d").unwrap().ino, v.stat("a").unwrap().ino);
+        l.forget(v);
+    }
+}
+
+/// What a lower layer hides is none of the upper's doing: the kernel counts it too.
+#[test]
+fn names_that_a_lower_layer_hides_are_counted() {
+    let l = Layers::new(&[&["w b", "o d"], &["f a data", "h b a", "d d", "h d/c a", "h e a"]]);
+    for form in [Form::Plain, Form::Indexed] {
+        let v = l.open(form);
+        assert_eq!(v.stat("a").unwrap().nlink, 4);
+        v.unlink("e").unwrap();
+        let v = l.again(v, form);
+        assert_eq!(v.stat("a").unwrap().nlink, 3);
+        l.forget(v);
+    }
+}
+
+#[test]
+fn a_copy_gets_its_names_in_directories_that_were_moved() {
+    let l = Layers::new(&[&["f a data", "d d", "h d/b a", "d d/sub", "h d/sub/c a"]]);
+    for form in [Form::Plain, Form::Indexed] {
+        for remount in [false, true] {
+            let mut v = l.open(form);
+            v.mkdir("new").unwrap();
+            v.rename("d/sub", "new/sub", RenameMode::Replace).unwrap();
+            v.rename("d", "new/d", RenameMode::Replace).unwrap();
+            v.rename("new", "newer", RenameMode::Replace).unwrap();
+            if remount {
+                v = l.again(v, form);
+            }
+            v.append("a", b"+").unwrap();
+            for name in ["newer/d/b", "newer/sub/c"] {
+                assert_eq!(v.text(name), "data+", "{name}, {form:?}, remount {remount}");
+            }
+            let v = l.again(v, form);
+            for name in ["newer/d/b", "newer/sub/c"] {
+                assert_eq!(v.text(name), "data+", "{name}, {form:?}, remount {remount}");
+                assert_eq!(v.stat(name).unwrap().nlink, 3);
+            }
+            l.forget(v);
         }
     }
 }

@@ -76,6 +76,21 @@ impl Layers {
         self.open_with(form, Options::default(), true)
     }
 
+    /// Ends a view and opens the same layers again.
+    pub fn again(&self, view: View, form: Form) -> View {
+        drop(view);
+        self.open(form)
+    }
+
+    /// Ends a view and empties its upper.
+    pub fn forget(&self, view: View) {
+        drop(view);
+        for d in ["u", "w"] {
+            std::fs::remove_dir_all(self.tmp.path().join(d)).unwrap();
+            std::fs::create_dir(self.tmp.path().join(d)).unwrap();
+        }
+    }
+
     pub fn open_with(&self, form: Form, options: Options, writable: bool) -> View {
         let lowers = self
             .lowers
