@@ -128,7 +128,11 @@ impl Run<'_> {
         }
         trees.compare().map_err(|e| format!("before the first step: {e}"))?;
         let middle = self.mounts.mode.exchanges().then_some(self.case.steps.len() / 2);
+        let quarter = (self.case.steps.len() / 4).max(1);
         for (i, step) in self.case.steps.iter().enumerate() {
+            if self.mounts.mode.remounts() && i > 0 && i % quarter == 0 {
+                self.remount(&mut trees, our_upper).map_err(|e| format!("before step {i}, {e}"))?;
+            }
             if Some(i) == middle && trees.kernel.is_some() {
                 trees.compare().map_err(|e| format!("before the exchange: {e}"))?;
                 self.exchange(&mut trees, [our_upper, kernel_upper])?;
@@ -163,14 +167,31 @@ impl Run<'_> {
         // of hard links the kernel believes its index alone, and we write none
         let hard = |e: &Entry| matches!(e.kind, Kind::Hard(_));
         let links = self.case.layers.iter().flatten().any(hard);
-        for (what, i, linked) in
-            [("our upper under the kernel", 0, !links), ("the kernel's under us", 1, true)]
-        {
-            if let Some(text) = tree::renumbered(&before[i], &after[i], linked) {
+        let mut pairs = vec![("the kernel's under us", 1)];
+        if !links {
+            pairs.push(("our upper under the kernel", 0));
+        }
+        for (what, i) in pairs {
+            if let Some(text) = tree::renumbered(&before[i], &after[i], What::NoLinks) {
                 return Err(format!("{what} has other numbers: {text}"));
             }
         }
         Ok(())
+    }
+
+    /// Ours is mounted anew, and shows what it showed, under the same numbers.
+    fn remount(&self, trees: &mut Trees, upper: &Upper) -> Result<(), String> {
+        close_all(trees);
+        let before = trees.compare().map_err(|e| format!("before the remount: {e}"))?;
+        self.mounts.unmount_ours()?;
+        self.nothing_left(upper)?;
+        self.mounts.ours(&self.lowers, Some(upper))?;
+        let after = tree::look(&trees.ours.root);
+        same("after the remount", ["before", "after"], &before, &after, What::All)?;
+        if let Some(text) = tree::renumbered(&before, &after, What::All) {
+            return Err(format!("after the remount other numbers: {text}"));
+        }
+        trees.compare().map(drop).map_err(|e| format!("after the remount: {e}"))
     }
 
     fn under_us(&self, lowers: &[PathBuf], upper: Option<&Upper>) -> Result<Tree, String> {

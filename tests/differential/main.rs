@@ -66,6 +66,17 @@ fn as_root_with_lazy_copy_up() {
     supervise(Mode::Lazy, Work::Seeds(0..60));
 }
 
+/// Ours is mounted anew between the steps, while the kernel's mount stays.
+#[test]
+fn as_root_over_remounts() {
+    supervise(Mode::Remount, Work::Seeds(0..50));
+}
+
+#[test]
+fn as_root_over_remounts_with_metacopy() {
+    supervise(Mode::RemountMetacopy, Work::Seeds(0..50));
+}
+
 #[test]
 fn in_a_user_namespace() {
     supervise(Mode::Namespace, Work::Seeds(0..60));
@@ -89,9 +100,15 @@ fn with_uppers_exchanged_index() {
 
 #[test]
 fn cases_that_once_failed() {
-    for mode in
-        [Mode::Root, Mode::Lazy, Mode::Namespace, Mode::Redirect, Mode::Metacopy, Mode::Index]
-    {
+    for mode in [
+        Mode::Root,
+        Mode::Lazy,
+        Mode::Namespace,
+        Mode::Redirect,
+        Mode::Metacopy,
+        Mode::Index,
+        Mode::Remount,
+    ] {
         supervise(mode, Work::Cases);
     }
 }

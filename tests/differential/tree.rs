@@ -23,8 +23,8 @@ pub enum What {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Node {
-    /// `st_ino`, of what is no directory.
-    number: Option<u64>,
+    number: u64,
+    dir: bool,
     text: String,
     /// Link count, and the first of the names that lead to the same inode.
     links: String,
@@ -82,7 +82,7 @@ impl Walk<'_> {
                 return;
             }
             Err(e) => {
-                let node = Node { number: None, text: errno(e), links: String::new() };
+                let node = Node { number: 0, dir: false, text: errno(e), links: String::new() };
                 self.tree.nodes.insert(inside.to_owned(), node);
                 return;
             }
@@ -99,8 +99,8 @@ impl Walk<'_> {
         if listed.is_some_and(|ino| ino != stat.st_ino) {
             links += NOT_AS_LISTED;
         }
-        let number = (!dir).then_some(stat.st_ino);
-        self.tree.nodes.insert(inside.to_owned(), Node { number, text, links });
+        let node = Node { number: stat.st_ino, dir, text, links };
+        self.tree.nodes.insert(inside.to_owned(), node);
         if dir {
             self.children(inside, &path);
         }
@@ -201,13 +201,12 @@ fn content(path: &Path) -> String {
     }
 }
 
-/// Says which file has another number in `b` than in `a`. Without `linked`
-/// nothing is asked.
-pub fn renumbered(a: &Tree, b: &Tree, linked: bool) -> Option<String> {
+/// Says what has another number in `b` than in `a`: of all, or without directories.
+pub fn renumbered(a: &Tree, b: &Tree, what: What) -> Option<String> {
     a.nodes.iter().find_map(|(path, was)| {
         let is = b.nodes.get(path)?;
-        let differs = linked && was.number != is.number;
-        differs.then(|| format!("/{}: {:?}, then {:?}", path.display(), was.number, is.number))
+        let differs = was.number != is.number && (what == What::All || !was.dir);
+        differs.then(|| format!("/{}: {}, then {}", path.display(), was.number, is.number))
     })
 }
 

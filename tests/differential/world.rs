@@ -24,10 +24,15 @@ pub enum Mode {
     Metacopy,
     /// The same with `index=on`.
     Index,
+    /// As `Root`; several times between the steps ours is unmounted and mounted again on its own
+    /// upper.
+    Remount,
+    /// The same with `metacopy=on`, both.
+    RemountMetacopy,
 }
 
 impl Mode {
-    pub const ALL: [Mode; 7] = [
+    pub const ALL: [Mode; 9] = [
         Mode::Root,
         Mode::Others,
         Mode::Lazy,
@@ -35,6 +40,8 @@ impl Mode {
         Mode::Redirect,
         Mode::Metacopy,
         Mode::Index,
+        Mode::Remount,
+        Mode::RemountMetacopy,
     ];
 
     pub fn name(self) -> &'static str {
@@ -46,6 +53,8 @@ impl Mode {
             Mode::Redirect => "redirect",
             Mode::Metacopy => "metacopy",
             Mode::Index => "index",
+            Mode::Remount => "remount",
+            Mode::RemountMetacopy => "remount-metacopy",
         }
     }
 
@@ -58,6 +67,15 @@ impl Mode {
         self.kernel().is_some()
     }
 
+    /// Whether ours is mounted anew between the steps.
+    pub fn remounts(self) -> bool {
+        matches!(self, Mode::Remount | Mode::RemountMetacopy)
+    }
+
+    fn metacopy(self) -> bool {
+        matches!(self, Mode::Metacopy | Mode::RemountMetacopy)
+    }
+
     /// Whether hard links are kept in an index.
     pub fn indexes(self) -> bool {
         matches!(self, Mode::Metacopy | Mode::Index)
@@ -66,10 +84,10 @@ impl Mode {
     /// The kernel's options in a mode in which the same are used for every mount.
     fn kernel(self) -> Option<&'static str> {
         match self {
-            Mode::Root | Mode::Others | Mode::Lazy | Mode::Namespace => None,
             Mode::Redirect => Some("redirect_dir=on,index=off,metacopy=off"),
             Mode::Metacopy => Some("redirect_dir=on,index=on,metacopy=on"),
             Mode::Index => Some("redirect_dir=on,index=on,metacopy=off"),
+            _ => None,
         }
     }
 
@@ -141,6 +159,8 @@ impl Mounts {
             _ if self.mode.exchanges() => self.mode.kernel().unwrap_or_default(),
             _ if self.mode.namespace() && plain => "userxattr,index=off,metacopy=off",
             _ if self.mode.namespace() => "userxattr,index=on,metacopy=off",
+            _ if self.mode.metacopy() && plain => "redirect_dir=on,index=off,metacopy=on",
+            _ if self.mode.metacopy() => "redirect_dir=on,index=on,metacopy=on",
             _ if plain => "redirect_dir=on,index=off,metacopy=off",
             _ => "redirect_dir=on,index=on,metacopy=off",
         };
@@ -163,7 +183,7 @@ impl Mounts {
         let mut options = Mounts::stack(lowers, upper);
         options +=
             if self.mode.namespace() { ",userxattr,redirect_dir=off" } else { ",redirect_dir=on" };
-        if self.mode == Mode::Metacopy {
+        if self.mode.metacopy() {
             options += ",metacopy=on";
         }
         if self.mode == Mode::Lazy {
