@@ -28,6 +28,16 @@ pub fn stated(kernel: &str, ours: &str, hidden: bool) -> Option<&'static str> {
     None
 }
 
+/// Whether a read-only image that holds no extended attribute says that there can be none, which
+/// spares it further requests.
+pub fn no_attributes(step: Step, said: &str) -> bool {
+    let asked = matches!(
+        step.1,
+        Op::Xattrs { .. } | Op::XattrSizes { .. } | Op::Held { act: Act::Xattrs, .. }
+    );
+    asked && said.contains("EOPNOTSUPP")
+}
+
 /// What a walk says of a name that is listed and not there.
 pub const GHOST: &str = "ghost";
 

@@ -31,6 +31,7 @@
 mod allow;
 mod case;
 mod cases;
+mod container;
 mod exec;
 mod generate;
 mod layer;
@@ -41,6 +42,7 @@ mod shrink;
 mod supervise;
 #[path = "../support/mod.rs"]
 mod support;
+mod switches;
 mod tree;
 mod verdict;
 mod worker;
@@ -77,6 +79,18 @@ fn as_root_over_remounts_with_metacopy() {
     supervise(Mode::RemountMetacopy, Work::Seeds(0..50));
 }
 
+/// Each set of options that must change nothing, or does the same to the kernel's.
+#[test]
+fn as_root_with_every_switch() {
+    supervise(Mode::Switches, Work::Seeds(0..60));
+}
+
+/// The layers are imported, mounted as an image, and changed in a container of it.
+#[test]
+fn as_root_in_a_container() {
+    supervise(Mode::Image, Work::Seeds(0..40));
+}
+
 #[test]
 fn in_a_user_namespace() {
     supervise(Mode::Namespace, Work::Seeds(0..60));
@@ -108,6 +122,7 @@ fn cases_that_once_failed() {
         Mode::Metacopy,
         Mode::Index,
         Mode::Remount,
+        Mode::Image,
     ] {
         supervise(mode, Work::Cases);
     }

@@ -40,12 +40,33 @@ pub struct Tree {
 const NOT_AS_LISTED: &str = " number not as listed";
 
 impl Tree {
+    pub fn holds(&self, what: impl Fn(&Path) -> bool) -> bool {
+        self.nodes.keys().any(|p| what(p))
+    }
+
+    /// Takes "there are none" for no attributes.
+    pub fn forgive_no_attributes(&mut self) {
+        for node in self.nodes.values_mut() {
+            node.text = node.text.replace("{EOPNOTSUPP}", "{}");
+        }
+    }
+
+    /// Takes out what no archive of a layer can hold.
+    pub fn forget_sockets(&mut self) {
+        self.nodes.retain(|_, n| !n.text.starts_with("140"));
+    }
+
     /// Takes numbers in listings as right, where only those of `stat` are to be compared.
     pub fn forgive_listings(&mut self) {
         for node in self.nodes.values_mut() {
             node.links = node.links.replace(NOT_AS_LISTED, "");
         }
     }
+}
+
+/// Whether a name is that of a mark in archives of layers.
+pub fn is_mark(path: &Path) -> bool {
+    path.file_name().is_some_and(|n| n.as_bytes().starts_with(b".wh."))
 }
 
 struct Walk<'a> {

@@ -23,12 +23,7 @@ pub fn run() {
     let words: Vec<&str> = job.split(' ').collect();
     let mode = Mode::ALL.into_iter().find(|m| m.name() == words[1]).unwrap();
     let place = PathBuf::from(std::env::var_os(PLACE).unwrap());
-    let mounts = Mounts {
-        dir: place,
-        mode,
-        binary: std::env::var_os(BINARY).unwrap().into(),
-        kernel_options: std::env::var("STRATAFS_KERNEL_OPTIONS").ok(),
-    };
+    let mut mounts = Mounts::new(place, mode, std::env::var_os(BINARY).unwrap().into());
     let number = |i: usize| words[i].parse::<u64>().unwrap();
     match words[0] {
         "probe" => probe(&mounts),
@@ -39,7 +34,8 @@ pub fn run() {
                 cases::all().into_iter().enumerate().skip(usize::try_from(number(2)).unwrap())
             {
                 if fits(&case) {
-                    one(i as u64, name, fitting(case, mode), &mounts);
+                    let set = mounts.choose(i as u64);
+                    one(i as u64, &format!("{name} {set}"), fitting(case, mode), &mounts);
                 }
             }
         }
@@ -50,15 +46,21 @@ pub fn run() {
                 if Instant::now() > until {
                     break;
                 }
-                one(seed, "", fitting(generate::case(seed, mode), mode), &mounts);
+                let set = mounts.choose(seed);
+                one(seed, &set, fitting(generate::case(seed, mode), mode), &mounts);
             }
         }
     }
     tell("@end");
 }
 
-/// Without an index the kernel parts hard links when it copies one of them.
+/// Without an index the kernel parts hard links when it copies one of them. In an archive of a layer
+/// there are no sockets, and names of marks are marks.
 fn fitting(mut case: Case, mode: Mode) -> Case {
+    if mode == Mode::Image {
+        let kept = |e: &Entry| e.kind != Kind::Socket && !e.path.contains(".wh.");
+        case.layers.iter_mut().for_each(|l| l.retain(kept));
+    }
     if mode == Mode::Redirect {
         let hard = |e: &Entry| matches!(e.kind, Kind::Hard(_));
         case.layers.iter_mut().for_each(|l| l.retain(|e| !hard(e)));

@@ -1,8 +1,9 @@
 //! The two mounts.
 
 use crate::layer;
+use crate::switches::{CONTAINERS, SETS, Switches};
 use rustix::mount::{MountFlags, UnmountFlags};
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,10 +30,14 @@ pub enum Mode {
     Remount,
     /// The same with `metacopy=on`, both.
     RemountMetacopy,
+    /// As `Root`, with the options of a set from `switches`.
+    Switches,
+    /// As `Root`; ours is a container of an image of the layers, with the options of such a set.
+    Image,
 }
 
 impl Mode {
-    pub const ALL: [Mode; 9] = [
+    pub const ALL: [Mode; 11] = [
         Mode::Root,
         Mode::Others,
         Mode::Lazy,
@@ -42,6 +47,8 @@ impl Mode {
         Mode::Index,
         Mode::Remount,
         Mode::RemountMetacopy,
+        Mode::Switches,
+        Mode::Image,
     ];
 
     pub fn name(self) -> &'static str {
@@ -55,6 +62,8 @@ impl Mode {
             Mode::Index => "index",
             Mode::Remount => "remount",
             Mode::RemountMetacopy => "remount-metacopy",
+            Mode::Switches => "switches",
+            Mode::Image => "image",
         }
     }
 
@@ -64,16 +73,7 @@ impl Mode {
 
     /// Whether the uppers are exchanged in the middle.
     pub fn exchanges(self) -> bool {
-        self.kernel().is_some()
-    }
-
-    /// Whether ours is mounted anew between the steps.
-    pub fn remounts(self) -> bool {
-        matches!(self, Mode::Remount | Mode::RemountMetacopy)
-    }
-
-    fn metacopy(self) -> bool {
-        matches!(self, Mode::Metacopy | Mode::RemountMetacopy)
+        matches!(self, Mode::Redirect | Mode::Metacopy | Mode::Index)
     }
 
     /// Whether hard links are kept in an index.
@@ -81,14 +81,15 @@ impl Mode {
         matches!(self, Mode::Metacopy | Mode::Index)
     }
 
-    /// The kernel's options in a mode in which the same are used for every mount.
-    fn kernel(self) -> Option<&'static str> {
-        match self {
-            Mode::Redirect => Some("redirect_dir=on,index=off,metacopy=off"),
-            Mode::Metacopy => Some("redirect_dir=on,index=on,metacopy=on"),
-            Mode::Index => Some("redirect_dir=on,index=on,metacopy=off"),
-            _ => None,
-        }
+    /// Options of both where no set says otherwise.
+    fn switches(self) -> Switches {
+        let (ours, metacopy) = match self {
+            Mode::Namespace => ("userxattr,redirect_dir=off", false),
+            Mode::Lazy => ("redirect_dir=on,lazy_copy_up=1", false),
+            Mode::Metacopy | Mode::RemountMetacopy => ("redirect_dir=on,metacopy=on", true),
+            _ => ("redirect_dir=on", false),
+        };
+        Switches { ours, metacopy, redirects: true }
     }
 
     /// Where the overlay's marks are.
@@ -104,6 +105,10 @@ pub struct Mounts {
     pub binary: PathBuf,
     /// Instead of our own for the kernel's mount.
     pub kernel_options: Option<String>,
+    /// Options of both, by the mode or by the seed.
+    pub switches: Switches,
+    /// Whether ours is mounted anew between the steps.
+    pub remounts: bool,
 }
 
 /// An upper with its work directory.
@@ -111,9 +116,32 @@ pub struct Mounts {
 pub struct Upper {
     pub upper: PathBuf,
     pub work: PathBuf,
+    /// It is that of the container.
+    pub container: bool,
 }
 
 impl Mounts {
+    pub fn new(dir: PathBuf, mode: Mode, binary: PathBuf) -> Mounts {
+        let kernel_options = std::env::var("STRATAFS_KERNEL_OPTIONS").ok();
+        let remounts = matches!(mode, Mode::Remount | Mode::RemountMetacopy);
+        Mounts { dir, mode, binary, kernel_options, switches: mode.switches(), remounts }
+    }
+
+    /// Takes the options of a seed. Returns what they are called.
+    pub fn choose(&mut self, seed: u64) -> String {
+        let sets = match self.mode {
+            Mode::Switches => &SETS[..],
+            Mode::Image => &CONTAINERS[..],
+            _ => return String::new(),
+        };
+        let seed = usize::try_from(seed).unwrap();
+        self.switches = sets[seed % sets.len()];
+        // every other time that a set has its turn
+        self.remounts = seed / sets.len() % 2 == 1;
+        let how = if self.remounts { "with remounts" } else { "without remounts" };
+        format!("[{}] {how}", self.switches.ours)
+    }
+
     /// A fresh upper.
     pub fn upper(&self, name: &str) -> Upper {
         let upper = self.dir.join(format!("{name}-upper"));
@@ -127,10 +155,10 @@ impl Mounts {
     pub fn with_work(&self, upper: &Path, name: &str) -> Upper {
         let work = self.dir.join(format!("{name}-work"));
         std::fs::create_dir(&work).unwrap();
-        Upper { upper: upper.to_owned(), work }
+        Upper { upper: upper.to_owned(), work, container: false }
     }
 
-    fn point(&self, name: &str) -> PathBuf {
+    pub fn point(&self, name: &str) -> PathBuf {
         let point = self.dir.join(format!("{name}-mount"));
         std::fs::create_dir_all(&point).unwrap();
         point
@@ -153,17 +181,18 @@ impl Mounts {
         plain: bool,
     ) -> Result<PathBuf, String> {
         let point = self.point("kernel");
-        let mut options = Mounts::stack(lowers, upper) + ",";
-        options += match self.kernel_options.as_deref() {
-            Some(o) if !plain => o,
-            _ if self.mode.exchanges() => self.mode.kernel().unwrap_or_default(),
-            _ if self.mode.namespace() && plain => "userxattr,index=off,metacopy=off",
-            _ if self.mode.namespace() => "userxattr,index=on,metacopy=off",
-            _ if self.mode.metacopy() && plain => "redirect_dir=on,index=off,metacopy=on",
-            _ if self.mode.metacopy() => "redirect_dir=on,index=on,metacopy=on",
-            _ if plain => "redirect_dir=on,index=off,metacopy=off",
-            _ => "redirect_dir=on,index=on,metacopy=off",
-        };
+        let mut lowers = lowers.to_vec();
+        if let ([_], None) = (&lowers[..], upper) {
+            // it mounts no single directory
+            let empty = self.dir.join("empty");
+            std::fs::create_dir_all(&empty).unwrap();
+            lowers.push(empty);
+        }
+        let mut options = Mounts::stack(&lowers, upper) + ",";
+        match self.kernel_options.as_deref() {
+            Some(o) if !plain => options += o,
+            _ => options += &self.for_kernel(plain),
+        }
         let data = CString::new(options.clone()).unwrap();
         let flags = MountFlags::empty();
         match rustix::mount::mount("overlay", &point, "overlay", flags, data.as_c_str()) {
@@ -172,40 +201,57 @@ impl Mounts {
         }
     }
 
+    /// `plain`: an upper is only looked at, and need not be one of the kernel's.
+    fn for_kernel(&self, plain: bool) -> String {
+        let on = |yes| if yes { "on" } else { "off" };
+        // in a mode in which uppers are exchanged the same options are used for every mount
+        let index = match self.mode.exchanges() {
+            true => self.mode.indexes(),
+            false => !plain,
+        };
+        let redirects = self.switches.redirects || plain;
+        // which the kernel has with redirects alone
+        let metacopy = self.switches.metacopy && redirects;
+        let redirects = match self.mode.namespace() {
+            true => "userxattr".to_owned(),
+            false => format!("redirect_dir={}", on(redirects)),
+        };
+        format!("{redirects},index={},metacopy={}", on(index), on(metacopy))
+    }
+
     pub fn unmount_kernel(&self) -> Result<(), String> {
         rustix::mount::unmount(self.point("kernel"), UnmountFlags::empty())
             .map_err(|e| format!("unmounting the kernel's: {e}"))
     }
 
-    /// Ours, in the drop-in form.
+    /// Ours, in the drop-in form, if it is not the container.
     pub fn ours(&self, lowers: &[PathBuf], upper: Option<&Upper>) -> Result<PathBuf, String> {
         let point = self.point("ours");
-        let mut options = Mounts::stack(lowers, upper);
-        options +=
-            if self.mode.namespace() { ",userxattr,redirect_dir=off" } else { ",redirect_dir=on" };
-        if self.mode.metacopy() {
-            options += ",metacopy=on";
+        if upper.is_some_and(|u| u.container) {
+            return self.mount_container(&point).map(|()| point);
         }
-        if self.mode == Mode::Lazy {
-            options += ",lazy_copy_up=1";
-        }
-        let said = Command::new(&self.binary).arg("-o").arg(&options).arg(&point).output();
-        let said = said.map_err(|e| format!("{}: {e}", self.binary.display()))?;
-        if said.status.success() {
-            Ok(point)
-        } else {
-            Err(format!("stratafs -o {options}: {}", String::from_utf8_lossy(&said.stderr)))
-        }
+        let switches =
+            if self.mode == Mode::Image { "redirect_dir=on" } else { self.switches.ours };
+        let options = Mounts::stack(lowers, upper) + "," + switches;
+        self.stratafs(&["-o".as_ref(), options.as_ref(), point.as_os_str()]).map(|_| point)
     }
 
     /// Unmounts and waits for the daemon.
     pub fn unmount_ours(&self) -> Result<(), String> {
-        let said = Command::new(&self.binary).arg("umount").arg(self.point("ours")).output();
-        let said = said.map_err(|e| e.to_string())?;
+        let point = self.point("ours");
+        self.stratafs(&["umount".as_ref(), point.as_os_str()]).map(drop)
+    }
+
+    /// Runs ours; returns what it printed.
+    pub fn stratafs(&self, args: &[&OsStr]) -> Result<String, String> {
+        let said = Command::new(&self.binary).args(args).output();
+        let said = said.map_err(|e| format!("{}: {e}", self.binary.display()))?;
         if said.status.success() {
-            Ok(())
+            Ok(String::from_utf8_lossy(&said.stdout).into_owned())
         } else {
-            Err(format!("stratafs umount: {}", String::from_utf8_lossy(&said.stderr)))
+            let args: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
+            let error = String::from_utf8_lossy(&said.stderr);
+            Err(format!("stratafs {}: {error}", args.join(" ")))
         }
     }
 
