@@ -243,6 +243,20 @@ fn whiteouts_are_names_where_devices_are_not_wanted() {
 }
 
 #[test]
+fn a_directory_with_the_name_of_a_mark_hides_and_hinders_nothing_else() {
+    for_each_mounter("directories as marks", |c| {
+        c.sh("mkdir u/.wh.a u/.wh.a/in && touch l/a u/c").ok();
+        c.sh("ln -s $STRATAFS fuse-overlayfs").ok();
+        for _ in 0..2 {
+            c.sh(&format!("./fuse-overlayfs -o {LAYERS} m")).ok();
+            let out = c.sh("ls -A m; cat m/a; echo new >m/d; rm m/d; ls u/.wh.a");
+            c.stratafs(&["umount", "m"]).ok();
+            assert_eq!((&out.out[..], out.code), ("c\nin\n", Some(0)), "{out:?}");
+        }
+    });
+}
+
+#[test]
 fn names_of_marks_are_ordinary_unless_told() {
     for_each_mounter(".wh. names", |c| {
         c.sh("mkdir l2 l/d l2/d && touch l/.wh.a l2/a l2/d/low l/d/.wh..wh..opq").ok();

@@ -123,6 +123,15 @@ impl Walk {
                 put_marker(&[parent, WHITEOUT_PREFIX, name].concat(), stat, out);
                 Ok(())
             }
+            // it is left out, and goes on hiding what it hides
+            Found::Leaf { stat, .. } if stat.file_type() == FileType::Socket => {
+                warn_of_socket(&path);
+                let below = self.below(parent, parent_opaque)?;
+                if !matches!(self.stack.child(&below, name)?, Merged::Nothing) {
+                    put_marker(&[parent, WHITEOUT_PREFIX, name].concat(), stat, out);
+                }
+                Ok(())
+            }
             Found::Leaf { stat, metacopy, redirect } => {
                 let data = if metacopy {
                     let below = self.below(parent, parent_opaque)?;
@@ -237,7 +246,7 @@ impl Walk {
         let Leaf { dir, name, stat, data } = leaf;
         let kind = stat.file_type();
         if kind == FileType::Socket {
-            log::warn!("{}: a socket, which no layer can hold; left out", printable(&path));
+            warn_of_socket(&path);
             return Ok(());
         }
         if stat.nlink > 1 {
@@ -311,6 +320,12 @@ impl Walk {
         if key == OVERRIDE_XATTR || private.iter().any(|p| key.starts_with(p)) {
             return None;
         }
+        // no overlay that keeps its marks there lets one of another name come to the disk: so the
+        // marks of this one are the trusted ones, and it shows this
+        let own = Dialect::User.from_disk(key) == XattrName::Own;
+        if own && !Dialect::User.is_mark(key) {
+            return Some(key.to_vec());
+        }
         for dialect in [Dialect::Trusted, Dialect::User] {
             if key.starts_with(dialect.prefix()) {
                 return match dialect.from_disk(key) {
@@ -328,6 +343,10 @@ fn at(path: &[u8], e: ImageError) -> ImageError {
         ImageError::BadTree { why, .. } => bad(path, why),
         e => e,
     }
+}
+
+fn warn_of_socket(path: &[u8]) {
+    log::warn!("{}: a socket, which no layer can hold; left out", printable(path));
 }
 
 fn plain(path: &[u8], stat: Stat) -> Entry<'_> {

@@ -10,6 +10,21 @@ pub enum Dialect {
     User,
 }
 
+/// What the kernel (`ovl_xattr_table` in fs/overlayfs/super.c, `overlayfs.rst`) and this program keep
+/// in attributes of their own.
+const MARKS: [&[u8]; 10] = [
+    b"opaque",
+    b"redirect",
+    b"origin",
+    b"impure",
+    b"nlink",
+    b"upper",
+    b"uuid",
+    b"metacopy",
+    b"protattr",
+    b"whiteout",
+];
+
 /// What an extended attribute's on-disk name means to an overlay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum XattrName {
@@ -139,6 +154,13 @@ impl Dialect {
             Some(inner) => XattrName::Visible(self.key(inner)),
             None => XattrName::Own,
         }
+    }
+
+    /// Returns whether `name` is one that an overlay gives a meaning, rather than only hides.
+    #[must_use]
+    pub fn is_mark(self, name: &[u8]) -> bool {
+        name.strip_prefix(self.prefix())
+            .is_some_and(|rest| MARKS.contains(&rest) || rest.starts_with(b"stratafs."))
     }
 
     /// Returns the on-disk name of the attribute that users call `name`: names of the overlay's

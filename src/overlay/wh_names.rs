@@ -63,6 +63,15 @@ fn mark_of(name: &[u8]) -> Result<Vec<u8>> {
     Ok(mark)
 }
 
+/// Removes a mark that has been replaced. One that is a directory stays, unseen: who knows what is
+/// in it.
+fn take_away(dir: &Dir, name: &[u8]) -> Result<()> {
+    match dir.unlink(name) {
+        Ok(()) | Err(Errno::ISDIR) => Ok(()),
+        Err(e) => Err(e).upper("remove a whiteout"),
+    }
+}
+
 impl UpperLayer {
     /// Makes the mark that hides `name`.
     pub(super) fn put_mark(&self, dir: &Dir, name: &[u8]) -> Result<()> {
@@ -97,12 +106,12 @@ impl UpperLayer {
                 let node = dir.as_node().upper("open a directory")?;
                 node.set_xattr(self.dialect.opaque(), b"y", false, false)
                     .upper("mark a directory opaque")?;
-                dir.unlink(&e.name).upper("remove a whiteout")?;
+                take_away(dir, &e.name)?;
             } else if let Some(name) = hidden(&e.name) {
                 if !entries.iter().any(|other| &other.name[..] == name) {
                     self.link_whiteout(dir, name)?;
                 }
-                dir.unlink(&e.name).upper("remove a whiteout")?;
+                take_away(dir, &e.name)?;
             } else if self.names == WhiteoutNames::Written
                 && dir.stat(&e.name).upper("look at a file")?.is_whiteout_device()
             {
@@ -112,7 +121,14 @@ impl UpperLayer {
             }
             changed = true;
         }
-        if changed { dir.list().upper("list a directory of the upper") } else { Ok(entries) }
+        if !changed {
+            return Ok(entries);
+        }
+        let mut entries = dir.list().upper("list a directory of the upper")?;
+        if self.names == WhiteoutNames::Read {
+            entries.retain(|e| !e.name.starts_with(WHITEOUT_PREFIX));
+        }
+        Ok(entries)
     }
 }
 

@@ -34,7 +34,10 @@ pub fn run(case: &Case, mounts: &Mounts) -> Result<Counts, String> {
     let ours = if mounts.mode == Mode::Image {
         let container = mounts.container(&lowers)?;
         closed.extend(container.layers);
-        lowers.insert(0, container.init);
+        // a layer of a store has names of marks, where it is mounted as a directory
+        let init = mounts.dir.join("init");
+        tree::copy(&container.init, &init);
+        lowers.insert(0, init);
         container.upper
     } else {
         mounts.upper("ours")
@@ -112,9 +115,9 @@ impl Run<'_> {
                 return Ok(counts);
             }
             self.mounts.import(&stack, "upper")?;
-            let mut shown = self.image(&stack, "upper")?;
+            let shown = self.image(&stack, "upper")?;
             let mut again = again;
-            [&mut shown, &mut again].into_iter().for_each(Tree::forget_sockets);
+            again.forget_sockets();
             return expect("our upper as an image's layer", ["upper", "layer"], &again, &shown)
                 .map(|()| counts);
         }
@@ -130,9 +133,11 @@ impl Run<'_> {
         self.mounts.unmount_ours()?;
         ours.forgive_no_attributes();
         let mut kernel = self.under_kernel(layers, None)?;
-        [&mut ours, &mut kernel].into_iter().for_each(Tree::forget_sockets);
+        let sockets = kernel.forget_sockets();
         expect(&format!("image {name}"), ["stratafs", "kernel"], &ours, &kernel)?;
-        readonly::compare(self.mounts, Some(name), layers, &self.case.steps)?;
+        if !sockets {
+            readonly::compare(self.mounts, Some(name), layers, &self.case.steps)?;
+        }
         Ok(ours)
     }
 

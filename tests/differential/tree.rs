@@ -51,9 +51,12 @@ impl Tree {
         }
     }
 
-    /// Takes out what no archive of a layer can hold.
-    pub fn forget_sockets(&mut self) {
-        self.nodes.retain(|_, n| !n.text.starts_with("140"));
+    /// Takes out what no archive of a layer can hold. Returns whether there was any.
+    pub fn forget_sockets(&mut self) -> bool {
+        let all = self.nodes.len();
+        // five digits have directories, pipes and devices
+        self.nodes.retain(|_, n| !(n.text.starts_with("14") && n.text.find(' ') == Some(6)));
+        self.nodes.len() < all
     }
 
     /// Takes numbers in listings as right, where only those of `stat` are to be compared.

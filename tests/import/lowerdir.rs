@@ -92,6 +92,42 @@ fn markers_take_the_form_of_the_image_spec() {
 }
 
 #[test]
+fn a_socket_is_left_out_and_goes_on_hiding_what_it_hides() {
+    let tmp = tempfile::tempdir().unwrap();
+    let at = |p: &str| tmp.path().join(p);
+    write(&at("low/d/s"), "low");
+    write(&at("top/d/f"), "f");
+    for name in ["d/s", "d/alone"] {
+        drop(std::os::unix::net::UnixListener::bind(at("top").join(name)).unwrap());
+    }
+    let layers = tars(vec![at("top"), at("low")]);
+    assert_eq!(layers[1], ["./", "d/", "d/f = f", "d/.wh.s"]);
+}
+
+#[test]
+fn attributes_that_are_no_marks_are_kept_whatever_they_are_called() {
+    let tmp = tempfile::tempdir().unwrap();
+    let file = tmp.path().join("f");
+    write(&file, "f");
+    for key in ["user.k", "user.overlay.k", "user.overlay.redirect", "user.overlay.stratafs.origin"]
+    {
+        set(&file, key, "v");
+    }
+    let b = Bench::new();
+    let input = Input::LowerDirs(vec![tmp.path().to_owned()]);
+    let images = stratafs::image::open_source(input, &b.options()).unwrap().images;
+    let mut archive = tar::Archive::new(images[0].layers[0].open().unwrap());
+    let mut keys = Vec::new();
+    for entry in archive.entries().unwrap() {
+        for record in entry.unwrap().pax_extensions().unwrap().into_iter().flatten() {
+            keys.push(record.unwrap().key().unwrap().to_owned());
+        }
+    }
+    keys.retain(|k| k.starts_with("SCHILY.xattr."));
+    assert_eq!(keys, ["SCHILY.xattr.user.k", "SCHILY.xattr.user.overlay.k"]);
+}
+
+#[test]
 fn what_could_not_be_made_is_taken_from_its_record() {
     let tmp = tempfile::tempdir().unwrap();
     let at = |p: &str| tmp.path().join(p);
