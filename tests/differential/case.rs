@@ -8,6 +8,7 @@ use crate::readonly;
 use crate::tree::{self, Tree, What, differ};
 use crate::verdict::{Counts, Trees};
 use crate::world::{Mode, Mounts, Upper};
+use rustix::fs::FileType;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -215,7 +216,9 @@ impl Run<'_> {
             pairs.push(("our upper under the kernel", 0));
         }
         for (what, i) in pairs {
-            if let Some(text) = tree::renumbered(&before[i], &after[i], What::NoLinks) {
+            if let Some(text) =
+                tree::renumbered(&before[i], &after[i], |k| k != FileType::Directory)
+            {
                 return Err(format!("{what} has other numbers: {text}"));
             }
         }
@@ -231,10 +234,14 @@ impl Run<'_> {
         self.mounts.ours(&self.lowers, Some(upper))?;
         let after = tree::look(&trees.ours.root);
         same("after the remount", ["before", "after"], &before, &after, What::All)?;
-        // copied directories have other numbers then
-        let copies = self.mounts.switches.ours.contains("redirect_dir=copy");
-        let what = if copies { What::NoLinks } else { What::All };
-        if let Some(text) = tree::renumbered(&before, &after, what) {
+        let counts = |kind| match kind {
+            FileType::RegularFile => true,
+            // what was moved by copying it is another one
+            FileType::Directory => !self.mounts.switches.ours.contains("redirect_dir=copy"),
+            // no other type can bear a mark of that name space
+            _ => self.mounts.mode.marks() != "user",
+        };
+        if let Some(text) = tree::renumbered(&before, &after, counts) {
             return Err(format!("after the remount other numbers: {text}"));
         }
         trees.compare().map(drop).map_err(|e| format!("after the remount: {e}"))

@@ -37,13 +37,17 @@ fn forever(text: String) -> &'static str {
 struct Maker {
     r: Random,
     mode: Mode,
+    /// Mostly others than root act, on files that are mostly theirs.
+    others: bool,
     /// Paths that were named before.
     known: Vec<&'static str>,
 }
 
 /// Makes the case of a seed.
 pub fn case(seed: u64, mode: Mode) -> Case {
-    let mut m = Maker { r: Random::new(seed), mode, known: Vec::new() };
+    let some = matches!(mode, Mode::Switches | Mode::Image) && seed % 3 == 1;
+    let others = mode == Mode::Others || some;
+    let mut m = Maker { r: Random::new(seed), mode, others, known: Vec::new() };
     let layers = (0..m.r.range(1, 5)).map(|_| m.layer()).collect();
     let steps = (0..m.r.range(5, 60)).map(|_| m.step()).collect();
     Case { layers, steps }
@@ -108,7 +112,7 @@ impl Maker {
     }
 
     fn usual_owner(&self) -> u32 {
-        if self.mode == Mode::Others { 1000 } else { 0 }
+        if self.others { 1000 } else { 0 }
     }
 
     fn xattr(&mut self) -> (&'static str, u8) {
@@ -127,8 +131,8 @@ impl Maker {
 
     fn step(&mut self) -> Step {
         let others = match self.mode {
-            Mode::Others => 85,
             Mode::Namespace => 0,
+            _ if self.others => 85,
             _ => 12,
         };
         let who = if self.r.chance(others) { self.r.pick(&[1000, 1000, 1001]) } else { 0 };

@@ -24,7 +24,7 @@ pub enum What {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Node {
     number: u64,
-    dir: bool,
+    kind: FileType,
     text: String,
     /// Link count, and the first of the names that lead to the same inode.
     links: String,
@@ -106,12 +106,18 @@ impl Walk<'_> {
                 return;
             }
             Err(e) => {
-                let node = Node { number: 0, dir: false, text: errno(e), links: String::new() };
+                let node = Node {
+                    number: 0,
+                    kind: FileType::Unknown,
+                    text: errno(e),
+                    links: String::new(),
+                };
                 self.tree.nodes.insert(inside.to_owned(), node);
                 return;
             }
         };
-        let dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let dir = kind == FileType::Directory;
         let text = self.describe(&path, &stat);
         let mut links = String::new();
         if !dir {
@@ -123,7 +129,7 @@ impl Walk<'_> {
         if listed.is_some_and(|ino| ino != stat.st_ino) {
             links += NOT_AS_LISTED;
         }
-        let node = Node { number: stat.st_ino, dir, text, links };
+        let node = Node { number: stat.st_ino, kind, text, links };
         self.tree.nodes.insert(inside.to_owned(), node);
         if dir {
             self.children(inside, &path);
@@ -225,11 +231,11 @@ fn content(path: &Path) -> String {
     }
 }
 
-/// Says what has another number in `b` than in `a`: of all, or without directories.
-pub fn renumbered(a: &Tree, b: &Tree, what: What) -> Option<String> {
+/// Says what has another number in `b` than in `a`, of the types that `counts` tells.
+pub fn renumbered(a: &Tree, b: &Tree, counts: impl Fn(FileType) -> bool) -> Option<String> {
     a.nodes.iter().find_map(|(path, was)| {
         let is = b.nodes.get(path)?;
-        let differs = was.number != is.number && (what == What::All || !was.dir);
+        let differs = was.number != is.number && counts(was.kind);
         differs.then(|| format!("/{}: {}, then {}", path.display(), was.number, is.number))
     })
 }
