@@ -158,7 +158,8 @@
 //! and remount, is unique over all devices, and is what listings say (`engine::numbers`;
 //! differential: `as_root_over_remounts`). The link count of a merged directory is 1.
 //! Where the marks are `user.*`, a symlink, fifo, socket or device can bear none: once it is copied
-//! up or renamed, it has another number from the next mount on.
+//! up or renamed, it has another number from the next mount on, and of its links those are counted
+//! that the view shows.
 //!
 //! `xino=off` (`noxino`) shows numbers below 2^32 instead, for programs that cannot take longer ones
 //! (the kernel's `xino=off` gives up other properties: there numbers of several devices may meet). All

@@ -89,7 +89,7 @@ impl Run<'_> {
         }
         self.nothing_left(&ours)?;
         let again = self.under_us(&self.lowers, Some(&ours))?;
-        same("after a remount", ["before", "after"], &last, &again, What::All)?;
+        same("after a remount", ["before", "after"], &last, &again, self.kept())?;
         self.nothing_left(&ours)?;
         let with = self.work(&ours, "ours-under-kernel");
         let shown = self.under_kernel(&self.lowers, Some(&with))?;
@@ -225,6 +225,11 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What stays over a remount. Marks of the user's name space can only be on files and directories.
+    fn kept(&self) -> What {
+        if self.mounts.mode.marks() == "user" { What::LinksOfFiles } else { What::All }
+    }
+
     /// Ours is mounted anew, and shows what it showed, under the same numbers.
     fn remount(&self, trees: &mut Trees, upper: &Upper) -> Result<(), String> {
         close_all(trees);
@@ -233,13 +238,12 @@ impl Run<'_> {
         self.nothing_left(upper)?;
         self.mounts.ours(&self.lowers, Some(upper))?;
         let after = tree::look(&trees.ours.root);
-        same("after the remount", ["before", "after"], &before, &after, What::All)?;
+        same("after the remount", ["before", "after"], &before, &after, self.kept())?;
         let counts = |kind| match kind {
             FileType::RegularFile => true,
             // what was moved by copying it is another one
             FileType::Directory => !self.mounts.switches.ours.contains("redirect_dir=copy"),
-            // no other type can bear a mark of that name space
-            _ => self.mounts.mode.marks() != "user",
+            _ => self.kept() == What::All,
         };
         if let Some(text) = tree::renumbered(&before, &after, counts) {
             return Err(format!("after the remount other numbers: {text}"));

@@ -39,6 +39,8 @@ struct Maker {
     mode: Mode,
     /// Mostly others than root act, on files that are mostly theirs.
     others: bool,
+    /// Many hard links, and much that changes names.
+    names: bool,
     /// Paths that were named before.
     known: Vec<&'static str>,
 }
@@ -47,7 +49,9 @@ struct Maker {
 pub fn case(seed: u64, mode: Mode) -> Case {
     let some = matches!(mode, Mode::Switches | Mode::Image) && seed % 3 == 1;
     let others = mode == Mode::Others || some;
-    let mut m = Maker { r: Random::new(seed), mode, others, known: Vec::new() };
+    let remounts = matches!(mode, Mode::Remount | Mode::RemountMetacopy);
+    let names = remounts && seed % 2 == 1;
+    let mut m = Maker { r: Random::new(seed), mode, others, names, known: Vec::new() };
     let layers = (0..m.r.range(1, 5)).map(|_| m.layer()).collect();
     let steps = (0..m.r.range(5, 60)).map(|_| m.step()).collect();
     Case { layers, steps }
@@ -89,6 +93,7 @@ impl Maker {
         let path = self.path();
         let size = u16::try_from(self.r.below(200)).unwrap();
         let kind = match self.r.below(20) {
+            _ if self.names && self.r.chance(35) => Kind::Hard(self.path()),
             0..=4 => Kind::File(size),
             5 => Kind::Sparse,
             6..=9 => Kind::Dir,
@@ -141,6 +146,9 @@ impl Maker {
 
     fn op(&mut self) -> Op {
         let path = self.path();
+        if self.names && self.r.chance(65) {
+            return self.op_on_names(path);
+        }
         if self.r.chance(12) {
             return self.rare_op(path);
         }
@@ -184,6 +192,21 @@ impl Maker {
             95..=96 => Op::CopyRange { from: path, to: self.path() },
             97 => Op::RemovedCwd { path },
             _ => Op::WalkRemoving { path },
+        }
+    }
+
+    fn op_on_names(&mut self, path: &'static str) -> Op {
+        match self.r.below(20) {
+            0..=6 => self.rename(path),
+            7..=9 => Op::Link { from: path, to: self.path(), follow: false },
+            10..=12 => Op::Unlink { path },
+            13 => Op::RemoveAll { path },
+            14..=15 => Op::Mkdir { path, mode: 0o777, umask: 0o022 },
+            16..=17 => Op::Chmod { path, mode: self.any_mode() },
+            _ => {
+                let data = self.data();
+                Op::Put { path, how: How::Append, mode: 0o666, umask: 0o022, data }
+            }
         }
     }
 

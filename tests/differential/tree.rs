@@ -17,6 +17,8 @@ const RECENT: i64 = 1_600_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     All,
+    /// The same, but links of regular files only.
+    LinksOfFiles,
     /// All but link counts, which names belong together, and numbers in listings.
     NoLinks,
 }
@@ -244,7 +246,10 @@ pub fn renumbered(a: &Tree, b: &Tree, counts: impl Fn(FileType) -> bool) -> Opti
 pub fn differ(names: [&str; 2], a: &Tree, b: &Tree, what: What) -> Option<String> {
     let line = |t: &Tree, p: &Path| match t.nodes.get(p) {
         None => "-".to_owned(),
-        Some(n) if what == What::All => format!("{} {}", n.text, n.links),
+        Some(n) if what == What::NoLinks => n.text.clone(),
+        Some(n) if what == What::All || n.kind == FileType::RegularFile => {
+            format!("{} {}", n.text, n.links)
+        }
         Some(n) => n.text.clone(),
     };
     let all: BTreeSet<_> = a.nodes.keys().chain(b.nodes.keys()).collect();
