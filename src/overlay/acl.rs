@@ -64,6 +64,18 @@ pub(super) fn inherit(default: &[u8], mode: u32) -> Option<Inherited> {
     Some(Inherited { mode: new_mode, access: (extended || has_mask).then_some(out) })
 }
 
+/// Returns the permissions that an access ACL gives a file's mode; `None` for an attribute that is no
+/// valid ACL.
+pub(super) fn permissions(access: &[u8]) -> Option<u32> {
+    let (entries, rest) = access.strip_prefix(&VERSION)?.as_chunks::<8>();
+    let of = |wanted| {
+        let entry = entries.iter().find(|e| tag(e) == wanted)?;
+        Some(u32::from(u16::from_le_bytes([entry[2], entry[3]])) & 7)
+    };
+    let group = of(MASK).or_else(|| of(GROUP_OBJ))?;
+    rest.is_empty().then_some(of(USER_OBJ)? << 6 | group << 3 | of(OTHER)?)
+}
+
 fn tag(e: &[u8; 8]) -> u16 {
     u16::from_le_bytes([e[0], e[1]])
 }
@@ -107,6 +119,17 @@ mod tests {
             (OTHER, 4, !0),
         ]);
         assert_eq!(i.access, Some(expected));
+    }
+
+    #[test]
+    fn the_mask_is_the_groups_part_of_a_mode() {
+        let mut entries =
+            vec![(USER_OBJ, 6, !0), (USER, 7, 12), (GROUP_OBJ, 5, !0), (OTHER, 1, !0)];
+        assert_eq!(permissions(&acl(&entries)), Some(0o651));
+        entries.push((MASK, 4, !0));
+        assert_eq!(permissions(&acl(&entries)), Some(0o641));
+        assert_eq!(permissions(&acl(&entries[..3])), None);
+        assert_eq!(permissions(b""), None);
     }
 
     #[test]

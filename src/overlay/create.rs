@@ -333,15 +333,17 @@ impl Overlay {
             Err(Errno::OPNOTSUPP | Errno::PERM) => None,
             r => r.upper("read a directory's default ACL")?,
         };
-        let gid = (stat.mode & 0o2000 != 0).then_some(stat.gid);
-        let found = Arc::new(Heritage { gid, acl });
+        let disk_gid = (stat.mode & 0o2000 != 0).then_some(stat.gid);
+        let shown = self.shown(dir.ino, &stat, self.dir_override(dir, handle)?);
+        let gid = (shown.mode & 0o2000 != 0).then_some(shown.gid);
+        let found = Arc::new(Heritage { gid, disk_gid, acl });
         *slot = Some(found.clone());
         Ok(found)
     }
 
     /// Returns whether the file system gives the file all its attributes as it makes it.
     fn is_plain(&self, spec: &Spec<'_>, heritage: &Heritage) -> bool {
-        let native_gid = heritage.gid.unwrap_or(self.identity.gid);
+        let native_gid = heritage.disk_gid.unwrap_or(self.identity.gid);
         spec.uid == self.identity.uid
             && spec.gid == native_gid
             && (spec.kind == FileType::Symlink

@@ -56,6 +56,8 @@ pub(super) struct DirInode {
 pub(super) struct Heritage {
     /// The directory's group, if its setgid bit gives that to new files.
     pub(super) gid: Option<u32>,
+    /// The same as the disk does it, which knows nothing of what is recorded.
+    pub(super) disk_gid: Option<u32>,
     /// The default ACL, as the attribute's value.
     pub(super) acl: Option<Vec<u8>>,
 }

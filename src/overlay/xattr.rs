@@ -9,7 +9,7 @@ use super::inode::{Backing, Object};
 use super::io::CAPABILITY;
 use super::records::Records;
 use super::types::{Caller, Ino};
-use crate::marker::{Dialect, OVERRIDE_XATTR, PRIVILEGED_OVERRIDE_XATTR, XattrName};
+use crate::marker::{Dialect, OVERRIDE_XATTR, OverrideStat, PRIVILEGED_OVERRIDE_XATTR, XattrName};
 use crate::sys::{Errno, FileType, Node};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -186,6 +186,9 @@ impl Overlay {
         }
         self.as_its_owner(&node, || node.set_xattr(&disk, value, create, replace))
             .upper("set an extended attribute")?;
+        if self.options.owner_view && key == acl::ACCESS {
+            self.record_permissions(&node, value)?;
+        }
         self.after_acl_change(&object, key);
         Ok(())
     }
@@ -207,6 +210,19 @@ impl Overlay {
             .upper("remove an extended attribute")?;
         self.after_acl_change(&object, key);
         Ok(())
+    }
+
+    /// Brings a recorded mode to what an access ACL says, as the file system does with its own.
+    fn record_permissions(&self, node: &Node, access: &[u8]) -> Result<()> {
+        let key = self.options.records.stat_key();
+        let record = node.get_xattr(key).upper("read the recorded attributes")?;
+        let record = record.as_deref().and_then(OverrideStat::parse);
+        let (Some(mut o), Some(permissions)) = (record, acl::permissions(access)) else {
+            return Ok(());
+        };
+        o.mode = o.mode & !0o777 | permissions;
+        self.as_its_owner(node, || node.set_xattr(key, &o.encode(), false, false))
+            .upper("record the attributes")
     }
 
     fn after_acl_change(&self, object: &Object, key: &[u8]) {

@@ -1,13 +1,15 @@
 //! Random layers and random operations on the kernel's overlayfs, on stratafs, and on a plain
 //! directory that holds the merged tree and referees.
 //!
-//! Everything follows from a seed. After each operation its result is compared, at intervals and
+//! Everything follows from a seed, the set of mount options too where a test has several. After each operation its result is compared, at intervals and
 //! at the end the whole tree; then the mounts are made anew, the uppers exchanged (ours under the
 //! kernel's overlayfs, the kernel's under us), our upper is used as a layer, and the lowers must
 //! be as they were, to the byte and the nanosecond. Where stratafs and the kernel differ, the
 //! plain directory decides: if it does as stratafs does, stratafs is nearer to POSIX and the case
 //! counts as "better". Anything else fails, unless `allow.rs` has the statement of
-//! `stratafs::semantics` that covers it. A failing case is shrunk and printed as Rust that goes
+//! `stratafs::semantics` that covers it. In some tests ours is also mounted anew between the steps
+//! and must show the same, under the same numbers; in `as_root_in_a_container` the layers are
+//! imported into a store first, and the upper is one of its containers. A failing case is shrunk and printed as Rust that goes
 //! into `cases.rs`.
 //!
 //! Each worker runs in name spaces of its own (`unshare`), with a limit of time per seed: what
@@ -17,6 +19,7 @@
 //! * `STRATAFS_SEEDS=FROM..TO`: these seeds rather than the built-in few;
 //! * `STRATAFS_WORKERS=N`: in as many processes (default: 2, or 1 on a single processor);
 //! * `STRATAFS_SHRINK=N`: runs that may be spent on making a failure small (default 150);
+//! * `STRATAFS_SWITCHES=TEXT`: only the sets of options (`switches.rs`) in which this occurs;
 //! * `STRATAFS_KERNEL_OPTIONS=…`: instead of `redirect_dir=on,index=on,metacopy=off`;
 //! * `STRATAFS_DIFFERENTIAL_DIR`: where the layers are made (default `/var/tmp`).
 //!
@@ -24,6 +27,7 @@
 //! STRATAFS_SEEDS=0..2000 cargo test --release --test differential as_root
 //! STRATAFS_SEEDS=0..1000 cargo test --release --test differential in_a_user_namespace
 //! STRATAFS_SEEDS=0..300 cargo test --release --test differential with_uppers_exchanged
+//! STRATAFS_SEEDS=0..200 STRATAFS_SWITCHES=lazy cargo test --release --test differential switch
 //! ```
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations, clippy::print_stderr)]

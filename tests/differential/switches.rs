@@ -9,10 +9,13 @@ pub struct Switches {
     pub metacopy: bool,
     /// The kernel's `redirect_dir`.
     pub redirects: bool,
+    /// What ours writes into the upper tells others less than the truth.
+    pub records: bool,
 }
 
-const fn set(ours: &'static str) -> Switches {
-    Switches { ours, metacopy: false, redirects: true }
+/// Only options of ours.
+pub const fn set(ours: &'static str) -> Switches {
+    Switches { ours, metacopy: false, redirects: true, records: false }
 }
 
 const fn metacopy(ours: &'static str) -> Switches {
@@ -20,7 +23,7 @@ const fn metacopy(ours: &'static str) -> Switches {
 }
 
 /// The set of a case is that of its seed, modulo their number.
-pub const SETS: [Switches; 20] = [
+pub const SETS: [Switches; 22] = [
     set("redirect_dir=on,passthrough=off"),
     set("redirect_dir=on,passthrough=on"),
     set("redirect_dir=on,threads=1"),
@@ -42,6 +45,8 @@ pub const SETS: [Switches; 20] = [
     set("redirect_dir=copy,passthrough=on,lower_changes=ignore,timeout=1000000,threads=4,xino=off"),
     metacopy("redirect_dir=on,lazy_copy_up=1,metacopy=on,threads=1"),
     metacopy("redirect_dir=copy,lazy_copy_up=1,metacopy=on,passthrough=off,max_write=4096"),
+    set("redirect_dir=on,uidmapping=0:0:65536,gidmapping=0:0:65536,static_nlink"),
+    Switches { records: true, ..set("redirect_dir=on,xattr_permissions=1,passthrough=off") },
     Switches {
         redirects: false,
         ..metacopy("redirect_dir=off,metacopy=on,volatile,passthrough=off,lower_changes=ignore")

@@ -1,7 +1,7 @@
 //! The two mounts.
 
 use crate::layer;
-use crate::switches::{CONTAINERS, SETS, Switches};
+use crate::switches::{CONTAINERS, SETS, Switches, set};
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::ffi::{CString, OsStr};
 use std::path::{Path, PathBuf};
@@ -89,7 +89,7 @@ impl Mode {
             Mode::Metacopy | Mode::RemountMetacopy => ("redirect_dir=on,metacopy=on", true),
             _ => ("redirect_dir=on", false),
         };
-        Switches { ours, metacopy, redirects: true }
+        Switches { metacopy, ..set(ours) }
     }
 
     /// Where the overlay's marks are.
@@ -139,7 +139,10 @@ impl Mounts {
             }
             _ => return String::new(),
         };
-        self.switches = sets[seed % sets.len()];
+        let wanted = std::env::var("STRATAFS_SWITCHES").unwrap_or_default();
+        let sets: Vec<_> = sets.iter().filter(|s| s.ours.contains(&wanted)).collect();
+        assert!(!sets.is_empty(), "no set of options contains {wanted}");
+        self.switches = *sets[seed % sets.len()];
         // every other time that a set has its turn
         self.remounts = seed / sets.len() % 2 == 1;
         let how = if self.remounts { "with remounts" } else { "without remounts" };

@@ -417,6 +417,53 @@ fn recorded_owners_in_a_private_view() {
 }
 
 #[test]
+fn a_recorded_setgid_directory_gives_its_group_to_new_files() {
+    let l = Layers::new(&[&["d d", "f f x"]]);
+    let open = || {
+        let private = Options { owner_view: true, ..Options::default() };
+        l.open_with(Form::Indexed, private, true)
+    };
+    let v = open();
+    let set = SetAttr { uid: Some(7), gid: Some(8), mode: Some(0o2775), ..SetAttr::default() };
+    let d = v.ino("d").unwrap();
+    v.fs.setattr(d, None, &set).unwrap();
+    let (f, fh) = v.fs.create(me(), d, name("f"), 0o644, 0, WRITE).unwrap();
+    v.fs.release(fh);
+    let sub = v.fs.mkdir(me(), d, name("sub"), 0o755, 0).unwrap();
+    assert_eq!((f.gid, sub.gid, sub.mode), (8, 8, 0o2755));
+    drop(v);
+    let v = open();
+    assert_eq!(v.stat("d/f").unwrap().gid, 8);
+    assert_eq!((v.stat("d/sub").unwrap().gid, v.stat("d/sub").unwrap().mode), (8, 0o2755));
+    let p = v.fs.mknod(me(), v.ino("d/sub").unwrap(), name("p"), FileType::Fifo, 0o600, 0, 0);
+    assert_eq!(p.unwrap().gid, 8);
+}
+
+#[test]
+fn an_access_acl_changes_a_recorded_mode() {
+    let l = Layers::new(&[&["f f x"]]);
+    let private = Options { owner_view: true, ..Options::default() };
+    let v = l.open_with(Form::Indexed, private, true);
+    let set = SetAttr { uid: Some(7), gid: Some(8), mode: Some(0o644), ..SetAttr::default() };
+    let f = v.ino("f").unwrap();
+    v.fs.setattr(f, None, &set).unwrap();
+    let mut acl = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions) in [(1_u16, 6_u16), (4, 7), (0x10, 5), (0x20, 1)] {
+        acl.extend(tag.to_le_bytes());
+        acl.extend(permissions.to_le_bytes());
+        acl.extend(u32::MAX.to_le_bytes());
+    }
+    match v.fs.set_xattr(f, b"system.posix_acl_access", &acl, false, false) {
+        Err(e) if e.errno() == stratafs::sys::Errno::OPNOTSUPP => return, // not on this file system
+        r => r.unwrap(),
+    }
+    let a = v.stat("f").unwrap();
+    assert_eq!((a.mode, a.uid, a.gid), (0o651, 7, 8));
+    v.append("f", b"y").unwrap();
+    assert_eq!(v.text("f"), "xy");
+}
+
+#[test]
 fn lookups_and_forgets_balance() {
     for form in FORMS {
         let l = Layers::new(&[&["f a 1", "f b 2"]]);
