@@ -63,6 +63,11 @@
 //!   (`engine::changes::no_whiteout_where_nothing_is_hidden`,
 //!   `engine::changes::deleted_names_stay_gone`). A directory of whiteouts alone is empty, can be
 //!   removed and replaced (`engine::changes::a_directory_replaces_one_that_only_holds_whiteouts`).
+//! * A read-only mount of an image that holds no extended attribute says `EOPNOTSUPP` to whoever asks
+//!   for them, which spares it further requests; the kernel says that there are none
+//!   (differential: `as_root_in_a_container`).
+//! * A directory called `.wh.NAME` in the upper hides `NAME` where such names count, and is not seen
+//!   (`mount_options::a_directory_with_the_name_of_a_mark_hides_and_hinders_nothing_else`).
 //! * `RENAME_NOREPLACE` and `RENAME_EXCHANGE` work on files and directories of any layer
 //!   (`engine::changes::exchange_of_lower_files_and_directories`), also over whiteouts
 //!   (`engine::changes::renames_over_whiteouts_succeed`).
@@ -132,7 +137,15 @@
 //!   (`engine::staging`).
 //!
 //! The differential test (`tests/differential`) compares all of this with the kernel, and its
-//! `allow.rs` names what may differ.
+//! `allow.rs` names what may differ. Every set of mount options that must change nothing, of plain
+//! directories and of containers, goes through it (`switches.rs`).
+//!
+//! # Import of directories
+//! `import --lowerdir` makes layers that show what the kernel shows of the directories, but: sockets
+//! are left out, as no archive can hold them, and hide what they hid
+//! (`import: lowerdir::a_socket_is_left_out_and_goes_on_hiding_what_it_hides`); names that begin with
+//! `.wh.` are marks; and attributes of either name space of the overlay are kept only where they are
+//! no marks (`import: lowerdir::attributes_that_are_no_marks_are_kept_whatever_they_are_called`).
 //!
 //! # What the layers stand on
 //! Tests are in `tests/nested.rs`.
@@ -159,7 +172,8 @@
 //! differential: `as_root_over_remounts`). The link count of a merged directory is 1.
 //! Where the marks are `user.*`, a symlink, fifo, socket or device can bear none: once it is copied
 //! up or renamed, it has another number from the next mount on, and of its links those are counted
-//! that the view shows.
+//! that the view shows. So has one whose owner changes where owners are recorded: a regular file takes
+//! its place on disk then.
 //!
 //! `xino=off` (`noxino`) shows numbers below 2^32 instead, for programs that cannot take longer ones
 //! (the kernel's `xino=off` gives up other properties: there numbers of several devices may meet). All
@@ -234,7 +248,10 @@
 //! record, and any device, is a regular file on disk that stands in for it. Attributes of the
 //! `security` and `trusted` namespaces are kept under `user.overlay.stratafs.xattr.`; `trusted`
 //! ones are not shown, because the kernel hides them from him. With `--allow-other` the kernel
-//! enforces what is recorded.
+//! enforces what is recorded. A recorded setgid bit gives a directory's group to new files, and a
+//! recorded mode and an access ACL go along with each other
+//! (`engine::changes::a_recorded_setgid_directory_gives_its_group_to_new_files`,
+//! `engine::changes::an_access_acl_and_a_recorded_mode_say_the_same`).
 //!
 //! In a user namespace (`unshare -Urm`) an owner that the namespace does not know is shown as the
 //! mounter's own: the kernel would let nobody write such a file. The record stays

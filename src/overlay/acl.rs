@@ -76,6 +76,25 @@ pub(super) fn permissions(access: &[u8]) -> Option<u32> {
     rest.is_empty().then_some(of(USER_OBJ)? << 6 | group << 3 | of(OTHER)?)
 }
 
+/// Puts a mode's permissions into an access ACL, as chmod(2) does: for where the mode on disk is not
+/// the one that is meant. What is no valid ACL stays as it is.
+pub(super) fn with_permissions(mut access: Vec<u8>, mode: u32) -> Vec<u8> {
+    let Some((version, body)) = access.split_at_mut_checked(VERSION.len()) else { return access };
+    let entries = if *version == VERSION { body.as_chunks_mut::<8>().0 } else { &mut [] };
+    let has_mask = entries.iter().any(|e| tag(e) == MASK);
+    for e in entries {
+        let shift = match tag(e) {
+            USER_OBJ => 6,
+            MASK => 3,
+            GROUP_OBJ if !has_mask => 3,
+            OTHER => 0,
+            _ => continue,
+        };
+        [e[2], e[3]] = ((mode >> shift & 7) as u16).to_le_bytes();
+    }
+    access
+}
+
 fn tag(e: &[u8; 8]) -> u16 {
     u16::from_le_bytes([e[0], e[1]])
 }
@@ -128,6 +147,12 @@ mod tests {
         assert_eq!(permissions(&acl(&entries)), Some(0o651));
         entries.push((MASK, 4, !0));
         assert_eq!(permissions(&acl(&entries)), Some(0o641));
+        let changed = with_permissions(acl(&entries), 0o4027);
+        assert_eq!(permissions(&changed), Some(0o027));
+        entries[0].1 = 0;
+        entries[3].1 = 7;
+        entries[4].1 = 2;
+        assert_eq!(changed, acl(&entries), "named users and the group stay");
         assert_eq!(permissions(&acl(&entries[..3])), None);
         assert_eq!(permissions(b""), None);
     }

@@ -121,7 +121,11 @@ impl Overlay {
                 self.lower(at)?.xattr(at.node, key)?
             }
         };
-        value.ok_or(Error::NoData)
+        let value = value.ok_or(Error::NoData)?;
+        if self.options.owner_view && key == acl::ACCESS {
+            return Ok(acl::with_permissions(value, self.attr_of(&object)?.mode));
+        }
+        Ok(value)
     }
 
     /// Returns the names of a file's extended attributes that `caller` may see, each followed by a

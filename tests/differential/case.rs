@@ -246,7 +246,8 @@ impl Run<'_> {
             FileType::RegularFile => true,
             // what was moved by copying it is another one
             FileType::Directory => !self.mounts.switches.ours.contains("redirect_dir=copy"),
-            _ => self.kept() == What::All,
+            // nor one to which a stand-in has been made
+            _ => self.kept() == What::All && !self.mounts.switches.records,
         };
         if let Some(text) = tree::renumbered(&before, &after, counts) {
             return Err(format!("after the remount other numbers: {text}"));

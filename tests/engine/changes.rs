@@ -440,7 +440,7 @@ fn a_recorded_setgid_directory_gives_its_group_to_new_files() {
 }
 
 #[test]
-fn an_access_acl_changes_a_recorded_mode() {
+fn an_access_acl_and_a_recorded_mode_say_the_same() {
     let l = Layers::new(&[&["f f x"]]);
     let private = Options { owner_view: true, ..Options::default() };
     let v = l.open_with(Form::Indexed, private, true);
@@ -461,6 +461,13 @@ fn an_access_acl_changes_a_recorded_mode() {
     assert_eq!((a.mode, a.uid, a.gid), (0o651, 7, 8));
     v.append("f", b"y").unwrap();
     assert_eq!(v.text("f"), "xy");
+    // nor does the ACL show what the disk must allow to the daemon
+    v.chmod("f", 0o040).unwrap();
+    assert_eq!(v.stat("f").unwrap().mode, 0o040);
+    for (i, permissions) in [0_u16, 7, 4, 0].into_iter().enumerate() {
+        acl[4 + 8 * i + 2..][..2].copy_from_slice(&permissions.to_le_bytes());
+    }
+    assert_eq!(v.fs.get_xattr(f, b"system.posix_acl_access").unwrap(), acl);
 }
 
 #[test]
