@@ -319,7 +319,7 @@ impl PlainLayer {
         match dir.readlink(&name) {
             // a regular file that stands in for a symlink
             Err(Errno::INVAL) if self.recorded.any() => {
-                let flags = OpenFlags { nonblock: true, ..OpenFlags::READ };
+                let flags = OpenFlags { nonblock: true, noatime: true, ..OpenFlags::READ };
                 let file = dir.open_file(&name, flags, 0).layer(self.at(), "open a stand-in")?;
                 let mut target = vec![0; 4096];
                 let n = file.read_at(&mut target, 0).layer(self.at(), "read a stand-in")?;

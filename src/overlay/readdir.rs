@@ -4,6 +4,7 @@ use super::Overlay;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{DirInode, Object};
 use super::listing::{BASE, Found};
+use super::options::AccessTimes;
 use super::types::{Attr, Ino, ListEntry};
 use crate::sys::{Errno, FileType};
 use std::sync::Arc;
@@ -94,6 +95,9 @@ impl Overlay {
         self.freshen(&dir);
         if cookie == 0 {
             self.listing(&dir)?.begin_walk();
+            if dir.in_upper() && self.options.access_times == AccessTimes::Upper {
+                self.upper_dir(&dir)?.note_access().upper("list a directory of the upper")?;
+            }
         }
         for (i, name) in [(0, &b"."[..]), (1, b"..")] {
             if cookie > i {
