@@ -65,7 +65,7 @@
 //!   removed and replaced (`engine::changes::a_directory_replaces_one_that_only_holds_whiteouts`).
 //! * A read-only mount of an image that holds no extended attribute says `EOPNOTSUPP` to whoever asks
 //!   for them, which spares it further requests; the kernel says that there are none
-//!   (differential: `as_root_in_a_container`).
+//!   (`differential::as_root_in_a_container`).
 //! * A directory called `.wh.NAME` in the upper hides `NAME` where such names count, and is not seen
 //!   (`mount_options::a_directory_with_the_name_of_a_mark_hides_and_hinders_nothing_else`).
 //! * `RENAME_NOREPLACE` and `RENAME_EXCHANGE` work on files and directories of any layer
@@ -148,9 +148,9 @@
 //! # Import of directories
 //! `import --lowerdir` makes layers that show what the kernel shows of the directories, but: sockets
 //! are left out, as no archive can hold them, and hide what they hid
-//! (`import: lowerdir::a_socket_is_left_out_and_goes_on_hiding_what_it_hides`); names that begin with
+//! (`import::lowerdir::a_socket_is_left_out_and_goes_on_hiding_what_it_hides`); names that begin with
 //! `.wh.` are marks; and attributes of either name space of the overlay are kept only where they are
-//! no marks (`import: lowerdir::attributes_that_are_no_marks_are_kept_whatever_they_are_called`).
+//! no marks (`import::lowerdir::attributes_that_are_no_marks_are_kept_whatever_they_are_called`).
 //!
 //! # What the layers stand on
 //! Tests are in `tests/nested.rs`.
@@ -173,8 +173,8 @@
 //!
 //! # Numbers
 //! `st_ino` is derived from the layer's index or from the real file, stays over copy-up, rename
-//! and remount, is unique over all devices, and is what listings say (`engine::numbers`;
-//! differential: `as_root_over_remounts`). The link count of a merged directory is 1.
+//! and remount, is unique over all devices, and is what listings say (`engine::numbers`,
+//! `differential::as_root_over_remounts`). The link count of a merged directory is 1.
 //! Where the marks are `user.*`, a symlink, fifo, socket or device can bear none: once it is copied
 //! up or renamed, it has another number from the next mount on, and of its links those are counted
 //! that the view shows. So has one whose owner changes where owners are recorded: a regular file takes

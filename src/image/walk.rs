@@ -298,8 +298,16 @@ impl Walk {
                 );
                 continue;
             }
-            if let Some(value) = dir.get_xattr(name, &key).map_err(|e| bad(path, e))? {
-                out.push((shown, value));
+            match dir.get_xattr(name, &key) {
+                Ok(Some(value)) => out.push((shown, value)),
+                Ok(None) => {}
+                // an empty or broken capability is listed, and shown to nobody
+                Err(Errno::INVAL) => log::warn!(
+                    "{}: the extended attribute {} cannot be read; left out",
+                    printable(path),
+                    printable(&shown)
+                ),
+                Err(e) => return Err(bad(path, e)),
             }
         }
         Ok(out)

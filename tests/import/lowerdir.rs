@@ -113,6 +113,10 @@ fn attributes_that_are_no_marks_are_kept_whatever_they_are_called() {
     {
         set(&file, key, "v");
     }
+    // listed, and refused to who reads it
+    if stratafs::sys::Identity::current().privileged {
+        set(&file, "security.capability", "");
+    }
     let b = Bench::new();
     let input = Input::LowerDirs(vec![tmp.path().to_owned()]);
     let images = stratafs::image::open_source(input, &b.options()).unwrap().images;
