@@ -5,7 +5,7 @@ use super::Overlay;
 use super::copy_up::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, FileInode};
-use super::io::CAPABILITY;
+use super::io::{CAPABILITY, keeping_rights};
 use super::lower::At;
 use super::settle::Later;
 use crate::id::LayerIndex;
@@ -150,7 +150,9 @@ impl Overlay {
                 later = self.begin_lazy(upper, &from, &to, stat.size)?;
             }
             if later.is_none() {
-                copy_data(&from, &to, stat.size).upper("copy a file's data")?;
+                keeping_rights(&to, || {
+                    copy_data(&from, &to, stat.size).upper("copy a file's data")
+                })?;
             }
             self.set_times(&node, stat.atime, stat.mtime)?;
             if later.is_none() && !upper.volatile {

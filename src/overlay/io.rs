@@ -107,25 +107,7 @@ impl Overlay {
     /// As [`Overlay::write`].
     pub fn write_mapped(&self, fh: Fh, offset: u64, data: &[u8]) -> Result<usize> {
         let (handle, file) = self.writable_file(fh)?;
-        let before = file.stat().upper("look at a file")?;
-        if before.permissions() & 0o6111 == 0 {
-            return self.write_in(&handle, &file, offset, data);
-        }
-        let capability = |doing| match file.get_xattr(CAPABILITY) {
-            Err(Errno::OPNOTSUPP | Errno::PERM) => Ok(None),
-            r => r.upper(doing),
-        };
-        let able = capability("look for a file's capabilities")?;
-        let n = self.write_in(&handle, &file, offset, data)?;
-        if file.stat().upper("look at a file")?.permissions() != before.permissions() {
-            file.chmod(before.permissions()).upper("set the mode")?;
-        }
-        if let Some(value) = able
-            && capability("look for a file's capabilities")?.is_none()
-        {
-            file.set_xattr(CAPABILITY, &value).upper("keep a file's capabilities")?;
-        }
-        Ok(n)
+        keeping_rights(&file, || self.write_in(&handle, &file, offset, data))
     }
 
     /// Clears setuid, setgid (of a group-executable file) and capabilities.
@@ -248,4 +230,25 @@ impl Overlay {
         }
         from.copy_range(offset, &to, out_offset, len).layer(LayerRef::Upper, "copy between files")
     }
+}
+
+/// Writes to a file of the upper without taking set-id bits and capabilities away.
+pub(super) fn keeping_rights<T>(file: &File, write: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mode = file.stat().upper("look at a file")?.permissions();
+    let capability = |doing| match file.get_xattr(CAPABILITY) {
+        // a broken one gives nothing, and stays
+        Err(Errno::OPNOTSUPP | Errno::PERM | Errno::INVAL) => Ok(None),
+        r => r.upper(doing),
+    };
+    let able = capability("look for a file's capabilities")?;
+    let done = write()?;
+    if mode & 0o6000 != 0 && file.stat().upper("look at a file")?.permissions() != mode {
+        file.chmod(mode).upper("set the mode")?;
+    }
+    if let Some(value) = able
+        && capability("look for a file's capabilities")?.is_none()
+    {
+        file.set_xattr(CAPABILITY, &value).upper("keep a file's capabilities")?;
+    }
+    Ok(done)
 }

@@ -231,6 +231,20 @@ pub fn all() -> Vec<(&'static str, Case)> {
             },
         ),
         (
+            "a file that is opened for writing and not written keeps its capabilities",
+            Case {
+                layers: vec![vec![file(0o755, None), Entry { path: "d", ..PLAIN }]],
+                steps: vec![
+                    Step(
+                        0,
+                        Op::SetXattr { path: "a", key: "security.capability", value: 1, flag: 0 },
+                    ),
+                    Step(0, Op::Clone { from: "d", to: "a" }),
+                    Step(0, Op::Xattrs { path: "a" }),
+                ],
+            },
+        ),
+        (
             "an empty capability is listed, also from our upper as a layer",
             Case {
                 layers: vec![vec![file(0o644, None)]],

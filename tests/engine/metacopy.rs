@@ -66,6 +66,31 @@ fn changed_attributes_copy_no_data_until_the_first_write() {
 }
 
 #[test]
+fn bringing_up_the_data_takes_no_rights_away() {
+    if !stratafs::sys::Identity::current().privileged {
+        return; // capabilities are root's to give
+    }
+    let l = Layers::new(&[&[&format!("f f {BIG}"), &format!("f g {BIG}")]]);
+    let v = l.open_with(Form::Plain, metacopy(), true);
+    let mut capability = vec![1, 0, 0, 2, 2];
+    capability.resize(20, 0);
+    for (path, mode) in [("f", 0o6755), ("g", 0o644)] {
+        v.chmod(path, mode).unwrap();
+        let ino = v.ino(path).unwrap();
+        v.fs.set_xattr(ino, b"security.capability", &capability, false, false).unwrap();
+        // opened for writing, and closed
+        let mode = OpenMode { write: true, ..OpenMode::default() };
+        let fh = v.fs.open(ino, mode).unwrap();
+        v.fs.release(fh);
+        let on_disk = Dir::open(l.upper()).unwrap();
+        assert_eq!(on_disk.get_xattr(path.as_bytes(), &dialect_key("metacopy")).unwrap(), None);
+        assert_eq!(v.fs.get_xattr(ino, b"security.capability").unwrap(), capability, "{path}");
+        assert_eq!(v.text(path), BIG);
+    }
+    assert_eq!(v.stat("f").unwrap().mode, 0o6755);
+}
+
+#[test]
 fn cutting_a_metacopy_needs_no_data() {
     let l = Layers::new(&[&[&format!("f f {BIG}"), &format!("f g {BIG}")]]);
     let v = l.open_with(Form::Plain, metacopy(), true);
