@@ -327,3 +327,9 @@ pub fn groups_of(task: u32) -> Option<Vec<u32>> {
     let line = text.lines().find_map(|l| l.strip_prefix("Groups:"))?;
     line.split_whitespace().map(|word| word.parse().ok()).collect()
 }
+
+/// Asks for all of a file to be read from disk.
+pub(super) fn read_ahead(fd: BorrowedFd<'_>) {
+    // a wish, no more
+    fs::fadvise(fd, 0, None, fs::Advice::WillNeed).unwrap_or_default();
+}

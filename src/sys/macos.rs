@@ -361,3 +361,6 @@ pub fn read_program_ahead() {}
 
 /// Lets go of code that has run. Left to the system here.
 pub fn forget_code() {}
+
+/// Asks for all of a file to be read from disk. Left to the system here.
+pub(super) fn read_ahead(_fd: BorrowedFd<'_>) {}
