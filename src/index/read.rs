@@ -64,6 +64,8 @@ impl Index {
         if file.stat().map_err(fail)?.mode & 0o002 != 0 {
             return Err(IndexError::Untrusted(name.to_vec()));
         }
+        // whoever opens an index checks or searches it next
+        file.read_ahead();
         Index::of(Mapping::of(&file).map_err(fail)?)
     }
 

@@ -79,17 +79,19 @@ fn try_read(store: &Store, top: &ChainId) -> Result<Kept, Unusable> {
     if store.cache_of(top)? != uppermost.cache {
         return Err(Unusable::Changed);
     }
+    // of the others it is known to be there
+    store.diff_dir(&uppermost.cache)?;
     let mut layers = Vec::with_capacity(form.layers.len());
     for (layer, place) in form.layers.into_iter().zip(form.indexes) {
         let index = match place {
-            Some(place) => {
-                let index = Index::of(map.part(place).ok_or(Unusable::Damaged)?)?;
-                super::check(&index, &layer)?;
-                index
-            }
-            None => super::whole(&store.layer_dir(&layer.chain)?, INDEX_NAME, &layer)?,
+            Some(place) => Index::of(map.part(place).ok_or(Unusable::Damaged)?)?,
+            None => Index::open(&store.layer_dir(&layer.chain)?, INDEX_NAME)?,
         };
         layers.push(IndexedLayer { layer, index: Arc::new(index) });
+    }
+    // all files are on their way from the disk by now
+    for IndexedLayer { layer, index } in &layers {
+        super::check(index, layer)?;
     }
     Ok(Kept { layers, aged })
 }
