@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! head     MAGIC, VERSION u32, number of layers u32, stamps of both places
-//!          per layer, bottom first: DiffID, size u64, both stamps, place and length of the index
-//!          u64 u64 (length 0: it is too large to be here), length u8 and text of the cache id
+//!          per layer, bottom first: DiffID, size u64, stamp of its entry, place and length of the
+//!          index u64 u64 (length 0: it is too large to be here), length u8 and text of the cache id
 //!          CRC-64 of the head
 //! indexes  one behind the other, as in their own files
 //! ```
@@ -36,7 +36,7 @@ pub(super) struct Form {
 
 /// Makes a stack file of layers with the bytes of their indexes.
 pub(super) fn encode(layers: &[(&Layer, &[u8])], stamps: &Stamps) -> Vec<u8> {
-    let record = |l: &Layer| 32 + 8 + 40 + 16 + 1 + l.cache.as_str().len();
+    let record = |l: &Layer| 32 + 8 + 20 + 16 + 1 + l.cache.as_str().len();
     let head = 16 + 40 + layers.iter().map(|(l, _)| record(l)).sum::<usize>() + 8;
     let mut out = Vec::with_capacity(head);
     out.extend(MAGIC);
@@ -44,11 +44,11 @@ pub(super) fn encode(layers: &[(&Layer, &[u8])], stamps: &Stamps) -> Vec<u8> {
     out.extend((layers.len() as u32).to_le_bytes());
     stamps.places.iter().for_each(|s| put_stamp(&mut out, s));
     let mut at = head;
-    for ((layer, index), stamps) in layers.iter().zip(&stamps.layers) {
+    for ((layer, index), stamp) in layers.iter().zip(&stamps.entries) {
         let len = if index.len() > LARGEST { 0 } else { index.len() };
         out.extend(layer.diff.hash().0);
         out.extend(layer.size.to_le_bytes());
-        stamps.iter().for_each(|s| put_stamp(&mut out, s));
+        put_stamp(&mut out, stamp);
         out.extend((at as u64).to_le_bytes());
         out.extend((len as u64).to_le_bytes());
         // 64 hex digits, and five more characters at most
@@ -79,13 +79,13 @@ pub(super) fn decode(data: &[u8]) -> Option<Form> {
     let count = usize::try_from(r.u32()?).ok().filter(|n| *n <= MAX_DEPTH)?;
     let mut form = Form {
         layers: Vec::with_capacity(count),
-        stamps: Stamps { places: [r.stamp()?, r.stamp()?], layers: Vec::with_capacity(count) },
+        stamps: Stamps { places: [r.stamp()?, r.stamp()?], entries: Vec::with_capacity(count) },
         indexes: Vec::with_capacity(count),
     };
     for _ in 0..count {
         let diff = DiffId::new(Hash(*r.take(32)?.first_chunk()?));
         let size = r.u64()?;
-        form.stamps.layers.push([r.stamp()?, r.stamp()?]);
+        form.stamps.entries.push(r.stamp()?);
         let (start, len) = (usize::try_from(r.u64()?).ok()?, usize::try_from(r.u64()?).ok()?);
         form.indexes.push((len > 0).then_some(start..start.checked_add(len)?));
         let len = usize::from(r.take(1)?[0]);
@@ -137,7 +137,7 @@ mod tests {
             layers.push(Layer { chain, diff, parent, cache: CacheId::random(), size: 7 });
         }
         let stamp = |ino| Stamp { ino, ctime: Time { sec: -1, nsec: 2 } };
-        let stamps = Stamps { places: [stamp(1), stamp(2)], layers: vec![[stamp(3), stamp(4)]; 3] };
+        let stamps = Stamps { places: [stamp(1), stamp(2)], entries: vec![stamp(3); 3] };
         (layers, stamps)
     }
 

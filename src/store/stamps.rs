@@ -2,14 +2,16 @@
 //!
 //! A layer comes and goes by a rename or removal of its directory in `layerdb/sha256` and of the
 //! one under `overlay2/`, which changes the time of the directory above. As long as both places
-//! are as they were, so are the layers. When one has changed, by another image or a container
-//! perhaps, the directories of the chain's own layers tell.
+//! are as they were, so are the layers. When `layerdb/sha256` has changed, by another image
+//! perhaps, the entries of the chain's own layers tell; when `overlay2` has, by a container
+//! perhaps, its names do, for a cache id is random and never comes again.
 //!
 //! What is written into a file in place changes no directory: neither dockerd nor we do that.
 
 use super::{Layer, Store, StoreError, layout};
-use crate::id::{CacheId, ChainId};
+use crate::id::ChainId;
 use crate::sys::{Dir, Errno, Stat, Time};
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// How coarse the times are that file systems give, at most: a tick of the slowest clock is 10 ms.
@@ -37,8 +39,8 @@ impl From<Stat> for Stamp {
 pub struct Stamps {
     /// Of `layerdb/sha256` and of `overlay2`.
     pub places: [Stamp; 2],
-    /// Of each layer's entry in layerdb and of its directory under `overlay2/`, bottom first.
-    pub layers: Vec<[Stamp; 2]>,
+    /// Of each layer's entry in layerdb, bottom first.
+    pub entries: Vec<Stamp>,
 }
 
 impl Stamps {
@@ -48,7 +50,7 @@ impl Stamps {
     pub fn are_settled(&self, taken: Time) -> bool {
         let nanos = |t: Time| i128::from(t.sec) * 1_000_000_000 + i128::from(t.nsec);
         let latest = nanos(taken) - TICK.as_nanos() as i128;
-        let all = self.places.iter().chain(self.layers.iter().flatten());
+        let all = self.places.iter().chain(&self.entries);
         all.map(|s| nanos(s.ctime)).all(|t| t < latest)
     }
 
@@ -65,13 +67,15 @@ impl Store {
     /// A directory is missing or cannot be looked at.
     pub fn stamps(&self, chain: &[Layer]) -> Result<Stamps, StoreError> {
         let (entries, caches) = self.both_places()?;
-        let layer = |l: &Layer| {
-            Ok([self.entry_stamp(&entries, &l.chain)?, self.cache_stamp(&caches, &l.cache)?])
-        };
-        Ok(Stamps {
+        let stamps = Stamps {
             places: [self.place_stamp(&entries)?, self.place_stamp(&caches)?],
-            layers: chain.iter().map(layer).collect::<Result<_, StoreError>>()?,
-        })
+            entries: chain
+                .iter()
+                .map(|l| self.entry_stamp(&entries, &l.chain))
+                .collect::<Result<_, StoreError>>()?,
+        };
+        self.find_caches(&caches, chain)?;
+        Ok(stamps)
     }
 
     /// Returns whether a chain is as it was when its stamps were taken: `None` if not, else
@@ -86,23 +90,39 @@ impl Store {
         stamps: &Stamps,
     ) -> Result<Option<bool>, StoreError> {
         let (entries, caches) = self.both_places()?;
-        let below = || chain.iter().zip(&stamps.layers).take(chain.len().saturating_sub(1));
+        let below = &chain[..chain.len().saturating_sub(1)];
         let same_entries = self.place_stamp(&entries)? == stamps.places[0];
         if !same_entries {
-            for (layer, stamp) in below() {
-                if self.entry_stamp(&entries, &layer.chain)? != stamp[0] {
+            for (layer, stamp) in below.iter().zip(&stamps.entries) {
+                if self.entry_stamp(&entries, &layer.chain)? != *stamp {
                     return Ok(None);
                 }
             }
         }
         if self.place_stamp(&caches)? != stamps.places[1] {
-            for (layer, stamp) in below() {
-                if self.cache_stamp(&caches, &layer.cache)? != stamp[1] {
-                    return Ok(None);
-                }
-            }
+            self.find_caches(&caches, below)?;
         }
         Ok(Some(same_entries))
+    }
+
+    /// Finds the layers' directories under `overlay2/`, by whichever reads less of the disk: the
+    /// whole list of names, or each directory's inode.
+    fn find_caches(&self, caches: &Dir, chain: &[Layer]) -> Result<(), StoreError> {
+        let at = |path: &str, e| self.io("look for", path, e);
+        let blocks = caches.stat_self().map_err(|e| at(layout::OVERLAY2, e))?.size / 4096;
+        let path = |l: &Layer| format!("{}/{}", layout::OVERLAY2, l.cache);
+        if blocks > chain.len() as u64 {
+            for l in chain {
+                caches.stat(l.cache.as_str().as_bytes()).map_err(|e| at(&path(l), e))?;
+            }
+            return Ok(());
+        }
+        let mut names = HashSet::new();
+        caches.for_each(|e| names.extend([e.name])).map_err(|e| at(layout::OVERLAY2, e))?;
+        match chain.iter().find(|l| !names.contains(l.cache.as_str().as_bytes())) {
+            Some(l) => Err(at(&path(l), Errno::NOENT)),
+            None => Ok(()),
+        }
     }
 
     fn both_places(&self) -> Result<(Dir, Dir), StoreError> {
@@ -121,11 +141,6 @@ impl Store {
             Err(e) => Err(self.io("stat", &format!("{}/{}", layout::LAYERS, chain.hex()), e)),
         }
     }
-
-    fn cache_stamp(&self, caches: &Dir, cache: &CacheId) -> Result<Stamp, StoreError> {
-        let at = |e| self.io("stat", &format!("{}/{cache}", layout::OVERLAY2), e);
-        caches.stat(cache.as_str().as_bytes()).map(Stamp::from).map_err(at)
-    }
 }
 
 #[cfg(test)]
@@ -135,16 +150,13 @@ mod tests {
     #[test]
     fn what_changed_in_the_tick_of_the_look_is_not_settled() {
         let at = |sec, nsec| Time { sec, nsec };
-        let stamps = |ctime| Stamps { places: [Stamp { ino: 1, ctime }; 2], layers: Vec::new() };
+        let stamps = |ctime| Stamps { places: [Stamp { ino: 1, ctime }; 2], entries: Vec::new() };
         assert!(stamps(at(7, 0)).are_settled(at(7, 20_000_001)));
         assert!(stamps(at(6, 999_999_999)).are_settled(at(7, 20_000_000)));
         assert!(!stamps(at(7, 0)).are_settled(at(7, 20_000_000)));
         // the clock was set back
         assert!(!stamps(at(9, 0)).are_settled(at(7, 0)));
-        let mixed = Stamps {
-            layers: vec![[Stamp::default(), Stamp { ino: 1, ctime: at(8, 0) }]],
-            ..stamps(at(1, 0))
-        };
+        let mixed = Stamps { entries: vec![Stamp { ino: 1, ctime: at(8, 0) }], ..stamps(at(1, 0)) };
         assert!(!mixed.are_settled(at(8, 5)) && mixed.are_settled(at(9, 0)));
     }
 }
