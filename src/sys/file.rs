@@ -130,7 +130,7 @@ impl File {
     /// Takes over what was opened with these flags.
     pub(super) fn opened(fd: OwnedFd, flags: OpenFlags) -> File {
         if flags.noatime {
-            platform::keep_access_time(fd.as_fd());
+            platform::keep_access_time(fd.as_fd(), flags.to_rustix());
         }
         File { fd }
     }

@@ -231,10 +231,11 @@ pub(super) fn node_set_times(fd: BorrowedFd<'_>, times: &Timestamps) -> Result<(
     Ok(fs::utimensat(fs::CWD, proc_path(fd, None), times, AtFlags::empty())?)
 }
 
-/// Makes reading by this handle leave the access time. Returns whether that is allowed: the owner
-/// may, and who may act for him.
-pub(super) fn keep_access_time(fd: BorrowedFd<'_>) -> bool {
-    fs::fcntl_getfl(fd).is_ok_and(|flags| fs::fcntl_setfl(fd, flags | OFlags::NOATIME).is_ok())
+/// Makes reading by this handle, which was opened with `flags`, leave the access time. Returns
+/// whether that is allowed: the owner may, and who may act for him.
+pub(super) fn keep_access_time(fd: BorrowedFd<'_>, flags: OFlags) -> bool {
+    // of the flags this changes those that are not about opening
+    fs::fcntl_setfl(fd, flags | OFlags::NOATIME).is_ok()
 }
 
 /// Reads some entries of a directory, for what follows from reading.
