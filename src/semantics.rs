@@ -109,9 +109,14 @@
 //! * With `default_permissions` the kernel checks what each user may, by what is shown
 //!   (`differential::as_others_in_a_mount_of_root`). Errors come in the order of the kernel's
 //!   (`engine::changes::errors_are_those_of_posix`).
-//! * Reading changes no access time of a lower
-//!   (`nested::reading_leaves_the_access_times_of_lowers`); those of the upper are left to its file
-//!   system, whatever `relatime` and the like say.
+//! * Reading changes no access time of a lower, where the mounter may keep it from doing so: root,
+//!   and the owner of a file (`nested::reading_leaves_the_access_times_of_lowers`,
+//!   `engine::access_times::reading_leaves_the_times_of_a_lower`). In the upper it does as the
+//!   upper's own mount has it, unless ours says `noatime` or `nodiratime`
+//!   (`mount_options::noatime_leaves_times_of_access_in_the_upper`); what the kernel reads from its
+//!   caches is not noted, so `strictatime` is not to be had.
+//! * `-o remount` changes the flags of mount(2) (`ro`, `nosuid`, `noexec` and the like), and nothing
+//!   else, as the kernel's (`mount_options::a_remount_changes_flags_and_nothing_else`).
 //! * `mknod` of a character device 0:0 fails with `EPERM`; `RENAME_WHITEOUT` with `EINVAL`.
 //!
 //! * A directory that was removed while somebody held it can still be looked at and changed: mode,

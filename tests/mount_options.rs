@@ -331,3 +331,45 @@ fn mount_8_finds_an_installed_link() {
     assert_eq!(said.ok().out, "low\n1\nlow\n");
     assert_eq!(text(&c.path("l/f")), "low\n");
 }
+
+#[test]
+fn a_remount_changes_flags_and_nothing_else() {
+    let Some(c) = root("remount") else { return };
+    c.sh("echo low >l/f").ok();
+    c.stratafs(&["-o", &format!("{LAYERS},noexec"), "m"]).ok();
+    let remount = |options: &str| c.stratafs(&["-o", &format!("remount,{options}"), "m"]);
+    remount("ro,lowerdir=elsewhere,user_id=0").ok();
+    let out = c.sh("! touch m/new 2>&1; cat m/f; findmnt -no OPTIONS m").ok().out;
+    assert!(out.contains("Read-only") && out.contains("low\n") && out.contains("noexec"), "{out}");
+    // as what is open for writing does to the kernel's own file systems
+    remount("rw,exec").ok();
+    let out = c.sh(
+        "echo new >m/new && findmnt -no OPTIONS m; exec 9>>m/new; $STRATAFS -o remount,ro m 2>&1",
+    );
+    assert!(out.out.contains("busy") && !out.out.contains("noexec"), "{out:?}");
+    c.stratafs(&["umount", "m"]).ok();
+    assert_eq!(c.sh("cat u/new").ok().out, "new\n");
+    // what has no upper cannot be written
+    c.stratafs(&["-o", "lowerdir=l", "m"]).ok();
+    let refused = remount("rw");
+    assert!(refused.err.contains("it has no upper"), "{refused:?}");
+    c.stratafs(&["umount", "m"]).ok();
+    assert!(remount("ro").err.contains("no stratafs is mounted there"));
+}
+
+/// Reading through a mount with `noatime` leaves times of access also where the kernel reads by
+/// itself (passthrough).
+#[test]
+fn noatime_leaves_times_of_access_in_the_upper() {
+    for_each_mounter("noatime", |c| {
+        c.sh("mkdir -p u/d && head -c 300000 /dev/zero >u/d/f").ok();
+        let age = "touch -d 2001-01-01 u/d/f u/d";
+        let read = "ls m/d >/dev/null && cat m/d/f >/dev/null; stat -c %X m/d/f m/d u/d/f u/d";
+        let script = format!("{age} && {read}");
+        assert_eq!(with(c, "noatime", &script), "978307200\n".repeat(4));
+        let noted = with(c, "atime", &script);
+        assert!(!noted.contains("978307200"), "{noted}");
+        let times = with(c, "nodiratime", &script);
+        assert_eq!(times.matches("978307200").count(), 2, "{times}");
+    });
+}

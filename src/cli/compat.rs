@@ -4,7 +4,7 @@
 use super::daemon::{self, Job, What};
 use super::mount_options::{BadOption, MountOptions};
 use super::stack::{self, Target};
-use super::{CliError, Context, Global, output, root};
+use super::{CliError, Context, Global, output, remount, root};
 use crate::overlay::{DirLinks, WhiteoutNames};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -169,7 +169,8 @@ Mount options:
     what it touches; the rest comes in the background, at fsync and at unmount
   uidmapping=STORED:SHOWN:COUNT[:..], gidmapping=.., squash_to_root, squash_to_uid=N, squash_to_gid=N
   xattr_permissions=1|2, noxattrs, noacl, static_nlink, context=..
-  allow_other, allow_root, default_permissions, [no]suid, [no]dev, [no]exec, noatime, sync, dirsync
+  allow_other, allow_root, default_permissions, [no]suid, [no]dev, [no]exec, noatime, nodiratime,
+  sync, dirsync; remount[,ro|rw|..] changes such flags of a mount that is there
   lower_changes=watch|timeout|ignore, max_watches=N, timeout=SECONDS, threads=N, max_write=BYTES,
   fsname=NAME, passthrough=on|off|auto, xino=on|auto|off (off: inode numbers below 2^32), debug
 Accepted without effect: what mount(8) adds, and fast_ino, index, nfs_export, threaded and the like.
@@ -192,7 +193,8 @@ fn mount(form: &Form) -> Result<(), CliError> {
         return output::print(HELP);
     }
     let bad = |e: BadOption| CliError::usage(e.to_string());
-    let (options, left_out) = if p.sloppy {
+    // mount(8) adds what the kernel says of the mount that is there, in its own words
+    let (options, left_out) = if p.sloppy || names_remount(&p.options) {
         MountOptions::parse_sloppily(&p.options).map_err(bad)?
     } else {
         (MountOptions::parse(&p.options).map_err(bad)?, Vec::new())
@@ -205,6 +207,9 @@ fn mount(form: &Form) -> Result<(), CliError> {
             return Err(CliError::usage(format!("one word too many: {}", more.display())));
         }
     };
+    if options.remount {
+        return if p.fake { Ok(()) } else { remount::remount(Path::new(mount_point), &options) };
+    }
     let mut options = options;
     options.whiteout_names = if std::env::var_os(NO_DEVICES).is_some() {
         WhiteoutNames::Written
@@ -236,6 +241,11 @@ fn mount(form: &Form) -> Result<(), CliError> {
         options.fs_name = Some(source.clone());
     }
     daemon::start(&Job { what, mount_point, options, foreground, log: None }, &context)
+}
+
+fn names_remount(options: &[OsString]) -> bool {
+    let items = options.iter().flat_map(|o| o.as_bytes().split(|b| *b == b','));
+    items.into_iter().any(|item| item == b"remount")
 }
 
 /// Directories, or, for `mount -t fuse.stratafs IMAGE DIR`, what the source names in the store.

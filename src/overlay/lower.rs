@@ -282,7 +282,7 @@ impl LowerLayer {
             LowerLayer::Indexed(i) => {
                 let path = i.index.path(node);
                 let at = LayerRef::Lower(i.layer);
-                let flags = OpenFlags { nonblock: true, ..OpenFlags::READ };
+                let flags = OpenFlags { nonblock: true, noatime: true, ..OpenFlags::READ };
                 let file = i.diff()?.open_file_beneath(&path, flags).layer(at, "open a file")?;
                 if !file.is_regular().layer(at, "look at a file")? {
                     log::warn!("{:?}: {} is no regular file any more", at, printable(&path));

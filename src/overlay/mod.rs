@@ -73,7 +73,7 @@ pub(crate) use data::data_is_here;
 pub use error::{Error, Result};
 pub use ids::{IdMap, IdRange, IdView, KnownIds};
 pub use layer_dir::LayerDir;
-pub use options::{DirLinks, Lower, LowerChanges, Options, Stack, Upper};
+pub use options::{AccessTimes, DirLinks, Lower, LowerChanges, Options, Stack, Upper};
 pub use records::Records;
 pub use types::*;
 pub use wh_names::WhiteoutNames;

@@ -5,6 +5,7 @@ use super::copy_up::Data;
 use super::error::{Doing as _, Error, Result};
 use super::handle::Handle;
 use super::inode::{Backing, FileInode, Object};
+use super::options::AccessTimes;
 use super::types::{Fh, Ino, OpenMode};
 use crate::sys::{File, FileType, OpenFlags};
 use std::sync::Arc;
@@ -82,6 +83,7 @@ impl Overlay {
             direct: mode.direct,
             sync: mode.sync,
             nonblock: true,
+            noatime: self.options.access_times == AccessTimes::Kept,
             ..OpenFlags::default()
         };
         let (node, stat) = self.upper_node_and_stat(inode)?;
@@ -101,6 +103,11 @@ impl Overlay {
             return None;
         }
         if handle.lazy().is_some() {
+            return None;
+        }
+        // the kernel reads such a file as its mount has it, whatever the handle says
+        let keeps_times = self.options.access_times == AccessTimes::Kept;
+        if keeps_times && !self.options.layers_apart && !handle.is_lower() {
             return None;
         }
         let file = handle.file();

@@ -57,6 +57,18 @@ pub enum DirLinks {
     One,
 }
 
+/// Which times of access change by reading what the upper holds. Those of lowers never do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessTimes {
+    /// As the mount of the upper has it (`relatime` and the like).
+    #[default]
+    Upper,
+    /// The same, but not those of directories (`nodiratime`).
+    NotOfDirectories,
+    /// None (`noatime`).
+    Kept,
+}
+
 /// What becomes of changes that others make to plain lowers while they are in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LowerChanges {
@@ -110,6 +122,8 @@ pub struct Options {
     pub lazy_from: Option<u64>,
     /// Nothing is synced: a crash may lose the upper.
     pub volatile: bool,
+    /// Which times of access change.
+    pub access_times: AccessTimes,
     /// What becomes of changes that others make to plain lowers.
     pub lower_changes: LowerChanges,
     /// How many directories may be watched; `None`: a share of what the system allows.
@@ -136,6 +150,7 @@ impl Default for Options {
             strict_sync: false,
             lazy_from: None,
             volatile: false,
+            access_times: AccessTimes::default(),
             lower_changes: LowerChanges::default(),
             max_watches: None,
             failpoints: None,

@@ -27,7 +27,7 @@ impl PlainLayer {
     fn open_here(&self, node: NodeId) -> Result<(File, Stat)> {
         let (dir, name) = self.place(node)?;
         // nonblock: the name may have become a fifo behind our back
-        let flags = OpenFlags { nonblock: true, ..OpenFlags::READ };
+        let flags = OpenFlags { nonblock: true, noatime: true, ..OpenFlags::READ };
         let file = dir.open_file(&name, flags, 0).layer(self.at(), "open a file")?;
         let stat = file.stat().layer(self.at(), "look at a file")?;
         if stat.file_type() != FileType::File {

@@ -4,6 +4,7 @@ use super::Overlay;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{DirInode, Object};
 use super::listing::{BASE, Found};
+use super::options::AccessTimes;
 use super::types::{Attr, Ino, ListEntry};
 use crate::sys::{Errno, FileType};
 use std::sync::Arc;
@@ -47,7 +48,8 @@ impl Overlay {
     }
 
     /// Lists a directory with attributes. Counts one lookup for each entry taken, but for `.`
-    /// and `..`.
+    /// and `..`: of these two nothing is told but number and type, for the kernel takes no more
+    /// (`fuse_direntplus_link` in fs/fuse/readdir.c).
     ///
     /// # Errors
     /// As [`Overlay::readdir`].
@@ -60,7 +62,7 @@ impl Overlay {
         self.walk_entries(dir, cookie, &mut |dir, item, kind| {
             let entry = ListEntry { ino: item.ino, cookie: item.cookie, kind, name: &item.name };
             let Some(found) = item.found else {
-                return Ok(sink(entry, &self.getattr(item.ino, None)?));
+                return Ok(sink(entry, &Attr::of_listed_dir(item.ino)));
             };
             let object = match self.object_of(dir, &item.name, found) {
                 Ok(o) => o,
@@ -94,6 +96,9 @@ impl Overlay {
         self.freshen(&dir);
         if cookie == 0 {
             self.listing(&dir)?.begin_walk();
+            if dir.in_upper() && self.options.access_times == AccessTimes::Upper {
+                self.upper_dir(&dir)?.note_access().upper("list a directory of the upper")?;
+            }
         }
         for (i, name) in [(0, &b"."[..]), (1, b"..")] {
             if cookie > i {

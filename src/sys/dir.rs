@@ -83,7 +83,8 @@ impl Dir {
 
     /// Opens the file at `path` beneath this handle, like [`Dir::open_dir_beneath`].
     pub fn open_file_beneath(&self, path: &[u8], flags: OpenFlags) -> Result<File> {
-        Ok(File::from_fd(platform::open_beneath(self.fd.as_fd(), path, flags.to_rustix())?))
+        let fd = platform::open_beneath(self.fd.as_fd(), path, flags.to_rustix())?;
+        Ok(File::opened(fd, flags))
     }
 
     /// Opens whatever is at `path` beneath this handle without following or opening its content.
@@ -113,8 +114,8 @@ impl Dir {
 
     /// Opens the file `name`, without following it. `mode` counts when `flags` creates.
     pub fn open_file(&self, name: &[u8], flags: OpenFlags, mode: u32) -> Result<File> {
-        let flags = flags.to_rustix() | OFlags::NOFOLLOW;
-        Ok(File::from_fd(fs::openat(&self.fd, name, flags, bits(mode))?))
+        let raw = flags.to_rustix() | OFlags::NOFOLLOW;
+        Ok(File::opened(fs::openat(&self.fd, name, raw, bits(mode))?, flags))
     }
 
     /// Opens an unnamed file in this directory (`O_TMPFILE`), read and write.
@@ -220,7 +221,14 @@ impl Dir {
     pub fn for_each(&self, mut f: impl FnMut(DirEntry)) -> Result<()> {
         // a handle of its own, so that concurrent listings do not share a read position
         let own = self.reopen()?;
+        platform::keep_access_time(own.fd.as_fd(), DIR_FLAGS);
         platform::for_each_entry(own.fd.as_fd(), &mut f)
+    }
+
+    /// Lets the file system note that somebody lists this directory, as its mount has it
+    /// (`relatime` and the like). The other ways to list leave the access time where they may.
+    pub fn note_access(&self) -> Result<()> {
+        platform::read_entries(self.reopen()?.fd.as_fd())
     }
 
     /// As [`Dir::list`], by means of the read position of this handle: nobody else may list it by
@@ -228,6 +236,7 @@ impl Dir {
     pub fn list_by_this_handle(&self) -> Result<Vec<DirEntry>> {
         let mut out = Vec::new();
         fs::seek(&self.fd, fs::SeekFrom::Start(0))?;
+        platform::keep_access_time(self.fd.as_fd(), DIR_FLAGS);
         platform::for_each_entry(self.fd.as_fd(), &mut |e| out.push(e))?;
         Ok(out)
     }

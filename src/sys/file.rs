@@ -127,6 +127,14 @@ impl File {
         File { fd }
     }
 
+    /// Takes over what was opened with these flags.
+    pub(super) fn opened(fd: OwnedFd, flags: OpenFlags) -> File {
+        if flags.noatime {
+            platform::keep_access_time(fd.as_fd(), flags.to_rustix());
+        }
+        File { fd }
+    }
+
     pub(super) fn into_fd(self) -> OwnedFd {
         self.fd
     }

@@ -25,7 +25,6 @@ pub(super) fn proc_path(fd: BorrowedFd<'_>, name: Option<&[u8]>) -> Vec<u8> {
 
 pub(super) fn extra_open_flags(o: &mut OFlags, f: OpenFlags) {
     o.set(OFlags::DIRECT, f.direct);
-    o.set(OFlags::NOATIME, f.noatime);
 }
 
 pub(super) fn open_beneath(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
@@ -230,6 +229,22 @@ pub(super) fn node_set_times(fd: BorrowedFd<'_>, times: &Timestamps) -> Result<(
         done => return Ok(done?),
     }
     Ok(fs::utimensat(fs::CWD, proc_path(fd, None), times, AtFlags::empty())?)
+}
+
+/// Makes reading by this handle, which was opened with `flags`, leave the access time. Returns
+/// whether that is allowed: the owner may, and who may act for him.
+pub(super) fn keep_access_time(fd: BorrowedFd<'_>, flags: OFlags) -> bool {
+    // of the flags this changes those that are not about opening
+    fs::fcntl_setfl(fd, flags | OFlags::NOATIME).is_ok()
+}
+
+/// Reads some entries of a directory, for what follows from reading.
+pub(super) fn read_entries(fd: BorrowedFd<'_>) -> Result<()> {
+    let mut buffer = [const { MaybeUninit::uninit() }; 512];
+    match fs::RawDir::new(fd, &mut buffer).next() {
+        Some(Err(e)) => Err(e.into()),
+        Some(Ok(_)) | None => Ok(()),
+    }
 }
 
 /// Calls `f` for each name of a directory but `.` and `..`, from the handle's position on.

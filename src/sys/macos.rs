@@ -20,8 +20,13 @@ fn check(rc: i32) -> Result<()> {
 
 pub(super) fn extra_open_flags(_: &mut OFlags, _: OpenFlags) {}
 
+/// Flags of a mount are not changed here.
+pub fn remount(_: &std::path::Path, _: super::MountAttributes) -> Result<()> {
+    Err(Errno::OPNOTSUPP)
+}
+
 /// There are no private copies of mounts here.
-pub fn open_apart(_: &super::Dir, _: bool) -> Result<super::Dir> {
+pub fn open_apart(_: &super::Dir, _: bool, _: bool) -> Result<super::Dir> {
     Err(Errno::OPNOTSUPP)
 }
 
@@ -219,6 +224,19 @@ pub(super) fn get_xattr_fd(fd: BorrowedFd<'_>, key: &[u8]) -> Result<Option<Vec<
 
 pub(super) fn list_xattr_fd(fd: BorrowedFd<'_>) -> Result<Option<Vec<Vec<u8>>>> {
     node_list_xattr(fd).map(Some)
+}
+
+/// There is no such thing here: whether reading changes an access time is up to the mount.
+pub(super) fn keep_access_time(_: BorrowedFd<'_>, _: OFlags) -> bool {
+    false
+}
+
+/// Reads an entry of a directory, for what follows from reading.
+pub(super) fn read_entries(fd: BorrowedFd<'_>) -> Result<()> {
+    match fs::Dir::read_from(fd)?.next() {
+        Some(Err(e)) => Err(e.into()),
+        Some(Ok(_)) | None => Ok(()),
+    }
 }
 
 /// Calls `f` for each name of a directory but `.` and `..`.

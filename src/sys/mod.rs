@@ -42,7 +42,7 @@ mod no_inotify;
 #[cfg(target_os = "macos")]
 use macos as platform;
 #[cfg(target_os = "macos")]
-pub use macos::{forget_code, open_apart, read_program_ahead};
+pub use macos::{forget_code, open_apart, read_program_ahead, remount};
 #[cfg(target_os = "macos")]
 use no_inotify as inotify;
 
@@ -56,7 +56,9 @@ pub use lock::LockKind;
 pub use mapping::Mapping;
 pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounted_elsewhere, mounts};
 #[cfg(target_os = "linux")]
-pub use mounting::{join_fuse_connection, mount_fuse, open_apart, receive_fd, replace_descriptor};
+pub use mounting::{
+    join_fuse_connection, mount_fuse, open_apart, receive_fd, remount, replace_descriptor,
+};
 pub use node::Node;
 pub use platform::{
     Detached, Readiness, changes_owner, detach, effective_capability_sys_admin, groups_of,

@@ -76,6 +76,29 @@ pub struct MountAttributes {
     pub dirsync: bool,
 }
 
+impl MountAttributes {
+    /// Returns those of a mount.
+    #[must_use]
+    pub fn of(mount: &MountInfo) -> MountAttributes {
+        let file_system = mount.super_options.as_bytes().split(|b| *b == b',');
+        let all = mount.options.as_bytes().split(|b| *b == b',').chain(file_system);
+        let mut out = MountAttributes::default();
+        for option in all {
+            match option {
+                b"ro" => out.read_only = true,
+                b"nosuid" => out.nosuid = true,
+                b"nodev" => out.nodev = true,
+                b"noexec" => out.noexec = true,
+                b"noatime" => out.noatime = true,
+                b"sync" => out.sync = true,
+                b"dirsync" => out.dirsync = true,
+                _ => {}
+            }
+        }
+        out
+    }
+}
+
 /// Tells when the table of mounts of this process' mount namespace has changed.
 #[derive(Debug)]
 pub struct MountWatch {

@@ -19,6 +19,16 @@ pub fn mount_fuse(
     attributes: MountAttributes,
     data: &CStr,
 ) -> Result<()> {
+    Ok(rustix::mount::mount(source, target, fs_type, flags(attributes), data)?)
+}
+
+/// Gives the topmost mount at `target`, and the file system behind it, other flags (mount(2),
+/// `MS_REMOUNT`). Fails with `EBUSY` where files are open for writing and nothing may be written.
+pub fn remount(target: &Path, attributes: MountAttributes) -> Result<()> {
+    Ok(rustix::mount::mount_remount(target, flags(attributes), c"")?)
+}
+
+fn flags(attributes: MountAttributes) -> MountFlags {
     let mut flags = MountFlags::empty();
     flags.set(MountFlags::RDONLY, attributes.read_only);
     flags.set(MountFlags::NOSUID, attributes.nosuid);
@@ -27,7 +37,7 @@ pub fn mount_fuse(
     flags.set(MountFlags::NOATIME, attributes.noatime);
     flags.set(MountFlags::SYNCHRONOUS, attributes.sync);
     flags.set(MountFlags::DIRSYNC, attributes.dirsync);
-    Ok(rustix::mount::mount(source, target, fs_type, flags, data)?)
+    flags
 }
 
 /// Waits for a message on a socket and returns the descriptor that came with it (`SCM_RIGHTS`),
@@ -72,17 +82,18 @@ pub fn replace_descriptor(place: BorrowedFd<'_>, new: OwnedFd) -> Result<()> {
 
 /// Opens the directory `dir` once more in a copy of its mount that nobody else sees: what is
 /// mounted anywhere below it, now or later, is not there, as in the layers of the kernel's
-/// overlayfs. With `read_only`, nothing can be written through the handle and no access time
-/// changes. Needs CAP_SYS_ADMIN over the mount namespace (open_tree(2), mount_setattr(2)).
-pub fn open_apart(dir: &Dir, read_only: bool) -> Result<Dir> {
+/// overlayfs. With `read_only`, nothing can be written through the handle; with `noatime`, reading
+/// changes no access time, unless a user namespace owns the mount. Needs CAP_SYS_ADMIN over the
+/// mount namespace (open_tree(2), mount_setattr(2)).
+pub fn open_apart(dir: &Dir, read_only: bool, noatime: bool) -> Result<Dir> {
     use rustix::mount::{OpenTreeFlags as F, open_tree};
     let flags = F::OPEN_TREE_CLONE | F::OPEN_TREE_CLOEXEC | F::AT_EMPTY_PATH;
     let tree = open_tree(dir, c"", flags)?;
     // private: a mount made on the original must not come here too
-    match (set_mount(tree.as_fd(), read_only, read_only), read_only) {
+    match set_mount(tree.as_fd(), read_only, noatime) {
         // a user namespace may not change how its mounts keep access times
-        (Err(Errno::PERM), true) => set_mount(tree.as_fd(), true, false)?,
-        (done, _) => done?,
+        Err(Errno::PERM) if noatime => set_mount(tree.as_fd(), read_only, false)?,
+        done => done?,
     }
     // the copy lives as long as what is opened in it
     open_dir_in(tree.as_fd())

@@ -24,7 +24,8 @@ impl Node {
 
     /// Opens the content of a regular file.
     pub fn open(&self, flags: OpenFlags) -> Result<File> {
-        platform::node_open(self.fd.as_fd(), flags.to_rustix()).map(File::from_fd)
+        let fd = platform::node_open(self.fd.as_fd(), flags.to_rustix())?;
+        Ok(File::opened(fd, flags))
     }
 
     /// Opens a directory for listing and for names below it.

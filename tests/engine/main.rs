@@ -1,6 +1,7 @@
 //! The overlay engine without a mount: on temporary directories, through its own interface.
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations)]
 
+mod access_times;
 mod changes;
 mod faults;
 mod lazy;

@@ -15,17 +15,8 @@ pub const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
         "for mount(8), fstab(5) and systemd, as everything that begins with x- or X-",
     ),
     (
-        &[
-            "relatime",
-            "norelatime",
-            "strictatime",
-            "nostrictatime",
-            "diratime",
-            "nodiratime",
-            "lazytime",
-            "nolazytime",
-        ],
-        "reading never changes a time of access: FUSE leaves that to the layers' file system",
+        &["relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime"],
+        "how often reading changes a time of access is left to the upper's own mount",
     ),
     (
         &["loud", "silent", "mand", "nomand", "iversion", "noiversion"],
@@ -77,7 +68,7 @@ pub(super) fn check(name: &str, option: Item<'_>) -> Result<(), BadOption> {
         "index" | "nfs_export" => option.one_of(&["on", "off"]).map(drop),
         "verity" if option.value == Some(b"off") => Ok(()),
         "plugins" if option.value == Some(b"") => Ok(()),
-        "verity" | "plugins" | "remount" | "bind" | "nosymfollow" | "encoding" => {
+        "verity" | "plugins" | "bind" | "nosymfollow" | "encoding" => {
             let shown = match option.value {
                 Some(v) => format!("{name}={}", printable(v)),
                 None => name.to_owned(),

@@ -70,6 +70,8 @@ pub struct MountOptions {
     pub allow_root: bool,
     /// The kernel checks permissions.
     pub default_permissions: bool,
+    /// `remount`: a mount that is there gets other flags.
+    pub remount: bool,
     /// `suid` or `nosuid`.
     pub suid: Option<bool>,
     /// `dev` or `nodev`.
@@ -78,6 +80,8 @@ pub struct MountOptions {
     pub exec: Option<bool>,
     /// `atime` or `noatime`.
     pub atime: Option<bool>,
+    /// `diratime` or `nodiratime`.
+    pub diratime: Option<bool>,
     /// `sync`.
     pub sync: bool,
     /// `dirsync`.
@@ -194,6 +198,7 @@ impl MountOptions {
             "workdir" => self.work = Some(path(option.value()?)),
             "ro" => self.read_only = option.flag(true)?,
             "rw" => self.read_only = option.flag(false)?,
+            "remount" => self.remount = option.flag(true)?.is_some(),
             "suid" => self.suid = option.flag(true)?,
             "nosuid" => self.suid = option.flag(false)?,
             "dev" => self.dev = option.flag(true)?,
@@ -202,6 +207,8 @@ impl MountOptions {
             "noexec" => self.exec = option.flag(false)?,
             "atime" => self.atime = option.flag(true)?,
             "noatime" => self.atime = option.flag(false)?,
+            "diratime" => self.diratime = option.flag(true)?,
+            "nodiratime" => self.diratime = option.flag(false)?,
             // with a number it is fsync= under another name
             "fsync" => match option.value {
                 // as Linux' overlayfs names them; a number as in fuse-overlayfs

@@ -53,7 +53,7 @@ fn what_mount_adds_is_tolerated_and_nonsense_is_named() {
 
 #[test]
 fn what_would_change_the_view_is_not_ignored() {
-    for o in ["verity=require", "plugins=/x.so", "remount", "nosymfollow"] {
+    for o in ["verity=require", "plugins=/x.so", "bind", "nosymfollow"] {
         assert!(matches!(parse(o), Err(BadOption::Unsupported(_))), "{o}");
     }
 }

@@ -22,7 +22,7 @@ impl Apart {
 
     /// Returns a handle for reading a lower layer: nothing can be written through it.
     pub(super) fn layer(&mut self, dir: Dir) -> Dir {
-        match sys::open_apart(&dir, true) {
+        match sys::open_apart(&dir, true, true) {
             Ok(d) => d,
             Err(e) => self.stay(dir, e),
         }
@@ -30,8 +30,14 @@ impl Apart {
 
     /// Returns handles for the upper and the work directory. Both must lie in one copy, for the
     /// kernel moves and links nothing between two mounts: so their common parent is copied.
-    pub(super) fn pair(&mut self, upper: (&Path, Dir), work: (&Path, Dir)) -> (Dir, Dir) {
-        match pair(&upper, &work) {
+    /// With `noatime`, reading changes no access time.
+    pub(super) fn pair(
+        &mut self,
+        upper: (&Path, Dir),
+        work: (&Path, Dir),
+        noatime: bool,
+    ) -> (Dir, Dir) {
+        match pair(&upper, &work, noatime) {
             Ok(pair) => pair,
             Err(e) => (self.stay(upper.1, e), work.1),
         }
@@ -44,11 +50,11 @@ impl Apart {
     }
 }
 
-fn pair(upper: &(&Path, Dir), work: &(&Path, Dir)) -> sys::Result<(Dir, Dir)> {
+fn pair(upper: &(&Path, Dir), work: &(&Path, Dir), noatime: bool) -> sys::Result<(Dir, Dir)> {
     let real = |p: &Path| p.canonicalize().map_err(Errno::from);
     let (u, w) = (real(upper.0)?, real(work.0)?);
     let common = u.ancestors().find(|a| w.starts_with(a)).ok_or(Errno::XDEV)?;
-    let top = sys::open_apart(&Dir::open(common)?, false)?;
+    let top = sys::open_apart(&Dir::open(common)?, false, noatime)?;
     let find = |path: &Path, old: &Dir| {
         use std::os::unix::ffi::OsStrExt as _;
         let rest = path.strip_prefix(common).map_err(|_| Errno::XDEV)?;

@@ -44,7 +44,8 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
                 let work_dir = open("work directory", work)?;
                 check_pair(upper, &dir, work, &work_dir)?;
                 check_lowers(o, &[upper, work])?;
-                let (dir, work_dir) = apart.pair((upper, dir), (work, work_dir));
+                let (dir, work_dir) =
+                    apart.pair((upper, dir), (work, work_dir), o.atime == Some(false));
                 locks = vec![lock(&dir, upper)?, lock(&work_dir, work)?];
                 locked = vec![resolved(upper), resolved(work)];
                 stack.upper = Some(Upper { dir, work: work_dir });

@@ -9,7 +9,9 @@ pub(super) use store::{Found, Target, create, find, from_store, indexed, listed,
 
 use super::mount_options::MountOptions;
 use super::{CliError, live};
-use crate::overlay::{DirLinks, IdMap, IdRange, IdView, KnownIds, Options, Overlay, Stack};
+use crate::overlay::{
+    AccessTimes, DirLinks, IdMap, IdRange, IdView, KnownIds, Options, Overlay, Stack,
+};
 use crate::sys::{self, Dir};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -53,6 +55,11 @@ fn common(o: &MountOptions) -> Options {
         ids: IdView { uids: map(&o.uids, o.squash_to_uid), gids: map(&o.gids, o.squash_to_gid) },
         dir_links: if o.static_nlink { DirLinks::One } else { o.dir_links },
         follow_redirects: o.follow_redirects.unwrap_or(defaults.follow_redirects),
+        access_times: match (o.atime, o.diratime) {
+            (Some(false), _) => AccessTimes::Kept,
+            (_, Some(false)) => AccessTimes::NotOfDirectories,
+            _ => AccessTimes::Upper,
+        },
         volatile: o.volatile,
         strict_sync: o.strict_sync,
         lazy_from: o.lazy_from,

@@ -1,0 +1,70 @@
+//! `-o remount`: changing the flags of a mount that is there, without its daemon.
+//!
+//! As with the kernel's overlayfs nothing changes but what mount(2) calls flags: read-only or not,
+//! set-id bits, devices, programs, access times. mount(8) gives all other options once more; they
+//! stay as they are.
+
+use super::mount_options::MountOptions;
+use super::{CliError, live};
+use crate::sys::{self, Errno, MountAttributes};
+use std::path::Path;
+
+/// What the file system type of our mounts ends with.
+const TYPE: &str = "fuse.stratafs";
+
+/// Changes the flags of the topmost mount at `mount_point` to what `options` ask for; others stay.
+pub(super) fn remount(mount_point: &Path, options: &MountOptions) -> Result<(), CliError> {
+    let at = mount_point.display();
+    let mount = sys::mount_at(mount_point)
+        .filter(|m| m.fs_type == TYPE)
+        .ok_or_else(|| CliError::message(format!("{at}: no stratafs is mounted there")))?;
+    let now = MountAttributes::of(&mount);
+    let new = changed(now, options);
+    let has_no_upper =
+        || live::find(&mount.mount_point, &mount.device).is_some_and(|l| l.record.read_only);
+    if now.read_only && !new.read_only && has_no_upper() {
+        return Err(CliError::failed(
+            format!("{at} stays read-only: it has no upper"),
+            &Errno::ROFS,
+        )
+        .hint("unmount it, and mount it with upperdir= and workdir=, or as a container"));
+    }
+    sys::remount(&mount.mount_point, new).map_err(|e| {
+        let failed = CliError::failed(format!("cannot remount {at}"), &e);
+        match e {
+            Errno::PERM => failed.hint("only root may; or unmount it and mount it anew"),
+            Errno::BUSY => failed.hint("somebody has files open for writing there"),
+            _ => failed,
+        }
+    })
+}
+
+fn changed(now: MountAttributes, o: &MountOptions) -> MountAttributes {
+    let not = |wanted: Option<bool>, now: bool| wanted.map_or(now, |w| !w);
+    MountAttributes {
+        read_only: o.read_only.unwrap_or(now.read_only),
+        nosuid: not(o.suid, now.nosuid),
+        nodev: not(o.dev, now.nodev),
+        noexec: not(o.exec, now.noexec),
+        noatime: not(o.atime, now.noatime),
+        sync: now.sync || o.sync,
+        dirsync: now.dirsync || o.dirsync,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_named_stays() {
+        let now = MountAttributes { read_only: true, nosuid: true, ..MountAttributes::default() };
+        let of = |text: &str| changed(now, &MountOptions::parse(&[text]).unwrap());
+        assert_eq!(of("remount"), now);
+        assert_eq!(of("remount,rw"), MountAttributes { read_only: false, ..now });
+        assert_eq!(
+            of("remount,suid,noexec,ro"),
+            MountAttributes { nosuid: false, noexec: true, ..now }
+        );
+    }
+}
