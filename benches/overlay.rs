@@ -47,7 +47,7 @@ fn view(root: &Path, layers: usize, form: Form, writable: bool) -> Overlay {
                 }
                 let dir = Dir::open(&store).expect("a directory");
                 let index = Arc::new(Index::open(&dir, INDEX_NAME).expect("an index"));
-                Lower::Indexed { index, diff }
+                Lower::Indexed { index, diff: diff.into() }
             }
         }
     });

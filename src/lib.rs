@@ -28,7 +28,8 @@
 //!   merged view below.
 //! * The layer index is a module of its own ([`index`]) below the engine: the engine reads it
 //!   directly, and so no trait stands between a lookup and the mapped file.
-//! * A layer's index lies in its layerdb entry as `stratafs.index`, a container's name and image
+//! * A layer's index lies in its layerdb entry as `stratafs.index`, what a mount needs of a whole
+//!   chain in that of its uppermost layer as `stratafs.stack`, a container's name and image
 //!   in `layerdb/mounts/ID/stratafs.json`; a dockerd ignores both.
 //! * In the drop-in form redirects are off by default when the upper belongs to a store of
 //!   containers/storage or Docker (`ID/diff` with `ID/link` beside it): those tools archive the

@@ -120,3 +120,89 @@ fn what_was_asked_once_is_not_asked_again() {
         }
     });
 }
+
+/// Runs a script in the test's directory with `$TOP` and `$LOW`, the entries of both layers in
+/// layerdb, and `cache ENTRY`, which names a layer's directory.
+fn in_store(c: &Case, script: &str) {
+    let head = "D=store/image/overlay2/layerdb/sha256; for e in $D/*; do
+                    if [ -e $e/parent ]; then TOP=$e; else LOW=$e; fi; done
+                cache() { echo store/overlay2/$(cat $1/cache-id); }";
+    c.sh(&format!("set -e; {head}; {script}")).ok();
+}
+
+#[test]
+fn a_mount_needs_only_the_uppermost_layer_and_the_stack_file() {
+    with_image("stack file", |c| {
+        in_store(c, "for f in diff size stratafs.index; do echo bad >$LOW/$f; done");
+        for args in [&["mount", "t", "m"][..], &["mount", "--rw", "t", "m"]] {
+            store(c, args).ok();
+            assert_eq!(c.sh("cat m/f m/keep m/d/low && ls m/d").ok().out, "top\nx\nx\nlow\ntop\n");
+            c.stratafs(&["umount", "m"]).ok();
+        }
+        in_store(c, "rm $TOP/stratafs.stack");
+        assert!(store(c, &["mount", "t", "m"]).err.contains("is damaged"));
+    });
+}
+
+#[test]
+fn an_image_with_a_layer_missing_is_refused_at_the_mount() {
+    with_image("broken store", |c| {
+        for (hide, shown, message) in [
+            ("mv $LOW away", "mv away $LOW", "is not in the store"),
+            ("mv $TOP away", "mv away $TOP", "is not in the store"),
+            ("mv $(cache $LOW) away", "mv away $(cache $LOW)", "cannot open"),
+            ("mv $(cache $TOP)/diff away", "mv away $(cache $TOP)/diff", "cannot open"),
+        ] {
+            // the entry that is away cannot be found by its name
+            let names = "N=$(cat names 2>/dev/null || :); [ \"$N\" ] || { echo \"TOP=$TOP LOW=$LOW\" >names; }; . ./names";
+            in_store(c, &format!("{names}; {hide}"));
+            let said = store(c, &["mount", "t", "m"]);
+            assert_eq!(said.code, Some(1), "{hide}");
+            assert!(said.err.contains(message), "{hide} {said:?}");
+            in_store(c, &format!("{names}; {shown}"));
+            store(c, &["mount", "t", "m"]).ok();
+            assert_eq!(c.sh("cat m/f m/keep").ok().out, "top\nx\n");
+            c.stratafs(&["umount", "m"]).ok();
+        }
+    });
+}
+
+/// The directory of a lower layer is opened when a file of it is first read: one that is another
+/// layer's by then is not shown as this one's.
+#[test]
+fn files_of_a_layer_that_was_replaced_meanwhile_are_not_shown() {
+    with_image("replaced layer", |c| {
+        store(c, &["mount", "t", "m"]).ok();
+        in_store(
+            c,
+            "OTHER=$(echo $(cat $LOW/cache-id) | tr 0-9a-f f0-9a-e)
+             mkdir -p store/overlay2/$OTHER/diff && echo other >store/overlay2/$OTHER/diff/keep
+             printf $OTHER >new && mv new $LOW/cache-id",
+        );
+        assert_eq!(c.sh("cat m/f").ok().out, "top\n");
+        assert!(c.sh("cat m/keep").err.contains("Stale file handle"));
+        c.stratafs(&["umount", "m"]).ok();
+    });
+}
+
+#[test]
+fn a_container_copies_the_directories_that_its_image_shows() {
+    for user in mounters("init layer") {
+        let c = Case::new(user);
+        c.sh("mkdir -p l/etc l/dev/shm l/sys l2 l3/dev && chmod 700 l/etc && chmod 711 l3/dev
+              echo file >l2/sys")
+            .ok();
+        store(&c, &["import", "-q", "--lowerdir", "l3:l2:l", "--name", "t"]).ok();
+        let id = store(&c, &["create", "t"]).ok().out;
+        let shown = c.sh(&format!(
+            "cd store/overlay2/$(cat store/image/overlay2/layerdb/mounts/{}/init-id)/diff
+             find . -type d | sort | xargs stat -c '%n %a'",
+            id.trim()
+        ));
+        // of the image: etc and dev with their modes, dev/shm; of its own: the others
+        assert_eq!(
+            shown.ok().out,
+            ". 755\n./dev 711\n./dev/pts 755\n./etc 700\n./proc 755\n./sys 755\n"
+        );
+    }
+}

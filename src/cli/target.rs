@@ -9,6 +9,7 @@ use crate::fuse::FS_TYPE;
 use crate::id::{CacheId, ChainId, ImageId};
 use crate::image::ImageConfig;
 use crate::index::{INDEX_NAME, Index, IndexError, ScanOptions, scan};
+use crate::indexes::IndexedLayer;
 use crate::inspect::{LayerKind, LayerView, Layers};
 use crate::name::printable;
 use crate::store::{Container, Store, StoreError};
@@ -204,9 +205,8 @@ fn chain(
     config: Option<&ImageConfig>,
 ) -> Result<Vec<LayerView>, CliError> {
     let Some(top) = top else { return Ok(Vec::new()) };
-    let layers = store.chain(top).map_err(|e| stack::no_store(&e))?;
-    let indexes = stack::indexes(store, top)?;
-    let views = layers.into_iter().zip(indexes).enumerate().map(|(i, (layer, index))| {
+    let layers = stack::indexed(store, top)?;
+    let views = layers.into_iter().enumerate().map(|(i, IndexedLayer { layer, index })| {
         let created_by = config.and_then(|c| c.history_of(i)).and_then(|h| h.created_by.clone());
         // only the form of marks is asked of it, which may stay unknown
         let files = store.diff_dir(&layer.cache).ok();

@@ -4,7 +4,7 @@ use super::{ImportError, ImportOptions, LayerError, Observer};
 use crate::id::{DiffId, Digest};
 use crate::image::{ImageError, LayerBlob, SourceImage};
 use crate::index::{INDEX_NAME, Index};
-use crate::indexes;
+use crate::indexes::{self, IndexedLayer};
 use crate::store::{ImportLock, Layer, LayerTxn, StagedLayer as Staged, Store};
 use crate::sys::{Dir, Identity};
 use crate::unpack::{self, LowerLayer, StagedLayer, Target, UnpackError};
@@ -29,7 +29,7 @@ pub(super) fn import(
     let parent = shared.last().map(|l| l.chain);
     let mut below: Vec<Lower> = Vec::with_capacity(image.layers.len());
     if let Some(top) = &parent {
-        for (index, layer) in indexes::load(store, top, None)?.into_iter().zip(shared) {
+        for IndexedLayer { layer, index } in indexes::load(store, top, None)? {
             below.push((index, store.diff_dir(&layer.cache)?));
         }
     }

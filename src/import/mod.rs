@@ -16,6 +16,7 @@ pub use observer::{Observer, Silent};
 
 use crate::id::{ChainId, DiffId, Digest, ImageId};
 use crate::image::{SourceConfig, SourceImage};
+use crate::indexes;
 use crate::reference::Reference;
 use crate::store::{ImportLock, Store};
 use crate::unpack::Limits;
@@ -127,6 +128,12 @@ fn import_image(
         SourceConfig::Received { bytes, .. } => store.put_image(lock, bytes)?,
         SourceConfig::New(new) => store.put_image(lock, &new.encode(&diff_ids))?,
     };
+    if let Some(top) = layers.last()
+        && let Err(e) = indexes::prepare(store, &top.chain)
+    {
+        // the image is there; who mounts it reads the layers one by one, and tells what is wrong
+        log::warn!("image {id}: {e}");
+    }
     let mut replaced = Vec::new();
     for reference in &image.references {
         if reference.tag().is_none() {

@@ -64,9 +64,21 @@ impl Index {
         if file.stat().map_err(fail)?.mode & 0o002 != 0 {
             return Err(IndexError::Untrusted(name.to_vec()));
         }
-        let map = Mapping::of(&file).map_err(fail)?;
+        // whoever opens an index checks or searches it next
+        file.read_ahead();
+        Index::of(Mapping::of(&file).map_err(fail)?)
+    }
+
+    /// Reads an index that lies in memory already.
+    pub fn of(map: Mapping) -> Result<Index, IndexError> {
         let header = Header::decode(&map)?;
         Ok(Index { map, header })
+    }
+
+    /// Returns the bytes of the index file.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
     }
 
     /// Returns the mark of the layer directory that this index was made for.

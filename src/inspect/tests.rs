@@ -334,7 +334,7 @@ mod with_the_engine {
         let diff = Dir::open(tmp.path()).unwrap();
         let lowers = layers
             .numbered()
-            .map(|(_, l)| Lower::Indexed { index: l.index.clone(), diff: diff.clone() });
+            .map(|(_, l)| Lower::Indexed { index: l.index.clone(), diff: diff.clone().into() });
         let stack = Stack { lowers: lowers.collect(), data_only: Vec::new(), upper: None };
         Overlay::new(stack, Options::default()).unwrap()
     }

@@ -2,6 +2,7 @@
 
 use super::error::{Doing as _, Error, Result};
 use super::ino;
+use super::layer_dir::LayerDir;
 use super::plain::PlainLayer;
 use super::types::Ino;
 use crate::id::LayerIndex;
@@ -82,12 +83,16 @@ pub(super) enum LowerLayer {
 pub(super) struct IndexedLayer {
     layer: LayerIndex,
     index: Arc<Index>,
-    diff: Dir,
+    diff: LayerDir,
 }
 
 impl IndexedLayer {
-    pub(super) fn new(layer: LayerIndex, index: Arc<Index>, diff: Dir) -> IndexedLayer {
+    pub(super) fn new(layer: LayerIndex, index: Arc<Index>, diff: LayerDir) -> IndexedLayer {
         IndexedLayer { layer, index, diff }
+    }
+
+    fn diff(&self) -> Result<&Dir> {
+        self.diff.get().layer(LayerRef::Lower(self.layer), "open the layer's directory")
     }
 
     fn meta(&self, id: NodeId) -> Option<Meta> {
@@ -278,7 +283,7 @@ impl LowerLayer {
                 let path = i.index.path(node);
                 let at = LayerRef::Lower(i.layer);
                 let flags = OpenFlags { nonblock: true, noatime: true, ..OpenFlags::READ };
-                let file = i.diff.open_file_beneath(&path, flags).layer(at, "open a file")?;
+                let file = i.diff()?.open_file_beneath(&path, flags).layer(at, "open a file")?;
                 if !file.is_regular().layer(at, "look at a file")? {
                     log::warn!("{:?}: {} is no regular file any more", at, printable(&path));
                     return Err(Error::Stale);
@@ -311,16 +316,16 @@ impl LowerLayer {
             LowerLayer::Plain(p) => p.file_handle(node).ok(),
             LowerLayer::Indexed(i) => {
                 let path = i.index.path(node);
-                i.diff.node_beneath(&path).and_then(|n| n.handle()).ok()
+                i.diff().ok()?.node_beneath(&path).and_then(|n| n.handle()).ok()
             }
         }
     }
 
     /// Returns a handle on the layer's root directory.
-    pub(super) fn root(&self) -> &Dir {
+    pub(super) fn root(&self) -> Result<&Dir> {
         match self {
-            LowerLayer::Plain(p) => p.root(),
-            LowerLayer::Indexed(i) => &i.diff,
+            LowerLayer::Plain(p) => Ok(p.root()),
+            LowerLayer::Indexed(i) => i.diff(),
         }
     }
 }

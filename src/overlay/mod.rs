@@ -38,6 +38,7 @@ mod inode;
 mod inode_table;
 mod io;
 mod kept_open;
+mod layer_dir;
 mod lazy;
 mod link;
 mod links;
@@ -71,6 +72,7 @@ mod xattr;
 pub(crate) use data::data_is_here;
 pub use error::{Error, Result};
 pub use ids::{IdMap, IdRange, IdView, KnownIds};
+pub use layer_dir::LayerDir;
 pub use options::{AccessTimes, DirLinks, Lower, LowerChanges, Options, Stack, Upper};
 pub use records::Records;
 pub use types::*;
@@ -272,7 +274,7 @@ impl Overlay {
     pub fn statfs(&self) -> Result<StatFs> {
         let dir = match (&self.upper, self.lowers.last()) {
             (Some(u), _) => &u.root,
-            (None, Some(l)) => l.root(),
+            (None, Some(l)) => l.root()?,
             (None, None) => return Err(Error::Invalid),
         };
         let mut s = dir.statvfs().upper("ask for the file system's state")?;

@@ -2,6 +2,7 @@
 
 use super::failpoint::Failpoints;
 use super::ids::{IdView, KnownIds};
+use super::layer_dir::LayerDir;
 use super::records::Records;
 use super::wh_names::WhiteoutNames;
 use crate::index::Index;
@@ -31,7 +32,7 @@ pub enum Lower {
         /// The layer's index.
         index: Arc<Index>,
         /// The directory of its files.
-        diff: Dir,
+        diff: LayerDir,
     },
 }
 

@@ -68,7 +68,8 @@ fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
 impl Overlay {
     fn origin(&self, layer: &LowerLayer, at: At) -> Option<Origin> {
         let handle = layer.handle(at.node)?;
-        Some(Origin { uuid: layer.root().file_system_uuid().unwrap_or_default(), handle })
+        let root = layer.root().ok()?;
+        Some(Origin { uuid: root.file_system_uuid().unwrap_or_default(), handle })
     }
 
     /// Writes into a copy which lower file it was made from, so that the kernel's overlayfs shows
@@ -169,7 +170,7 @@ impl Overlay {
     fn lower_links(&self, node: &Node) -> Result<Option<u32>> {
         let value = node.get_xattr(self.dialect.kernel_origin()).upper("read an origin")?;
         let Some(origin) = value.and_then(|v| Origin::parse(&v)) else { return Ok(None) };
-        let stat = self.lowers.iter().find_map(|l| l.root().stat_handle(&origin.handle).ok());
+        let stat = self.lowers.iter().find_map(|l| l.root().ok()?.stat_handle(&origin.handle).ok());
         Ok(stat.map(|s| s.nlink))
     }
 

@@ -72,6 +72,21 @@ pub(super) struct PlainLayer {
     listing: Mutex<()>,
 }
 
+/// A directory at which one looks several times.
+enum Held {
+    Open(Dir),
+    Found(Node),
+}
+
+impl Held {
+    fn stat(&self) -> sys::Result<Stat> {
+        match self {
+            Held::Open(dir) => dir.stat_self(),
+            Held::Found(node) => node.stat(),
+        }
+    }
+}
+
 impl PlainLayer {
     /// Reads nothing but the root.
     pub(super) fn new(
@@ -259,23 +274,27 @@ impl PlainLayer {
     }
 
     pub(super) fn meta(&self, node: NodeId) -> Result<Meta> {
-        let stat = if node == NodeId::ROOT {
-            self.root.stat_self()
-        } else if self.is_watched_for_mounts(node) {
-            match self.stat_here(node) {
+        let held = if node == NodeId::ROOT || self.is_watched_for_mounts(node) {
+            match self.hold(node) {
                 Err(e) if is_covered(&e) => return self.covered_meta(),
-                stat => Ok(stat?),
+                held => Some(held?),
             }
         } else {
-            let (dir, name) = self.place(node)?;
-            dir.stat(&name)
+            None
         };
-        let s = stat.layer(self.at(), "look at a file")?;
-        let mut meta = Meta::from(&s);
+        let stat = match &held {
+            Some(held) => held.stat(),
+            None => {
+                let (dir, name) = self.place(node)?;
+                dir.stat(&name)
+            }
+        };
+        let mut meta = Meta::from(&stat.layer(self.at(), "look at a file")?);
         if self.recorded.any() && matches!(meta.kind, FileType::File | FileType::Dir) {
-            let record = match meta.kind {
-                FileType::File => self.record_of_file(node)?.0,
-                _ => self.record_of_dir(node)?,
+            let record = match (meta.kind, held) {
+                (FileType::File, _) => self.record_of_file(node)?.0,
+                (_, Some(held)) => self.record_of_dir(&held)?,
+                (_, None) => self.record_of_dir(&self.hold(node)?)?,
             };
             if let Some(o) = record {
                 meta.apply(&o);
@@ -284,28 +303,24 @@ impl PlainLayer {
         Ok(meta)
     }
 
-    fn record_of_dir(&self, node: NodeId) -> Result<Option<OverrideStat>> {
+    fn record_of_dir(&self, held: &Held) -> Result<Option<OverrideStat>> {
+        let record = self.recorded.read(|key| match held {
+            Held::Open(dir) => dir.get_xattr_self(key),
+            Held::Found(node) => node.get_xattr(key),
+        });
+        record.layer(self.at(), "read the recorded attributes")
+    }
+
+    /// Returns a directory as it is open already, or finds it.
+    fn hold(&self, node: NodeId) -> Result<Held> {
         let open = match node {
             NodeId::ROOT => Some(self.root.clone()),
             _ => self.handles.lock().get(&node).cloned(),
         };
-        let record = match open {
-            Some(dir) => self.recorded.read(|key| dir.get_xattr_self(key)),
-            None => {
-                let handle = self.handle(node)?;
-                self.recorded.read(|key| handle.get_xattr(key))
-            }
-        };
-        record.layer(self.at(), "read the recorded attributes")
-    }
-
-    fn stat_here(&self, node: NodeId) -> Result<Stat> {
-        let open = self.handles.lock().get(&node).cloned();
         match open {
-            Some(dir) => dir.stat_self(),
-            None => self.handle(node)?.stat(),
+            Some(dir) => Ok(Held::Open(dir)),
+            None => self.handle(node).map(Held::Found),
         }
-        .layer(self.at(), "look at a directory")
     }
 
     /// What is shown of a directory that a mount covers.

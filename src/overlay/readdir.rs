@@ -48,7 +48,8 @@ impl Overlay {
     }
 
     /// Lists a directory with attributes. Counts one lookup for each entry taken, but for `.`
-    /// and `..`.
+    /// and `..`: of these two nothing is told but number and type, for the kernel takes no more
+    /// (`fuse_direntplus_link` in fs/fuse/readdir.c).
     ///
     /// # Errors
     /// As [`Overlay::readdir`].
@@ -61,7 +62,7 @@ impl Overlay {
         self.walk_entries(dir, cookie, &mut |dir, item, kind| {
             let entry = ListEntry { ino: item.ino, cookie: item.cookie, kind, name: &item.name };
             let Some(found) = item.found else {
-                return Ok(sink(entry, &self.getattr(item.ino, None)?));
+                return Ok(sink(entry, &Attr::of_listed_dir(item.ino)));
             };
             let object = match self.object_of(dir, &item.name, found) {
                 Ok(o) => o,

@@ -52,6 +52,28 @@ pub struct Attr {
     pub ctime: Time,
 }
 
+impl Attr {
+    /// A directory of which nothing is told but its number.
+    pub(super) fn of_listed_dir(ino: Ino) -> Attr {
+        let never = Time { sec: 0, nsec: 0 };
+        Attr {
+            ino,
+            kind: FileType::Dir,
+            mode: 0,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            size: 0,
+            blocks: 0,
+            blksize: 0,
+            atime: never,
+            mtime: never,
+            ctime: never,
+        }
+    }
+}
+
 /// On whose behalf a file is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {

@@ -8,7 +8,7 @@
 use super::{ImportLock, Layer, Store, StoreError, clock, files, init_layer, layout, sweep};
 use crate::id::{CacheId, ChainId, Hash, ImageId};
 use crate::name::printable;
-use crate::sys::{Dir, Errno, RenameFlags, Time};
+use crate::sys::{Dir, Errno, Node, RenameFlags, Time};
 use serde::{Deserialize, Serialize};
 
 /// A writable layer.
@@ -49,16 +49,33 @@ impl Store {
     /// [`StoreError::NameTaken`].
     pub fn create_container(
         &self,
-        _lock: &ImportLock,
+        lock: &ImportLock,
         image: &ImageId,
         top: Option<&ChainId>,
         name: Option<&str>,
     ) -> Result<Container, StoreError> {
-        self.image_config(image)?.ok_or(StoreError::NoImageId(*image))?;
         let chain = match top {
             Some(top) => self.chain_unlocked(top)?,
             None => Vec::new(),
         };
+        let find = init_layer::find_in(self, &chain)?;
+        self.create_container_upon(lock, image, chain.last(), &find, name)
+    }
+
+    /// As [`Store::create_container`], for who knows the image's layers already: `top` is the
+    /// uppermost, and `find` finds the directory that the image shows at a path.
+    ///
+    /// # Errors
+    /// As [`Store::create_container`].
+    pub fn create_container_upon(
+        &self,
+        _lock: &ImportLock,
+        image: &ImageId,
+        top: Option<&Layer>,
+        find: &dyn Fn(&str) -> Option<Node>,
+        name: Option<&str>,
+    ) -> Result<Container, StoreError> {
+        self.image_config(image)?.ok_or(StoreError::NoImageId(*image))?;
         if let Some(name) = name {
             check_name(name)?;
             if let Some(other) =
@@ -74,13 +91,13 @@ impl Store {
             image: Some(*image),
             init: Some(mount.init()),
             mount,
-            parent: top.copied(),
+            parent: top.map(|l| l.chain),
             created: Time::now(),
         };
         let write_set = format!("{}{}", layout::WRITE_SET, container.mount);
         let made = self
-            .stage_container(&container, &chain, &write_set)
-            .and_then(|()| self.show_container(&container, chain.last(), &write_set));
+            .stage_container(&container, top, find, &write_set)
+            .and_then(|()| self.show_container(&container, top, &write_set));
         match made {
             Ok(()) => Ok(container),
             Err(e) => {
@@ -93,7 +110,8 @@ impl Store {
     pub(super) fn stage_container(
         &self,
         c: &Container,
-        chain: &[Layer],
+        top: Option<&Layer>,
+        find: &dyn Fn(&str) -> Option<Node>,
         write_set: &str,
     ) -> Result<(), StoreError> {
         let at = |e| self.io("write", &format!("{}/{write_set}", layout::TMP), e);
@@ -114,8 +132,8 @@ impl Store {
         put(layout::SIDE_FILE, &serde_json::to_string(&side).unwrap_or_default())?;
 
         let (init_dir, init_diff) = self.make_cache(&init)?;
-        self.furnish_cache(&init_dir, &init, chain.last().map(|l| &l.cache))?;
-        init_layer::fill(self, &init_diff, chain)?;
+        self.furnish_cache(&init_dir, &init, top.map(|l| &l.cache))?;
+        init_layer::fill(self, &init_diff, find)?;
         self.mark_committed(&init)?;
         let (dir, diff) = self.make_cache(&c.mount)?;
         self.furnish_cache(&dir, &c.mount, Some(&init))?;
@@ -252,6 +270,10 @@ impl Store {
     /// [`StoreError::NoContainer`], [`StoreError::Ambiguous`].
     pub fn find_container(&self, text: &str) -> Result<Container, StoreError> {
         let missing = || StoreError::NoContainer(printable(text.as_bytes()));
+        if check_name(text).is_err() {
+            // neither a name nor an id, but `IMAGE:TAG` perhaps: no need to read them all
+            return Err(missing());
+        }
         let all = self.containers()?;
         let named = |c: &&Container| c.name.as_deref() == Some(text);
         if let Some(c) = all.iter().find(named).or_else(|| all.iter().find(|c| c.id == text)) {

@@ -30,28 +30,36 @@ const CONTENT: &[(&str, Kind)] = &[
     ("etc/mtab", Kind::Link("/proc/mounts")),
 ];
 
-/// Fills the init layer's empty `diff` for a container upon `chain` (bottom first).
-pub(super) fn fill(
+/// Returns what finds the directories of an image of these layers (bottom first).
+pub(super) fn find_in(
     store: &Store,
-    diff: &Dir,
     chain: &[Layer],
-) -> std::result::Result<(), StoreError> {
-    let at = |e| store.io("write", "the init layer", e);
-    record_owner(diff).map_err(at)?;
-    // opened when first needed, top first
+) -> std::result::Result<impl Fn(&str) -> Option<Node>, StoreError> {
     let mut image = Vec::with_capacity(chain.len());
     for layer in chain.iter().rev() {
         image.push(store.diff_dir(&layer.cache)?);
     }
+    Ok(move |path: &str| find_dir(&image, path))
+}
+
+/// Fills the init layer's empty `diff` for a container of the image whose directories `find`
+/// finds.
+pub(super) fn fill(
+    store: &Store,
+    diff: &Dir,
+    find: &dyn Fn(&str) -> Option<Node>,
+) -> std::result::Result<(), StoreError> {
+    let at = |e| store.io("write", "the init layer", e);
+    record_owner(diff).map_err(at)?;
     for (path, kind) in CONTENT {
         let (parent, name) = path.rsplit_once('/').map_or(("", *path), |(p, n)| (p, n));
-        if matches!(kind, Kind::Dir) && find_dir(&image, path).is_some() {
+        if matches!(kind, Kind::Dir) && find(path).is_some() {
             continue;
         }
         let parent = if parent.is_empty() {
             diff.clone()
         } else {
-            copy_up(&image, diff, parent).map_err(at)?
+            copy_up(find, diff, parent).map_err(at)?
         };
         make(&parent, name, kind).map_err(at)?;
     }
@@ -71,13 +79,13 @@ fn make(dir: &Dir, name: &str, kind: &Kind) -> Result<()> {
 }
 
 /// Makes the directory `name` of the init layer's root as the image has it.
-fn copy_up(image: &[Dir], diff: &Dir, name: &str) -> Result<Dir> {
+fn copy_up(find: &dyn Fn(&str) -> Option<Node>, diff: &Dir, name: &str) -> Result<Dir> {
     match diff.open_dir(name.as_bytes()) {
         Err(Errno::NOENT) => {}
         r => return r,
     }
     let new = super::files::new_dir(diff, name, 0o755)?;
-    let Some(lower) = find_dir(image, name) else {
+    let Some(lower) = find(name) else {
         record_owner(&new)?;
         return Ok(new);
     };

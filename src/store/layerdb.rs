@@ -1,6 +1,6 @@
 //! `layerdb/sha256`: the layers, by ChainID.
 
-use super::{MAX_DEPTH, Store, StoreError, layout};
+use super::{MAX_DEPTH, Store, StoreError, files, layout};
 use crate::id::{CacheId, ChainId, DiffId, Hash};
 use crate::sys::{Dir, Errno};
 use std::collections::{HashMap, HashSet};
@@ -116,6 +116,33 @@ impl Store {
         let mut out: Vec<Layer> = read.into_values().filter(|l| whole.contains(&l.chain)).collect();
         out.sort_by_key(|l| l.chain);
         Ok(out)
+    }
+
+    /// Returns the name of a layer's directory under `overlay2/`, which is all that a chain known
+    /// before leaves to be read.
+    ///
+    /// # Errors
+    /// [`StoreError::NoLayer`], [`StoreError::Corrupt`].
+    pub fn cache_of(&self, chain: &ChainId) -> Result<CacheId, StoreError> {
+        let at = format!("{}/{}", layout::LAYERS, chain.hex());
+        let dir = self.layer_dir(chain)?;
+        self.parsed(&dir, &at, "cache-id")?
+            .ok_or_else(|| self.corrupt(&format!("{at}/cache-id"), "it is missing"))
+    }
+
+    /// Writes a file of ours beside a layer's entry, in one step for everybody who runs now. After
+    /// a crash it may be empty or cut short: only for what can be lost.
+    ///
+    /// # Errors
+    /// The layer is missing, or this user may not write there.
+    pub fn keep_beside(&self, chain: &ChainId, name: &str, data: &[u8]) -> Result<(), StoreError> {
+        let at = |e| self.io("write", &format!("{}/{}/{name}", layout::LAYERS, chain.hex()), e);
+        let dir = self.layer_dir(chain)?;
+        for left in dir.list().map_err(at)?.iter().filter(|e| files::is_our_temporary(&e.name)) {
+            // of one who was killed; one who still writes it has lost nothing but the writing
+            dir.unlink(&left.name).map_err(at)?;
+        }
+        files::replace_in_cache(&dir, name, data, layout::FILE_MODE).map_err(at)
     }
 
     /// Opens a layer's directory in layerdb, where `tar-split.json.gz` and `stratafs.index` are.

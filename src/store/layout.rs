@@ -16,6 +16,7 @@
 //!       sha256/HEX-OF-CHAINID/            0700 in 0755
 //!         cache-id diff size parent tar-split.json.gz        0644
 //!         stratafs.index                  0644   ours; dockerd ignores it
+//!         stratafs.stack                  0644   ours, of the chain that ends here; ignored too
 //!       tmp/write-set-stratafs-CACHE-ID/  0700 in 0755; becomes sha256/HEX
 //!       tmp/write-set-stratafs-CACHE-ID/  0755 for a container; becomes mounts/ID
 //!       tmp/write-set-stratafs-CACHE-ID.parent               0600   journal, see txn.rs

@@ -31,6 +31,7 @@ mod layout;
 mod lock;
 mod overlay2;
 mod repositories;
+mod stamps;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub use error::StoreError;
 pub use layerdb::Layer;
 pub use lock::{ImportLock, ReadLock};
 pub use repositories::Repositories;
+pub use stamps::{Stamp, Stamps};
 pub use txn::{LayerTxn, StagedLayer};
 
 use crate::name::printable;

@@ -221,7 +221,7 @@ impl Dir {
     pub fn for_each(&self, mut f: impl FnMut(DirEntry)) -> Result<()> {
         // a handle of its own, so that concurrent listings do not share a read position
         let own = self.reopen()?;
-        platform::keep_access_time(own.fd.as_fd());
+        platform::keep_access_time(own.fd.as_fd(), DIR_FLAGS);
         platform::for_each_entry(own.fd.as_fd(), &mut f)
     }
 
@@ -236,7 +236,7 @@ impl Dir {
     pub fn list_by_this_handle(&self) -> Result<Vec<DirEntry>> {
         let mut out = Vec::new();
         fs::seek(&self.fd, fs::SeekFrom::Start(0))?;
-        platform::keep_access_time(self.fd.as_fd());
+        platform::keep_access_time(self.fd.as_fd(), DIR_FLAGS);
         platform::for_each_entry(self.fd.as_fd(), &mut |e| out.push(e))?;
         Ok(out)
     }

@@ -130,7 +130,7 @@ impl File {
     /// Takes over what was opened with these flags.
     pub(super) fn opened(fd: OwnedFd, flags: OpenFlags) -> File {
         if flags.noatime {
-            platform::keep_access_time(fd.as_fd());
+            platform::keep_access_time(fd.as_fd(), flags.to_rustix());
         }
         File { fd }
     }
@@ -196,6 +196,12 @@ impl File {
     /// Copies up to `len` bytes to `out` within the kernel; returns the number of bytes copied.
     pub fn copy_range(&self, offset: u64, out: &File, out_offset: u64, len: u64) -> Result<u64> {
         platform::copy_file_range(self.fd.as_fd(), offset, out.fd.as_fd(), out_offset, len)
+    }
+
+    /// Asks the kernel to read the whole file from disk, all at once and in the background. Costs
+    /// next to nothing for what is in memory already. A wish, no more.
+    pub fn read_ahead(&self) {
+        platform::read_ahead(self.fd.as_fd());
     }
 
     /// Makes the content durable; with `data_only` not the times (fdatasync(2)).

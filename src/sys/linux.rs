@@ -231,10 +231,11 @@ pub(super) fn node_set_times(fd: BorrowedFd<'_>, times: &Timestamps) -> Result<(
     Ok(fs::utimensat(fs::CWD, proc_path(fd, None), times, AtFlags::empty())?)
 }
 
-/// Makes reading by this handle leave the access time. Returns whether that is allowed: the owner
-/// may, and who may act for him.
-pub(super) fn keep_access_time(fd: BorrowedFd<'_>) -> bool {
-    fs::fcntl_getfl(fd).is_ok_and(|flags| fs::fcntl_setfl(fd, flags | OFlags::NOATIME).is_ok())
+/// Makes reading by this handle, which was opened with `flags`, leave the access time. Returns
+/// whether that is allowed: the owner may, and who may act for him.
+pub(super) fn keep_access_time(fd: BorrowedFd<'_>, flags: OFlags) -> bool {
+    // of the flags this changes those that are not about opening
+    fs::fcntl_setfl(fd, flags | OFlags::NOATIME).is_ok()
 }
 
 /// Reads some entries of a directory, for what follows from reading.
@@ -340,4 +341,10 @@ pub fn groups_of(task: u32) -> Option<Vec<u32>> {
     let text = std::fs::read_to_string(format!("/proc/{task}/status")).ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("Groups:"))?;
     line.split_whitespace().map(|word| word.parse().ok()).collect()
+}
+
+/// Asks for all of a file to be read from disk.
+pub(super) fn read_ahead(fd: BorrowedFd<'_>) {
+    // a wish, no more
+    fs::fadvise(fd, 0, None, fs::Advice::WillNeed).unwrap_or_default();
 }

@@ -227,7 +227,7 @@ pub(super) fn list_xattr_fd(fd: BorrowedFd<'_>) -> Result<Option<Vec<Vec<u8>>>> 
 }
 
 /// There is no such thing here: whether reading changes an access time is up to the mount.
-pub(super) fn keep_access_time(_fd: BorrowedFd<'_>) -> bool {
+pub(super) fn keep_access_time(_: BorrowedFd<'_>, _: OFlags) -> bool {
     false
 }
 
@@ -379,3 +379,6 @@ pub fn read_program_ahead() {}
 
 /// Lets go of code that has run. Left to the system here.
 pub fn forget_code() {}
+
+/// Asks for all of a file to be read from disk. Left to the system here.
+pub(super) fn read_ahead(_fd: BorrowedFd<'_>) {}

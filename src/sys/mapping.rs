@@ -2,12 +2,16 @@
 #![allow(unsafe_code)]
 
 use super::{Errno, File, Result};
+use std::ops::Range;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
-/// A private, read-only memory mapping of a whole file.
-#[derive(Debug)]
+/// A private, read-only memory mapping of a whole file, or a part of one. Clones are the same
+/// mapping.
+#[derive(Clone, Debug)]
 pub struct Mapping {
-    map: Option<memmap2::Mmap>,
+    map: Option<Arc<memmap2::Mmap>>,
+    part: Range<usize>,
 }
 
 impl Mapping {
@@ -15,19 +19,49 @@ impl Mapping {
     /// and that this program replaces them by rename and never writes to them in place.
     pub fn of(file: &File) -> Result<Mapping> {
         if file.stat()?.size == 0 {
-            return Ok(Mapping { map: None });
+            return Ok(Mapping { map: None, part: 0..0 });
         }
         // SAFETY: a mapped file that another process cuts short would raise SIGBUS, and one that
         // it writes would change under a shared slice. Index files are written once into a
         // temporary name and renamed; whoever can write them owns the store and this process.
         let map = unsafe { memmap2::Mmap::map(&file.as_fd()) }.map_err(Errno::from)?;
-        Ok(Mapping { map: Some(map) })
+        let part = 0..map.len();
+        Ok(Mapping { map: Some(Arc::new(map)), part })
+    }
+
+    /// Returns a part of this mapping, which keeps all of it mapped; `None` if it does not lie
+    /// within.
+    #[must_use]
+    pub fn part(&self, part: Range<usize>) -> Option<Mapping> {
+        self.get(part.clone())?;
+        let start = self.part.start;
+        Some(Mapping { map: self.map.clone(), part: start + part.start..start + part.end })
     }
 }
 
 impl std::ops::Deref for Mapping {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        self.map.as_deref().unwrap_or(&[])
+        self.map.as_deref().and_then(|m| m.get(self.part.clone())).unwrap_or(&[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{Dir, OpenFlags};
+
+    #[test]
+    fn a_part_lies_within_or_is_none() {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::write(tmp.path().join("f"), b"0123456789").unwrap();
+        let dir = Dir::open(tmp.path()).unwrap();
+        let all = Mapping::of(&dir.open_file(b"f", OpenFlags::READ, 0).unwrap()).unwrap();
+        let part = all.part(2..8).unwrap();
+        assert_eq!(&*part, b"234567");
+        assert_eq!(&*part.part(1..3).unwrap(), b"34");
+        assert!(part.part(1..7).is_none() && all.part(11..11).is_none());
+        drop(all);
+        assert_eq!(&*part, b"234567");
     }
 }

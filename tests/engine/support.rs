@@ -99,7 +99,9 @@ impl Layers {
                 let diff = Dir::open(p).unwrap();
                 match form {
                     Form::Plain => Lower::Plain(diff),
-                    Form::Indexed => Lower::Indexed { index: Arc::new(self.index(p)), diff },
+                    Form::Indexed => {
+                        Lower::Indexed { index: Arc::new(self.index(p)), diff: diff.into() }
+                    }
                 }
             })
             .collect();

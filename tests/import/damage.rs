@@ -15,7 +15,7 @@ fn a_damaged_index_is_made_again() {
     let path = b.store.root().join("image/overlay2/layerdb/sha256").join(top.hex());
     let path = path.join("stratafs.index");
     let shown = || {
-        let index = indexes::load(&b.store, &top, None).unwrap().pop().unwrap();
+        let index = indexes::load(&b.store, &top, None).unwrap().pop().unwrap().index;
         index.verify().unwrap();
         let nodes = (0..index.len() as u32).filter_map(|i| index.node(NodeId(i)));
         let line =
@@ -46,7 +46,7 @@ fn an_index_of_another_layer_is_made_again() {
         dir.join("stratafs.index")
     };
     let names = || {
-        let index = indexes::load(&b.store, &top, None).unwrap().pop().unwrap();
+        let index = indexes::load(&b.store, &top, None).unwrap().pop().unwrap().index;
         (0..index.len() as u32).map(|i| index.path(NodeId(i))).collect::<Vec<_>>()
     };
     let good = names();

@@ -7,4 +7,5 @@ mod forms;
 mod hostile;
 mod kill;
 mod lowerdir;
+mod stack;
 mod support;

@@ -5,7 +5,7 @@ mod directories;
 mod store;
 
 pub(super) use directories::{check_directories, directories};
-pub(super) use store::{Found, Target, create, find, from_store, indexes, listed, no_store, short};
+pub(super) use store::{Found, Target, create, find, from_store, indexed, listed, no_store, short};
 
 use super::mount_options::MountOptions;
 use super::{CliError, live};

@@ -6,14 +6,13 @@ use crate::cli::root;
 use crate::cli::{CliError, Context};
 use crate::id::{CacheId, ChainId, ImageId};
 use crate::image::ImageConfig;
-use crate::index::Index;
-use crate::indexes::{self, IndexesError};
+use crate::index::{Kind, NodeId};
+use crate::indexes::{self, IndexedLayer, IndexesError};
 use crate::name::printable;
-use crate::overlay::{Lower, Options, Stack, Upper};
-use crate::store::{Container, Store, StoreError};
-use crate::sys::Identity;
+use crate::overlay::{LayerDir, Lower, Options, Stack, Upper};
+use crate::store::{Container, Layer, Store, StoreError};
+use crate::sys::{self, Dir, Errno, Identity, Node};
 use std::path::Path;
-use std::sync::Arc;
 
 /// What of the store is meant.
 #[derive(Clone, Debug)]
@@ -56,15 +55,17 @@ pub(in crate::cli) fn from_store(
     o: &MountOptions,
 ) -> Result<Built, CliError> {
     let store = Store::open(root, false).map_err(|e| no_store(&e))?;
-    let found = if target.rw {
+    if target.rw {
         let image = store.find_image(&target.name).map_err(|e| no_store(&e))?;
-        Found::Container(Box::new(make(&store, &image, target.container.as_deref())?))
-    } else {
-        find(&store, &target.name)?
-    };
-    match found {
+        let (container, layers) = make(&store, &image, target.container.as_deref())?;
+        return of_container(&store, &container, layers, o);
+    }
+    match find(&store, &target.name)? {
         Found::Image(image) => of_image(&store, target, &image, o),
-        Found::Container(container) => of_container(&store, &container, o),
+        Found::Container(container) => {
+            let layers = chain(&store, container.parent.as_ref())?;
+            of_container(&store, &container, layers, o)
+        }
     }
 }
 
@@ -76,13 +77,43 @@ pub(in crate::cli) fn create(
 ) -> Result<Container, CliError> {
     let store = Store::open(root, false).map_err(|e| no_store(&e))?;
     let id = store.find_image(image).map_err(|e| no_store(&e))?;
-    make(&store, &id, name)
+    make(&store, &id, name).map(|(container, _)| container)
 }
 
-fn make(store: &Store, image: &ImageId, name: Option<&str>) -> Result<Container, CliError> {
-    let top = top_layer(store, image)?;
+/// Makes a container, and returns it with the layers of its image, bottom first.
+fn make(
+    store: &Store,
+    image: &ImageId,
+    name: Option<&str>,
+) -> Result<(Container, Vec<IndexedLayer>), CliError> {
     let lock = store.import_lock().map_err(|e| no_store(&e))?;
-    store.create_container(&lock, image, top.as_ref(), name).map_err(|e| no_store(&e))
+    let layers = chain(store, top_layer(store, image)?.as_ref())?;
+    let find = |path: &str| find_dir(store, &layers, path);
+    let top = layers.last().map(|l| &l.layer);
+    let container =
+        store.create_container_upon(&lock, image, top, &find, name).map_err(|e| no_store(&e))?;
+    Ok((container, layers))
+}
+
+/// Finds the topmost directory at `path` of an image, as the indexes tell: a whiteout, a file or an
+/// opaque directory hides what is below. Layers of a store hold no redirects.
+fn find_dir(store: &Store, layers: &[IndexedLayer], path: &str) -> Option<Node> {
+    'layers: for IndexedLayer { layer, index } in layers.iter().rev() {
+        let mut at = NodeId::ROOT;
+        for part in path.split('/') {
+            match index.child(at, part.as_bytes()).and_then(|id| index.node(id)) {
+                Some(node) if node.kind == Kind::Dir => at = node.id,
+                Some(_) => return None,
+                None if at != NodeId::ROOT && index.node(at).is_some_and(|n| n.opaque) => {
+                    return None;
+                }
+                // a layer below may have it
+                None => continue 'layers,
+            }
+        }
+        return store.diff_dir(&layer.cache).ok()?.node_beneath(path.as_bytes()).ok();
+    }
+    None
 }
 
 /// A container goes before an image of the same name, as `docker inspect` has it.
@@ -112,25 +143,14 @@ fn top_layer(store: &Store, image: &ImageId) -> Result<Option<ChainId>, CliError
     Ok(ChainId::of_stack(&config.diff_ids).pop())
 }
 
-/// The layers of a chain, top first.
-fn chain(store: &Store, top: Option<&ChainId>) -> Result<Vec<Lower>, CliError> {
-    let Some(top) = top else { return Ok(Vec::new()) };
-    let layers = store.chain(top).map_err(|e| no_store(&e))?;
-    let indexes = indexes(store, top)?;
-    layers
-        .iter()
-        .zip(indexes)
-        .rev()
-        .map(|(layer, index)| {
-            let diff = store.diff_dir(&layer.cache).map_err(|e| no_store(&e))?;
-            Ok(Lower::Indexed { index, diff })
-        })
-        .collect()
+/// The layers of a chain, bottom first; none if there is no chain.
+fn chain(store: &Store, top: Option<&ChainId>) -> Result<Vec<IndexedLayer>, CliError> {
+    top.map_or(Ok(Vec::new()), |top| indexed(store, top))
 }
 
-/// The indexes of a chain, bottom first. Those of another program's store are kept in this user's
+/// The layers of a chain, bottom first. Indexes of another program's store are kept in this user's
 /// cache.
-pub(in crate::cli) fn indexes(store: &Store, top: &ChainId) -> Result<Vec<Arc<Index>>, CliError> {
+pub(in crate::cli) fn indexed(store: &Store, top: &ChainId) -> Result<Vec<IndexedLayer>, CliError> {
     let failed = |e: IndexesError| CliError::failed("the layers cannot be read", &e);
     match indexes::load(store, top, None) {
         Err(IndexesError::NoPlace(_)) => {
@@ -139,6 +159,38 @@ pub(in crate::cli) fn indexes(store: &Store, top: &ChainId) -> Result<Vec<Arc<In
         }
         done => done.map_err(failed),
     }
+}
+
+/// The layers for the engine, top first.
+fn lowers(store: &Store, layers: Vec<IndexedLayer>) -> Result<Vec<Lower>, CliError> {
+    let mut top_first = layers.into_iter().rev();
+    let Some(top) = top_first.next() else { return Ok(Vec::new()) };
+    // of the others is known that they are there; this one tells the state of the file system
+    let diff = store.diff_dir(&top.layer.cache).map_err(|e| no_store(&e))?;
+    let mut out = vec![Lower::Indexed { index: top.index, diff: diff.into() }];
+    out.extend(top_first.map(|IndexedLayer { layer, index }| {
+        let store = store.clone();
+        Lower::Indexed { index, diff: LayerDir::later(move || open_later(&store, &layer)) }
+    }));
+    Ok(out)
+}
+
+/// Opens the files of a layer long after its index was read: it may have been replaced since.
+fn open_later(store: &Store, layer: &Layer) -> sys::Result<Dir> {
+    let opened = store.cache_of(&layer.chain).and_then(|cache| {
+        if cache == layer.cache {
+            store.diff_dir(&cache)
+        } else {
+            Err(StoreError::NoLayer(layer.chain))
+        }
+    });
+    opened.map_err(|e| {
+        log::error!("layer {}: its files are not those that were mounted: {e}", layer.chain);
+        match e {
+            StoreError::Io { errno, .. } if errno != Errno::NOENT => errno,
+            _ => Errno::STALE,
+        }
+    })
 }
 
 fn options(o: &MountOptions) -> Options {
@@ -160,7 +212,7 @@ fn of_image(
     o: &MountOptions,
 ) -> Result<Built, CliError> {
     // `rw` is what mount(8) adds by itself: it means nothing to an image
-    let lowers = chain(store, top_layer(store, image)?.as_ref())?;
+    let lowers = lowers(store, chain(store, top_layer(store, image)?.as_ref())?)?;
     if lowers.is_empty() {
         return Err(CliError::message(format!("image {image} has no layers")));
     }
@@ -174,14 +226,19 @@ fn of_image(
     Ok(Built { overlay, facts, locks: Vec::new(), exclusive: true })
 }
 
-fn of_container(store: &Store, c: &Container, o: &MountOptions) -> Result<Built, CliError> {
+fn of_container(
+    store: &Store,
+    c: &Container,
+    layers: Vec<IndexedLayer>,
+    o: &MountOptions,
+) -> Result<Built, CliError> {
     let diff = |cache: &CacheId| store.diff_dir(cache).map_err(|e| no_store(&e));
     let upper = diff(&c.mount)?;
-    let mut lowers = Vec::new();
+    let mut stack = Vec::new();
     let (mut locks, mut locked) = (Vec::new(), Vec::new());
     let mut writable = None;
     if o.read_only == Some(true) {
-        lowers.push(Lower::Plain(upper));
+        stack.push(Lower::Plain(upper));
     } else {
         let path = store.root().join("overlay2").join(c.mount.as_str()).join("work");
         let work = store
@@ -194,9 +251,9 @@ fn of_container(store: &Store, c: &Container, o: &MountOptions) -> Result<Built,
         writable = Some(Upper { dir: upper, work });
     }
     if let Some(init) = &c.init {
-        lowers.push(Lower::Plain(diff(init)?));
+        stack.push(Lower::Plain(diff(init)?));
     }
-    lowers.extend(chain(store, c.parent.as_ref())?);
+    stack.extend(lowers(store, layers)?);
     let facts = Facts {
         source: format!("container:{}", short(&c.id)).into(),
         root: Some(store.root().to_owned()),
@@ -205,7 +262,8 @@ fn of_container(store: &Store, c: &Container, o: &MountOptions) -> Result<Built,
         locked,
         ..Facts::default()
     };
-    let overlay = view(Stack { lowers, data_only: Vec::new(), upper: writable }, options(o))?;
+    let overlay =
+        view(Stack { lowers: stack, data_only: Vec::new(), upper: writable }, options(o))?;
     Ok(Built { overlay, facts, locks, exclusive: true })
 }
 

@@ -1,7 +1,13 @@
 //! The indexes of a chain of layers, rebuilt where they are missing or damaged.
 //!
 //! An index lies beside its layer's entry in layerdb. If this user may not write there, or the
-//! store is another program's, a new one is kept in a cache directory that the caller names.
+//! store is another program's, a new one is kept in a cache directory that the caller names. What
+//! a mount needs of a whole chain is kept together in one more file (`kept.rs`).
+
+mod form;
+mod kept;
+
+pub use kept::STACK_NAME;
 
 use crate::id::ChainId;
 use crate::index::{self, INDEX_NAME, Index, IndexError, ScanOptions};
@@ -9,6 +15,7 @@ use crate::name::printable;
 use crate::store::{Layer, Store, StoreError};
 use crate::sys::{Dir, Errno, OpenFlags};
 use crate::unpack::{self, Limits, SPLIT_NAME, UnpackError};
+use kept::{Keep, Kept};
 use std::sync::Arc;
 
 const LOCK: &[u8] = b"stratafs.lock";
@@ -48,7 +55,19 @@ pub enum RebuildError {
     Store(#[from] StoreError),
 }
 
-/// Returns the indexes of the chain whose top is `top`, bottom first.
+/// A layer of a chain with its index.
+#[derive(Clone, Debug)]
+pub struct IndexedLayer {
+    /// The layer.
+    pub layer: Layer,
+    /// Its index.
+    pub index: Arc<Index>,
+}
+
+/// Returns the chain whose top is `top` with its indexes, bottom first.
+///
+/// That the directories of the layers are as they should be is known of the uppermost one alone;
+/// of the others, that none has come or gone since somebody read all of them.
 ///
 /// # Errors
 /// A layer is missing or damaged, or an index can neither be read nor made.
@@ -56,11 +75,44 @@ pub fn load(
     store: &Store,
     top: &ChainId,
     cache: Option<&Dir>,
-) -> Result<Vec<Arc<Index>>, IndexesError> {
-    let mut out: Vec<Arc<Index>> = Vec::new();
+) -> Result<Vec<IndexedLayer>, IndexesError> {
+    load_and_keep(store, top, cache, Keep::IfSettled)
+}
+
+/// Makes the next [`load`] of this chain a fast one. Can take a moment longer than that.
+///
+/// # Errors
+/// As [`load`]; that nothing could be written is none.
+pub fn prepare(store: &Store, top: &ChainId) -> Result<(), IndexesError> {
+    load_and_keep(store, top, None, Keep::WhenSettled).map(drop)
+}
+
+fn load_and_keep(
+    store: &Store,
+    top: &ChainId,
+    cache: Option<&Dir>,
+    keep: Keep,
+) -> Result<Vec<IndexedLayer>, IndexesError> {
+    let layers = match kept::read(store, top) {
+        Some(Kept { layers, aged: false }) => return Ok(layers),
+        Some(Kept { layers, aged: true }) => layers,
+        None => one_by_one(store, top, cache)?,
+    };
+    kept::write(store, &layers, keep);
+    Ok(layers)
+}
+
+fn one_by_one(
+    store: &Store,
+    top: &ChainId,
+    cache: Option<&Dir>,
+) -> Result<Vec<IndexedLayer>, IndexesError> {
+    let mut out: Vec<IndexedLayer> = Vec::new();
     for layer in store.chain(top)? {
-        let index = one(store, &layer, &out, cache)?;
-        out.push(Arc::new(index));
+        let index = Arc::new(one(store, &layer, &out, cache)?);
+        // a layer whose files are not there is no layer
+        store.diff_dir(&layer.cache)?;
+        out.push(IndexedLayer { layer, index });
     }
     Ok(out)
 }
@@ -68,7 +120,7 @@ pub fn load(
 fn one(
     store: &Store,
     layer: &Layer,
-    below: &[Arc<Index>],
+    below: &[IndexedLayer],
     cache: Option<&Dir>,
 ) -> Result<Index, IndexesError> {
     let beside = store.layer_dir(&layer.chain)?;
@@ -99,17 +151,21 @@ fn one(
 /// never was.
 fn whole(dir: &Dir, name: &[u8], layer: &Layer) -> Result<Index, IndexError> {
     let index = Index::open(dir, name)?;
+    check(&index, layer)?;
+    Ok(index)
+}
+
+fn check(index: &Index, layer: &Layer) -> Result<(), IndexError> {
     if index.layer() != layer.cache.mark() {
         return Err(IndexError::Damaged("it belongs to another layer"));
     }
-    index.check_body()?;
-    Ok(index)
+    index.check_body()
 }
 
 fn rebuild(
     store: &Store,
     layer: &Layer,
-    below: &[Arc<Index>],
+    below: &[IndexedLayer],
     to: &Dir,
     name: &[u8],
 ) -> Result<Index, RebuildError> {
@@ -123,7 +179,7 @@ fn rebuild(
     };
     let mut builder = match split {
         Ok(file) => {
-            let top_first: Vec<&Index> = below.iter().rev().map(Arc::as_ref).collect();
+            let top_first: Vec<&Index> = below.iter().rev().map(|l| l.index.as_ref()).collect();
             let mut reader = std::io::BufReader::new(file.into_std());
             unpack::rebuild_index(&mut reader, &top_first, &Limits::default())?
         }
