@@ -75,24 +75,24 @@ fn as_root_with_lazy_copy_up() {
 /// Ours is mounted anew between the steps, while the kernel's mount stays.
 #[test]
 fn as_root_over_remounts() {
-    supervise(Mode::Remount, Work::Seeds(0..50));
+    supervise(Mode::Remount, Work::Seeds(0..30));
 }
 
 #[test]
 fn as_root_over_remounts_with_metacopy() {
-    supervise(Mode::RemountMetacopy, Work::Seeds(0..50));
+    supervise(Mode::RemountMetacopy, Work::Seeds(0..30));
 }
 
 /// Each set of options that must change nothing, or does the same to the kernel's.
 #[test]
 fn as_root_with_every_switch() {
-    supervise(Mode::Switches, Work::Seeds(0..60));
+    supervise(Mode::Switches, Work::Seeds(0..44));
 }
 
 /// The layers are imported, mounted as an image, and changed in a container of it.
 #[test]
 fn as_root_in_a_container() {
-    supervise(Mode::Image, Work::Seeds(0..40));
+    supervise(Mode::Image, Work::Seeds(0..20));
 }
 
 #[test]
