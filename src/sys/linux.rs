@@ -231,11 +231,12 @@ pub(super) fn node_set_times(fd: BorrowedFd<'_>, times: &Timestamps) -> Result<(
     Ok(fs::utimensat(fs::CWD, proc_path(fd, None), times, AtFlags::empty())?)
 }
 
-/// Makes reading by this handle, which was opened with `flags`, leave the access time. Returns
-/// whether that is allowed: the owner may, and who may act for him.
-pub(super) fn keep_access_time(fd: BorrowedFd<'_>, flags: OFlags) -> bool {
-    // of the flags this changes those that are not about opening
-    fs::fcntl_setfl(fd, flags | OFlags::NOATIME).is_ok()
+/// Makes reading by this handle, which was opened with `flags`, leave the access time, if that is
+/// allowed: the owner may, and who may act for him.
+pub(super) fn keep_access_time(fd: BorrowedFd<'_>, flags: OFlags) {
+    // of the flags this changes those that are not about opening; where it is refused, the file is
+    // read all the same, and its time changes as by any other reader
+    fs::fcntl_setfl(fd, flags | OFlags::NOATIME).ok();
 }
 
 /// Reads some entries of a directory, for what follows from reading.

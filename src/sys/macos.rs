@@ -227,9 +227,7 @@ pub(super) fn list_xattr_fd(fd: BorrowedFd<'_>) -> Result<Option<Vec<Vec<u8>>>> 
 }
 
 /// There is no such thing here: whether reading changes an access time is up to the mount.
-pub(super) fn keep_access_time(_: BorrowedFd<'_>, _: OFlags) -> bool {
-    false
-}
+pub(super) fn keep_access_time(_: BorrowedFd<'_>, _: OFlags) {}
 
 /// Reads an entry of a directory, for what follows from reading.
 pub(super) fn read_entries(fd: BorrowedFd<'_>) -> Result<()> {
