@@ -63,6 +63,28 @@ fn a_container_keeps_its_changes_and_has_one_writer() {
     });
 }
 
+/// Of the mount that is there, rather than a second one upon it.
+#[test]
+fn the_mount_command_remounts() {
+    with_image("remount", |c| {
+        store(c, &["mount", "--rw", "--name", "box", "t", "m"]).ok();
+        let mounts = "grep -c \" $PWD/m .*fuse.stratafs\" /proc/self/mounts";
+        for target in [&["box"][..], &["t"], &[]] {
+            let args = [&["mount", "-o", "remount,ro"][..], target, &["m"]].concat();
+            let said = store(c, &args);
+            // only root may; whoever asks, nothing is mounted upon it
+            assert_eq!(said.code == Some(0), c.user.uid == 0, "{said:?}");
+            assert_eq!(c.sh(mounts).ok().out, "1\n", "{args:?}");
+        }
+        assert_eq!(c.sh("touch m/new").code == Some(0), c.user.uid != 0);
+        let said = store(c, &["mount", "--rw", "-o", "remount,ro", "t", "m"]);
+        assert_eq!(said.code, Some(2), "{said:?}");
+        c.stratafs(&["umount", "m"]).ok();
+        let said = store(c, &["mount", "-o", "remount,ro", "t", "m"]);
+        assert!(said.err.contains("no stratafs is mounted there"), "{said:?}");
+    });
+}
+
 #[test]
 fn what_does_not_exist_is_named() {
     with_image("missing image", |c| {

@@ -3,14 +3,16 @@
 use super::daemon::{self, Job, What};
 use super::mount_options::MountOptions;
 use super::stack::{self, Target};
-use super::{CliError, Context};
+use super::{CliError, Context, remount};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Mount an image (read-only), a container (read-write) or directories.
 ///
 /// An ordinary user's mount is private: only he may enter it, sees the true owners and may act as
 /// root would. With --allow-other everybody may enter and the kernel enforces permissions.
+///
+/// With -o remount the flags of the mount that is at DIR change; what TARGET says does not matter.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// What to mount, unless -o lowerdir= names directories; and the mount point
@@ -49,6 +51,13 @@ pub fn run(args: &Args, context: &Context) -> Result<(), CliError> {
         [target, dir] => (Some(target), dir),
         _ => return Err(CliError::usage("mount takes a target and a directory")),
     };
+    if options.remount {
+        if args.rw {
+            return Err(CliError::usage("--rw makes a container, -o remount changes no layers")
+                .hint("-o remount,rw makes a mount writable again that has an upper"));
+        }
+        return remount::remount(Path::new(mount_point), &options);
+    }
     let what = what(target, &options, args)?;
     let job = Job {
         what,
