@@ -14,8 +14,12 @@ use crate::sys::{Dir, Errno, Stat, Time};
 use std::collections::HashSet;
 use std::time::Duration;
 
-/// How coarse the times are that file systems give, at most: a tick of the slowest clock is 10 ms.
+/// How coarse the times are that file systems with fractions of a second give, at most: a tick of
+/// the kernel's slowest clock is 10 ms.
 const TICK: Duration = Duration::from_millis(20);
+
+/// How coarse those without are: ext3, ext4 with inodes of 128 bytes. No fraction is their mark.
+const WHOLE_SECONDS: Duration = Duration::from_secs(2);
 
 /// What tells a directory from another one under its name, and from itself after a change of its
 /// entries.
@@ -45,16 +49,20 @@ pub struct Stamps {
 
 impl Stamps {
     /// Returns whether every later change would give another stamp: one made within the tick in
-    /// which a stamp was taken would not.
+    /// which a stamp was taken would not. Of a file system that counts whole seconds that takes two
+    /// of them.
     #[must_use]
     pub fn are_settled(&self, taken: Time) -> bool {
         let nanos = |t: Time| i128::from(t.sec) * 1_000_000_000 + i128::from(t.nsec);
-        let latest = nanos(taken) - TICK.as_nanos() as i128;
-        let all = self.places.iter().chain(&self.entries);
-        all.map(|s| nanos(s.ctime)).all(|t| t < latest)
+        let settled = |t: Time| {
+            let tick = if t.nsec == 0 { WHOLE_SECONDS } else { TICK };
+            nanos(t) < nanos(taken) - tick.as_nanos() as i128
+        };
+        self.places.iter().chain(&self.entries).all(|s| settled(s.ctime))
     }
 
-    /// Waits until what was changed before now is settled.
+    /// Waits until what was changed before now is settled, where times have fractions of a second:
+    /// for the others nobody wants to wait.
     pub fn settle() {
         std::thread::sleep(TICK);
     }
@@ -68,7 +76,10 @@ impl Store {
     pub fn stamps(&self, chain: &[Layer]) -> Result<Stamps, StoreError> {
         let (entries, caches) = self.both_places()?;
         let stamps = Stamps {
-            places: [self.place_stamp(&entries)?, self.place_stamp(&caches)?],
+            places: [
+                self.place_stamp(&entries, layout::LAYERS)?,
+                self.place_stamp(&caches, layout::OVERLAY2)?,
+            ],
             entries: chain
                 .iter()
                 .map(|l| self.entry_stamp(&entries, &l.chain))
@@ -91,7 +102,7 @@ impl Store {
     ) -> Result<Option<bool>, StoreError> {
         let (entries, caches) = self.both_places()?;
         let below = &chain[..chain.len().saturating_sub(1)];
-        let same_entries = self.place_stamp(&entries)? == stamps.places[0];
+        let same_entries = self.place_stamp(&entries, layout::LAYERS)? == stamps.places[0];
         if !same_entries {
             for (layer, stamp) in below.iter().zip(&stamps.entries) {
                 if self.entry_stamp(&entries, &layer.chain)? != *stamp {
@@ -99,7 +110,7 @@ impl Store {
                 }
             }
         }
-        if self.place_stamp(&caches)? != stamps.places[1] {
+        if self.place_stamp(&caches, layout::OVERLAY2)? != stamps.places[1] {
             self.find_caches(&caches, below)?;
         }
         Ok(Some(same_entries))
@@ -130,8 +141,8 @@ impl Store {
         Ok((open(layout::LAYERS)?, open(layout::OVERLAY2)?))
     }
 
-    fn place_stamp(&self, dir: &Dir) -> Result<Stamp, StoreError> {
-        dir.stat_self().map(Stamp::from).map_err(|e| self.io("stat", "", e))
+    fn place_stamp(&self, dir: &Dir, path: &str) -> Result<Stamp, StoreError> {
+        dir.stat_self().map(Stamp::from).map_err(|e| self.io("stat", path, e))
     }
 
     fn entry_stamp(&self, entries: &Dir, chain: &ChainId) -> Result<Stamp, StoreError> {
@@ -147,16 +158,32 @@ impl Store {
 mod tests {
     use super::*;
 
+    fn at(sec: i64, nsec: u32) -> Time {
+        Time { sec, nsec }
+    }
+
+    fn stamps(ctime: Time) -> Stamps {
+        Stamps { places: [Stamp { ino: 1, ctime }; 2], entries: Vec::new() }
+    }
+
     #[test]
     fn what_changed_in_the_tick_of_the_look_is_not_settled() {
-        let at = |sec, nsec| Time { sec, nsec };
-        let stamps = |ctime| Stamps { places: [Stamp { ino: 1, ctime }; 2], entries: Vec::new() };
-        assert!(stamps(at(7, 0)).are_settled(at(7, 20_000_001)));
+        assert!(stamps(at(7, 1)).are_settled(at(7, 20_000_002)));
         assert!(stamps(at(6, 999_999_999)).are_settled(at(7, 20_000_000)));
-        assert!(!stamps(at(7, 0)).are_settled(at(7, 20_000_000)));
+        assert!(!stamps(at(7, 1)).are_settled(at(7, 20_000_001)));
         // the clock was set back
-        assert!(!stamps(at(9, 0)).are_settled(at(7, 0)));
-        let mixed = Stamps { entries: vec![Stamp { ino: 1, ctime: at(8, 0) }], ..stamps(at(1, 0)) };
+        assert!(!stamps(at(9, 1)).are_settled(at(7, 1)));
+        let mixed = Stamps { entries: vec![Stamp { ino: 1, ctime: at(8, 1) }], ..stamps(at(1, 1)) };
         assert!(!mixed.are_settled(at(8, 5)) && mixed.are_settled(at(9, 0)));
+    }
+
+    #[test]
+    fn a_time_of_whole_seconds_settles_after_two_of_them() {
+        // changed at 7.2, and once more at 7.9, which the file system calls 7 too
+        assert!(!stamps(at(7, 0)).are_settled(at(7, 500_000_000)));
+        assert!(!stamps(at(7, 0)).are_settled(at(9, 0)));
+        assert!(stamps(at(7, 0)).are_settled(at(9, 1)));
+        let mixed = Stamps { entries: vec![Stamp { ino: 1, ctime: at(8, 0) }], ..stamps(at(1, 1)) };
+        assert!(!mixed.are_settled(at(9, 0)) && mixed.are_settled(at(10, 1)));
     }
 }
