@@ -121,7 +121,10 @@
 //!   (`mount_options::noatime_leaves_times_of_access_in_the_upper`); what the kernel reads from its
 //!   caches is not noted, so `strictatime` is not to be had.
 //! * `-o remount` changes the flags of mount(2) (`ro`, `nosuid`, `noexec` and the like), and nothing
-//!   else, as the kernel's (`mount_options::a_remount_changes_flags_and_nothing_else`).
+//!   else, as the kernel's (`mount_options::a_remount_changes_flags_and_nothing_else`). So `noatime`
+//!   by a remount is a flag of the mount alone and does not reach the upper: what is read through
+//!   the view changes access times there as before
+//!   (`mount_options::a_remount_changes_how_access_times_are_kept`).
 //! * `mknod` of a character device 0:0 fails with `EPERM`; `RENAME_WHITEOUT` with `EINVAL`.
 //!
 //! * A directory that was removed while somebody held it can still be looked at and changed: mode,

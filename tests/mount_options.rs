@@ -347,6 +347,39 @@ fn mount_8_finds_an_installed_link() {
 }
 
 #[test]
+fn a_remount_changes_how_access_times_are_kept() {
+    let Some(c) = root("remount,atime") else { return };
+    c.stratafs(&["-o", &format!("{LAYERS},noatime"), "m"]).ok();
+    let flags = || c.sh("findmnt -no OPTIONS m").ok().out.trim().to_owned();
+    let after = |options: &str| {
+        c.stratafs(&["-o", &format!("remount,{options}"), "m"]).ok();
+        let all = flags();
+        let told = all.split(',').filter(|f| f.contains("atime") || f.contains("sym"));
+        told.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(after("ro"), "noatime");
+    assert_eq!(after("rw,atime"), "relatime");
+    assert_eq!(after("noatime"), "noatime");
+    assert_eq!(after("noatime,relatime"), "relatime");
+    // what others have set stays
+    let said = c.sh("mount --version && mount -i -o remount,bind,nosymfollow,nodiratime m");
+    if said.code != Some(0) || !flags().contains("nosymfollow") {
+        c.stratafs(&["umount", "m"]).ok();
+        return skip("remount,nosymfollow", &said.err);
+    }
+    assert_eq!(after("ro,nosymfollow"), "nodiratime relatime nosymfollow");
+    assert_eq!(after("rw"), "nodiratime relatime nosymfollow");
+    assert_eq!(after("diratime"), "relatime nosymfollow");
+    c.stratafs(&["umount", "m"]).ok();
+    // the daemon hears nothing of it: in the upper it is as the upper's own mount has it
+    c.stratafs(&["-o", LAYERS, "m"]).ok();
+    c.sh("echo x >u/f && touch -d 2001-01-01 u/f").ok();
+    assert_eq!(after("noatime"), "noatime");
+    assert_ne!(c.sh("cat m/f >/dev/null; stat -c %X u/f").ok().out, "978307200\n");
+    c.stratafs(&["umount", "m"]).ok();
+}
+
+#[test]
 fn a_remount_changes_flags_and_nothing_else() {
     let Some(c) = root("remount") else { return };
     c.sh("echo low >l/f").ok();

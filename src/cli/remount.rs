@@ -2,7 +2,8 @@
 //!
 //! As with the kernel's overlayfs nothing changes but what mount(2) calls flags: read-only or not,
 //! set-id bits, devices, programs, access times. mount(8) gives all other options once more; they
-//! stay as they are.
+//! stay as they are. The daemon hears nothing of it: what it reads from the upper by itself leaves or
+//! changes access times there as its first options said.
 
 use super::mount_options::MountOptions;
 use super::{CliError, live};
@@ -47,6 +48,10 @@ fn changed(now: MountAttributes, o: &MountOptions) -> MountAttributes {
         nodev: not(o.dev, now.nodev),
         noexec: not(o.exec, now.noexec),
         noatime: not(o.atime, now.noatime),
+        // of the modes other than noatime a FUSE mount has no use for: the usual one
+        relatime: o.atime.unwrap_or(now.relatime),
+        nodiratime: not(o.diratime, now.nodiratime),
+        nosymfollow: not(o.symfollow, now.nosymfollow),
         sync: now.sync || o.sync,
         dirsync: now.dirsync || o.dirsync,
     }
@@ -66,5 +71,26 @@ mod tests {
             of("remount,suid,noexec,ro"),
             MountAttributes { nosuid: false, noexec: true, ..now }
         );
+        assert_eq!(of("remount,noatime"), MountAttributes { noatime: true, ..now });
+    }
+
+    #[test]
+    fn what_the_mount_has_is_carried_along() {
+        let now = MountAttributes {
+            noatime: true,
+            nodiratime: true,
+            nosymfollow: true,
+            ..MountAttributes::default()
+        };
+        let of = |text: &str| changed(now, &MountOptions::parse(&[text]).unwrap());
+        assert_eq!(of("remount,rw"), now);
+        // as mount(8) gives it: what is there first, then what is new
+        for new in ["atime", "noatime,nosymfollow,atime", "noatime,relatime"] {
+            let atime = MountAttributes { noatime: false, relatime: true, ..now };
+            assert_eq!(of(&format!("remount,{new}")), atime, "{new}");
+        }
+        let relatime = MountAttributes { relatime: true, ..MountAttributes::default() };
+        let of = |text: &str| changed(relatime, &MountOptions::parse(&[text]).unwrap());
+        assert_eq!(of("remount,ro"), MountAttributes { read_only: true, ..relatime });
     }
 }

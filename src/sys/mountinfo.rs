@@ -70,6 +70,13 @@ pub struct MountAttributes {
     pub noexec: bool,
     /// Access times stay.
     pub noatime: bool,
+    /// Access times change once a day, or when they are older than the last change. Neither this
+    /// nor `noatime`: left to the kernel at a first mount, at each access when one is changed.
+    pub relatime: bool,
+    /// Access times of directories stay.
+    pub nodiratime: bool,
+    /// Symlinks are not followed.
+    pub nosymfollow: bool,
     /// Everything is written synchronously.
     pub sync: bool,
     /// Changes of directories are written synchronously.
@@ -90,6 +97,9 @@ impl MountAttributes {
                 b"nodev" => out.nodev = true,
                 b"noexec" => out.noexec = true,
                 b"noatime" => out.noatime = true,
+                b"relatime" => out.relatime = true,
+                b"nodiratime" => out.nodiratime = true,
+                b"nosymfollow" => out.nosymfollow = true,
                 b"sync" => out.sync = true,
                 b"dirsync" => out.dirsync = true,
                 _ => {}

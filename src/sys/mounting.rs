@@ -25,7 +25,13 @@ pub fn mount_fuse(
 /// Gives the topmost mount at `target`, and the file system behind it, other flags (mount(2),
 /// `MS_REMOUNT`). Fails with `EBUSY` where files are open for writing and nothing may be written.
 pub fn remount(target: &Path, attributes: MountAttributes) -> Result<()> {
-    Ok(rustix::mount::mount_remount(target, flags(attributes), c"")?)
+    let mut flags = flags(attributes);
+    // with no flag about them at all the kernel leaves access times as they were
+    if !attributes.noatime {
+        flags.set(MountFlags::RELATIME, attributes.relatime);
+        flags.set(MountFlags::STRICTATIME, !attributes.relatime);
+    }
+    Ok(rustix::mount::mount_remount(target, flags, c"")?)
 }
 
 fn flags(attributes: MountAttributes) -> MountFlags {
@@ -35,6 +41,8 @@ fn flags(attributes: MountAttributes) -> MountFlags {
     flags.set(MountFlags::NODEV, attributes.nodev);
     flags.set(MountFlags::NOEXEC, attributes.noexec);
     flags.set(MountFlags::NOATIME, attributes.noatime);
+    flags.set(MountFlags::NODIRATIME, attributes.nodiratime);
+    flags.set(MountFlags::NOSYMFOLLOW, attributes.nosymfollow);
     flags.set(MountFlags::SYNCHRONOUS, attributes.sync);
     flags.set(MountFlags::DIRSYNC, attributes.dirsync);
     flags

@@ -15,7 +15,7 @@ pub const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
         "for mount(8), fstab(5) and systemd, as everything that begins with x- or X-",
     ),
     (
-        &["relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime"],
+        &["norelatime", "nostrictatime", "lazytime", "nolazytime"],
         "how often reading changes a time of access is left to the upper's own mount",
     ),
     (
@@ -68,7 +68,7 @@ pub(super) fn check(name: &str, option: Item<'_>) -> Result<(), BadOption> {
         "index" | "nfs_export" => option.one_of(&["on", "off"]).map(drop),
         "verity" if option.value == Some(b"off") => Ok(()),
         "plugins" if option.value == Some(b"") => Ok(()),
-        "verity" | "plugins" | "bind" | "nosymfollow" | "encoding" => {
+        "verity" | "plugins" | "bind" | "encoding" => {
             let shown = match option.value {
                 Some(v) => format!("{name}={}", printable(v)),
                 None => name.to_owned(),

@@ -78,10 +78,12 @@ pub struct MountOptions {
     pub dev: Option<bool>,
     /// `exec` or `noexec`.
     pub exec: Option<bool>,
-    /// `atime` or `noatime`.
+    /// `atime`, `relatime` and `strictatime`, which are one, or `noatime`.
     pub atime: Option<bool>,
     /// `diratime` or `nodiratime`.
     pub diratime: Option<bool>,
+    /// `symfollow` or `nosymfollow`, which only a remount takes: it stays.
+    pub symfollow: Option<bool>,
     /// `sync`.
     pub sync: bool,
     /// `dirsync`.
@@ -155,7 +157,7 @@ impl MountOptions {
         for arg in args {
             items(arg.as_ref().as_bytes()).try_for_each(|item| o.take(item))?;
         }
-        Ok(o)
+        o.checked()
     }
 
     /// As [`MountOptions::parse`], but leaves out unknown options and returns their names: what
@@ -173,7 +175,14 @@ impl MountOptions {
                 }
             }
         }
-        Ok((o, unknown))
+        Ok((o.checked()?, unknown))
+    }
+
+    fn checked(self) -> Result<MountOptions, BadOption> {
+        if self.symfollow == Some(false) && !self.remount {
+            return Err(BadOption::Unsupported("nosymfollow".to_owned()));
+        }
+        Ok(self)
     }
 
     /// Returns whether directories are to be stacked, rather than something from the store.
@@ -205,10 +214,12 @@ impl MountOptions {
             "nodev" => self.dev = option.flag(false)?,
             "exec" => self.exec = option.flag(true)?,
             "noexec" => self.exec = option.flag(false)?,
-            "atime" => self.atime = option.flag(true)?,
+            "atime" | "relatime" | "strictatime" => self.atime = option.flag(true)?,
             "noatime" => self.atime = option.flag(false)?,
             "diratime" => self.diratime = option.flag(true)?,
             "nodiratime" => self.diratime = option.flag(false)?,
+            "symfollow" => self.symfollow = option.flag(true)?,
+            "nosymfollow" => self.symfollow = option.flag(false)?,
             // with a number it is fsync= under another name
             "fsync" => match option.value {
                 // as Linux' overlayfs names them; a number as in fuse-overlayfs

@@ -59,6 +59,12 @@ fn what_would_change_the_view_is_not_ignored() {
 }
 
 #[test]
+fn a_remount_takes_the_words_of_the_kernel() {
+    let o = parse("remount,rw,nosymfollow,nodiratime,relatime").unwrap();
+    assert_eq!((o.symfollow, o.diratime, o.atime), (Some(false), Some(false), Some(true)));
+}
+
+#[test]
 fn what_has_no_effect_is_accepted_and_listed() {
     for (names, why) in WITHOUT_EFFECT {
         assert!(!why.is_empty());
