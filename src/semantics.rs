@@ -116,7 +116,8 @@
 //!   (`engine::changes::errors_are_those_of_posix`).
 //! * Reading changes no access time of a lower, where the mounter may keep it from doing so: root,
 //!   and the owner of a file (`nested::reading_leaves_the_access_times_of_lowers`,
-//!   `engine::access_times::reading_leaves_the_times_of_a_lower`). In the upper it does as the
+//!   `engine::access_times::reading_leaves_the_times_of_a_lower`,
+//!   `passthrough::a_read_only_view_of_a_store_changes_no_access_times`). In the upper it does as the
 //!   upper's own mount has it, unless ours says `noatime` or `nodiratime`
 //!   (`mount_options::noatime_leaves_times_of_access_in_the_upper`); what the kernel reads from its
 //!   caches is not noted, so `strictatime` is not to be had.

@@ -213,3 +213,27 @@ fn a_read_only_view_of_store_layers_passes_large_files_through() {
     assert_eq!(with("passthrough=on"), 3);
     assert_eq!(with("passthrough=off"), 0);
 }
+
+#[test]
+fn a_read_only_view_of_a_store_changes_no_access_times() {
+    let Some(c) = roots("access times in a store") else { return };
+    c.sh("mkdir l2 && for f in l/low l2/top; do head -c 5000000 /dev/urandom >$f; done").ok();
+    c.stratafs(&["--root", "s", "import", "-q", "--lowerdir", "l2:l", "--name", "img"]).ok();
+    c.stratafs(&["--root", "s", "create", "img", "--name", "box"]).ok();
+    c.stratafs(&["--root", "s", "mount", "box", "m"]).ok();
+    c.sh("head -c 5000000 /dev/urandom >m/new").ok();
+    c.stratafs(&["umount", "m"]).ok();
+    c.sh(
+        "touch -a -d 2001-01-01 s/overlay2/*/diff/low s/overlay2/*/diff/top s/overlay2/*/diff/new",
+    )
+    .ok();
+    for (target, files, opens) in [("img", "m/low m/top", 2), ("box", "m/low m/top m/new", 3)] {
+        let args = ["-vvv", "--root", "s", "mount", "--log", "log", "-o", "ro,passthrough=on"];
+        c.stratafs(&[&args[..], &[target, "m"]].concat()).ok();
+        c.sh(&format!("cat {files} >/dev/null")).ok();
+        assert_eq!(unmount(&c), opens, "{target}");
+        let times =
+            c.sh("stat -c %X s/overlay2/*/diff/low s/overlay2/*/diff/top s/overlay2/*/diff/new");
+        assert_eq!(times.ok().out, "978307200\n".repeat(3), "{target}");
+    }
+}

@@ -105,7 +105,9 @@ impl Overlay {
         if handle.lazy().is_some() {
             return None;
         }
-        // the kernel reads such a file as its mount has it, whatever the handle says
+        // the kernel reads such a file as its mount has it, whatever the handle says; those of
+        // lowers come from mounts that keep times, wherever who is privileged enough for this may
+        // have such
         let keeps_times = self.options.access_times == AccessTimes::Kept;
         if keeps_times && !self.options.layers_apart && !handle.is_lower() {
             return None;

@@ -110,8 +110,9 @@ pub struct Options {
     pub metacopy: bool,
     /// What names that begin with `.wh.` are.
     pub whiteout_names: WhiteoutNames,
-    /// The layers' handles see no mounts (see [`crate::sys::open_apart`]); else care is taken not
-    /// to step into one, for it may be this very view.
+    /// The plain layers' handles, and the upper's, see no mounts (see [`crate::sys::open_apart`]);
+    /// else care is taken not to step into one, for it may be this very view. Those of indexed
+    /// layers need no care: what is in them the index says.
     pub layers_apart: bool,
     /// A copied file is on disk before it gets its name, whatever the file system and whoever
     /// settles copies later.

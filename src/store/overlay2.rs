@@ -8,6 +8,12 @@ use crate::sys::{Dir, Errno, random_bytes};
 const LINK_LEN: usize = 26;
 
 impl Store {
+    /// Opens `overlay2`, in which the directories of all layers are.
+    pub fn caches_dir(&self) -> Result<Dir, StoreError> {
+        let path = layout::OVERLAY2;
+        self.dir.open_dir_beneath(path.as_bytes()).map_err(|e| self.io("open", path, e))
+    }
+
     /// Opens `overlay2/CACHE-ID`.
     pub fn cache_dir(&self, cache: &CacheId) -> Result<Dir, StoreError> {
         let path = format!("{}/{cache}", layout::OVERLAY2);

@@ -4,6 +4,8 @@
 //! that does it here too; an ordinary user's view takes care by itself
 //! ([`Options::layers_apart`](crate::overlay::Options)).
 
+use crate::id::CacheId;
+use crate::store::{Store, StoreError};
 use crate::sys::{self, Dir, Errno};
 use std::path::Path;
 
@@ -50,6 +52,51 @@ impl Apart {
     }
 }
 
+/// Opens the files of a store's layers.
+#[derive(Debug)]
+pub(super) struct StoreFiles {
+    store: Store,
+    /// `overlay2` in a private copy of its mount, for all layers: what copies cost is paid once.
+    copy: Option<Dir>,
+}
+
+impl StoreFiles {
+    /// Of a view that may write: the kernel reads no lower file of it by itself, and the handles
+    /// keep access times.
+    pub(super) fn plain(store: &Store) -> StoreFiles {
+        StoreFiles { store: store.clone(), copy: None }
+    }
+
+    /// Of a read-only view, whose large files the kernel may read by itself (passthrough): it
+    /// opens them anew, so that only their mount can keep access times.
+    pub(super) fn apart(store: &Store) -> Result<StoreFiles, StoreError> {
+        let copy = sys::open_apart(&store.caches_dir()?, true, true);
+        let copy = copy.inspect_err(|e| log::debug!("no private copy of the store's mount: {e}"));
+        Ok(StoreFiles { copy: copy.ok(), ..StoreFiles::plain(store) })
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Opens the directory of a layer's files.
+    pub(super) fn diff(&self, cache: &CacheId) -> Result<Dir, StoreError> {
+        let dir = self.store.diff_dir(cache)?;
+        let Some(copy) = &self.copy else { return Ok(dir) };
+        let path = format!("{cache}/diff");
+        let found = copy.open_dir_beneath(path.as_bytes()).and_then(|new| same(new, &dir));
+        // a mount of its own, which is not in the copy
+        Ok(found.or_else(|_| sys::open_apart(&dir, true, true)).unwrap_or(dir))
+    }
+}
+
+/// Returns `new` if it is the same directory as `old`: else another mount lies on the way, and what
+/// is in the copy is what that mount covers.
+fn same(new: Dir, old: &Dir) -> sys::Result<Dir> {
+    let (a, b) = (new.stat_self()?, old.stat_self()?);
+    if (a.dev, a.ino) == (b.dev, b.ino) { Ok(new) } else { Err(Errno::XDEV) }
+}
+
 fn pair(upper: &(&Path, Dir), work: &(&Path, Dir), noatime: bool) -> sys::Result<(Dir, Dir)> {
     let real = |p: &Path| p.canonicalize().map_err(Errno::from);
     let (u, w) = (real(upper.0)?, real(work.0)?);
@@ -58,10 +105,7 @@ fn pair(upper: &(&Path, Dir), work: &(&Path, Dir), noatime: bool) -> sys::Result
     let find = |path: &Path, old: &Dir| {
         use std::os::unix::ffi::OsStrExt as _;
         let rest = path.strip_prefix(common).map_err(|_| Errno::XDEV)?;
-        let new = top.open_dir_beneath(rest.as_os_str().as_bytes())?;
-        let (a, b) = (new.stat_self()?, old.stat_self()?);
-        // another mount lies on the way: what is in the copy is what that mount covers
-        if (a.dev, a.ino) == (b.dev, b.ino) { Ok(new) } else { Err(Errno::XDEV) }
+        same(top.open_dir_beneath(rest.as_os_str().as_bytes())?, old)
     };
     Ok((find(&u, &upper.1)?, find(&w, &work.1)?))
 }

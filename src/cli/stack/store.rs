@@ -1,5 +1,6 @@
 //! The layers of an image or a container of the store.
 
+use super::apart::StoreFiles;
 use super::{Built, Facts, common, lock, resolved, view};
 use crate::cli::mount_options::MountOptions;
 use crate::cli::root;
@@ -13,6 +14,7 @@ use crate::overlay::{LayerDir, Lower, Options, Stack, Upper};
 use crate::store::{Container, Layer, Store, StoreError};
 use crate::sys::{self, Dir, Errno, Identity, Node};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What of the store is meant.
 #[derive(Clone, Debug)]
@@ -162,24 +164,25 @@ pub(in crate::cli) fn indexed(store: &Store, top: &ChainId) -> Result<Vec<Indexe
 }
 
 /// The layers for the engine, top first.
-fn lowers(store: &Store, layers: Vec<IndexedLayer>) -> Result<Vec<Lower>, CliError> {
+fn lowers(files: StoreFiles, layers: Vec<IndexedLayer>) -> Result<Vec<Lower>, CliError> {
     let mut top_first = layers.into_iter().rev();
     let Some(top) = top_first.next() else { return Ok(Vec::new()) };
     // of the others is known that they are there; this one tells the state of the file system
-    let diff = store.diff_dir(&top.layer.cache).map_err(|e| no_store(&e))?;
+    let diff = files.diff(&top.layer.cache).map_err(|e| no_store(&e))?;
+    let files = Arc::new(files);
     let mut out = vec![Lower::Indexed { index: top.index, diff: diff.into() }];
     out.extend(top_first.map(|IndexedLayer { layer, index }| {
-        let store = store.clone();
-        Lower::Indexed { index, diff: LayerDir::later(move || open_later(&store, &layer)) }
+        let files = files.clone();
+        Lower::Indexed { index, diff: LayerDir::later(move || open_later(&files, &layer)) }
     }));
     Ok(out)
 }
 
 /// Opens the files of a layer long after its index was read: it may have been replaced since.
-fn open_later(store: &Store, layer: &Layer) -> sys::Result<Dir> {
-    let opened = store.cache_of(&layer.chain).and_then(|cache| {
+fn open_later(files: &StoreFiles, layer: &Layer) -> sys::Result<Dir> {
+    let opened = files.store().cache_of(&layer.chain).and_then(|cache| {
         if cache == layer.cache {
-            store.diff_dir(&cache)
+            files.diff(&cache)
         } else {
             Err(StoreError::NoLayer(layer.chain))
         }
@@ -212,10 +215,11 @@ fn of_image(
     o: &MountOptions,
 ) -> Result<Built, CliError> {
     // `rw` is what mount(8) adds by itself: it means nothing to an image
-    let lowers = lowers(store, chain(store, top_layer(store, image)?.as_ref())?)?;
-    if lowers.is_empty() {
+    let layers = chain(store, top_layer(store, image)?.as_ref())?;
+    if layers.is_empty() {
         return Err(CliError::message(format!("image {image} has no layers")));
     }
+    let lowers = lowers(StoreFiles::apart(store).map_err(|e| no_store(&e))?, layers)?;
     let facts = Facts {
         source: format!("image:{}", target.name).into(),
         root: Some(store.root().to_owned()),
@@ -232,12 +236,18 @@ fn of_container(
     layers: Vec<IndexedLayer>,
     o: &MountOptions,
 ) -> Result<Built, CliError> {
-    let diff = |cache: &CacheId| store.diff_dir(cache).map_err(|e| no_store(&e));
+    let read_only = o.read_only == Some(true);
+    let files = if read_only {
+        StoreFiles::apart(store).map_err(|e| no_store(&e))?
+    } else {
+        StoreFiles::plain(store)
+    };
+    let diff = |cache: &CacheId| files.diff(cache).map_err(|e| no_store(&e));
     let upper = diff(&c.mount)?;
     let mut stack = Vec::new();
     let (mut locks, mut locked) = (Vec::new(), Vec::new());
     let mut writable = None;
-    if o.read_only == Some(true) {
+    if read_only {
         stack.push(Lower::Plain(upper));
     } else {
         let path = store.root().join("overlay2").join(c.mount.as_str()).join("work");
@@ -253,7 +263,7 @@ fn of_container(
     if let Some(init) = &c.init {
         stack.push(Lower::Plain(diff(init)?));
     }
-    stack.extend(lowers(store, layers)?);
+    stack.extend(lowers(files, layers)?);
     let facts = Facts {
         source: format!("container:{}", short(&c.id)).into(),
         root: Some(store.root().to_owned()),
