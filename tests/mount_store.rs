@@ -228,3 +228,25 @@ fn a_container_copies_the_directories_that_its_image_shows() {
         );
     }
 }
+
+/// Not taken for an image without such directories: the container would have an `/etc` and a `/dev`
+/// of its own, with other owners and modes.
+#[test]
+fn a_container_is_not_made_of_layers_that_cannot_be_read() {
+    for user in mounters("unreadable layer") {
+        let c = Case::new(user);
+        c.sh("mkdir -p l/etc l/dev l2 && chmod 700 l/etc && echo x >l2/f").ok();
+        store(&c, &["import", "-q", "--lowerdir", "l2:l", "--name", "t"]).ok();
+        in_store(&c, "mv $(cache $LOW)/diff away");
+        let containers = "ls store/image/overlay2/layerdb/mounts store/overlay2 | sort";
+        let before = c.sh(containers).out;
+        let said = store(&c, &["create", "t"]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        in_store(&c, "basename $(cache $LOW) >id");
+        let id = c.sh("cat id").ok().out;
+        assert!(said.err.contains(&format!("overlay2/{}/diff", id.trim())), "{said:?}");
+        assert_eq!(c.sh(containers).out, before, "nothing is left");
+        in_store(&c, "mv away $(cache $LOW)/diff");
+        store(&c, &["create", "t"]).ok();
+    }
+}

@@ -5,10 +5,12 @@
 //! dockerd refuses to start on a container without `mount-id`, so a new one is staged like a
 //! layer and shown by one rename.
 
-use super::{ImportLock, Layer, Store, StoreError, clock, files, init_layer, layout, sweep};
+use super::{
+    FindDir, ImportLock, Layer, Store, StoreError, clock, files, init_layer, layout, sweep,
+};
 use crate::id::{CacheId, ChainId, Hash, ImageId};
 use crate::name::printable;
-use crate::sys::{Dir, Errno, Node, RenameFlags, Time};
+use crate::sys::{Dir, Errno, RenameFlags, Time};
 use serde::{Deserialize, Serialize};
 
 /// A writable layer.
@@ -63,7 +65,8 @@ impl Store {
     }
 
     /// As [`Store::create_container`], for who knows the image's layers already: `top` is the
-    /// uppermost, and `find` finds the directory that the image shows at a path.
+    /// uppermost, and `find` finds the directory that the image shows at a path. Where it fails, no
+    /// container is made.
     ///
     /// # Errors
     /// As [`Store::create_container`].
@@ -72,7 +75,7 @@ impl Store {
         _lock: &ImportLock,
         image: &ImageId,
         top: Option<&Layer>,
-        find: &dyn Fn(&str) -> Option<Node>,
+        find: &FindDir<'_>,
         name: Option<&str>,
     ) -> Result<Container, StoreError> {
         self.image_config(image)?.ok_or(StoreError::NoImageId(*image))?;
@@ -111,7 +114,7 @@ impl Store {
         &self,
         c: &Container,
         top: Option<&Layer>,
-        find: &dyn Fn(&str) -> Option<Node>,
+        find: &FindDir<'_>,
         write_set: &str,
     ) -> Result<(), StoreError> {
         let at = |e| self.io("write", &format!("{}/{write_set}", layout::TMP), e);

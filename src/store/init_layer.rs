@@ -30,16 +30,30 @@ const CONTENT: &[(&str, Kind)] = &[
     ("etc/mtab", Kind::Link("/proc/mounts")),
 ];
 
+/// Finds the directory that an image shows at a path: `None` if it has none there, an error if a
+/// layer cannot be looked at.
+pub type FindDir<'a> = dyn Fn(&str) -> std::result::Result<Option<Node>, StoreError> + 'a;
+
 /// Returns what finds the directories of an image of these layers (bottom first).
 pub(super) fn find_in(
     store: &Store,
     chain: &[Layer],
-) -> std::result::Result<impl Fn(&str) -> Option<Node>, StoreError> {
+) -> std::result::Result<impl Fn(&str) -> std::result::Result<Option<Node>, StoreError>, StoreError>
+{
     let mut image = Vec::with_capacity(chain.len());
     for layer in chain.iter().rev() {
-        image.push(store.diff_dir(&layer.cache)?);
+        image.push((layer.cache.clone(), store.diff_dir(&layer.cache)?));
     }
-    Ok(move |path: &str| find_dir(&image, path))
+    Ok(move |path: &str| {
+        for (cache, dir) in &image {
+            match find_dir(dir, path).map_err(|e| store.io_in_layer(cache, path, e))? {
+                Found::Dir(node) => return Ok(Some(node)),
+                Found::Hidden => return Ok(None),
+                Found::Nothing => {}
+            }
+        }
+        Ok(None)
+    })
 }
 
 /// Fills the init layer's empty `diff` for a container of the image whose directories `find`
@@ -47,19 +61,23 @@ pub(super) fn find_in(
 pub(super) fn fill(
     store: &Store,
     diff: &Dir,
-    find: &dyn Fn(&str) -> Option<Node>,
+    find: &FindDir<'_>,
 ) -> std::result::Result<(), StoreError> {
     let at = |e| store.io("write", "the init layer", e);
     record_owner(diff).map_err(at)?;
     for (path, kind) in CONTENT {
         let (parent, name) = path.rsplit_once('/').map_or(("", *path), |(p, n)| (p, n));
-        if matches!(kind, Kind::Dir) && find(path).is_some() {
+        if matches!(kind, Kind::Dir) && find(path)?.is_some() {
             continue;
         }
         let parent = if parent.is_empty() {
             diff.clone()
         } else {
-            copy_up(find, diff, parent).map_err(at)?
+            match diff.open_dir(parent.as_bytes()) {
+                Err(Errno::NOENT) => copy_up(find(parent)?.as_ref(), diff, parent),
+                opened => opened,
+            }
+            .map_err(at)?
         };
         make(&parent, name, kind).map_err(at)?;
     }
@@ -79,13 +97,9 @@ fn make(dir: &Dir, name: &str, kind: &Kind) -> Result<()> {
 }
 
 /// Makes the directory `name` of the init layer's root as the image has it.
-fn copy_up(find: &dyn Fn(&str) -> Option<Node>, diff: &Dir, name: &str) -> Result<Dir> {
-    match diff.open_dir(name.as_bytes()) {
-        Err(Errno::NOENT) => {}
-        r => return r,
-    }
+fn copy_up(lower: Option<&Node>, diff: &Dir, name: &str) -> Result<Dir> {
     let new = super::files::new_dir(diff, name, 0o755)?;
-    let Some(lower) = find(name) else {
+    let Some(lower) = lower else {
         record_owner(&new)?;
         return Ok(new);
     };
@@ -114,32 +128,37 @@ fn copy_up(find: &dyn Fn(&str) -> Option<Node>, diff: &Dir, name: &str) -> Resul
     Ok(new)
 }
 
-/// Finds the topmost directory at `path` of an image, layer by layer from the top; a whiteout or
-/// a file above it hides it. Layers of a store hold no redirects.
-fn find_dir(image: &[Dir], path: &str) -> Option<Node> {
-    for layer in image {
-        let mut dir = layer.clone();
-        let mut parts = path.split('/').peekable();
-        while let Some(part) = parts.next() {
-            // absent here: a layer below may have it
-            let Ok(node) = dir.node(part.as_bytes()) else { break };
-            if node.stat().is_ok_and(|s| s.file_type() != FileType::Dir) {
-                return None;
-            }
-            if parts.peek().is_none() {
-                return Some(node);
-            }
-            let opaque = is_opaque(&node);
-            match node.open_dir() {
-                Ok(d) => dir = d,
-                Err(_) => break,
-            }
-            if opaque && dir.node(parts.peek()?.as_bytes()).is_err() {
-                return None;
-            }
+/// What one layer says of a path.
+enum Found {
+    Dir(Node),
+    /// Neither it nor a layer below shows a directory there.
+    Hidden,
+    /// A layer below may have it.
+    Nothing,
+}
+
+/// Finds the directory at `path` of a layer. A whiteout, a file or an opaque directory hides what is
+/// below. Layers of a store hold no redirects.
+fn find_dir(layer: &Dir, path: &str) -> Result<Found> {
+    let mut dir = layer.clone();
+    let (mut parts, mut opaque) = (path.split('/').peekable(), false);
+    while let Some(part) = parts.next() {
+        let node = match dir.node(part.as_bytes()) {
+            Ok(node) => node,
+            Err(Errno::NOENT | Errno::NOTDIR) if opaque => return Ok(Found::Hidden),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Found::Nothing),
+            Err(e) => return Err(e),
+        };
+        if node.stat()?.file_type() != FileType::Dir {
+            return Ok(Found::Hidden);
         }
+        if parts.peek().is_none() {
+            return Ok(Found::Dir(node));
+        }
+        opaque |= is_opaque(&node);
+        dir = node.open_dir()?;
     }
-    None
+    Ok(Found::Nothing)
 }
 
 fn is_opaque(node: &Node) -> bool {

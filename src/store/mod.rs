@@ -40,6 +40,7 @@ mod txn;
 pub use clock::parse as parse_time;
 pub use container::Container;
 pub use error::StoreError;
+pub use init_layer::FindDir;
 pub use layerdb::Layer;
 pub use lock::{ImportLock, ReadLock};
 pub use repositories::Repositories;

@@ -2,7 +2,7 @@
 
 use super::{Store, StoreError, files, layout};
 use crate::id::CacheId;
-use crate::sys::{Dir, Errno, random_bytes};
+use crate::sys::{Dir, Errno, Node, random_bytes};
 
 /// Length of a short name. Docker's reason: 128 times `l/NAME:` fit one page of mount options.
 const LINK_LEN: usize = 26;
@@ -24,6 +24,23 @@ impl Store {
     pub fn diff_dir(&self, cache: &CacheId) -> Result<Dir, StoreError> {
         let path = format!("{}/{cache}/diff", layout::OVERLAY2);
         self.dir.open_dir_beneath(path.as_bytes()).map_err(|e| self.io("open", &path, e))
+    }
+
+    /// Finds the directory at `path` of a layer's files; `None` if there is no such name.
+    ///
+    /// # Errors
+    /// The layer's files are not there, or cannot be looked at.
+    pub fn dir_of_layer(&self, cache: &CacheId, path: &str) -> Result<Option<Node>, StoreError> {
+        match self.diff_dir(cache)?.node_beneath(path.as_bytes()) {
+            Ok(node) => Ok(Some(node)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(e) => Err(self.io_in_layer(cache, path, e)),
+        }
+    }
+
+    /// An error in looking for a file of a layer.
+    pub(super) fn io_in_layer(&self, cache: &CacheId, path: &str, e: Errno) -> StoreError {
+        self.io("open", &format!("{}/{cache}/diff/{path}", layout::OVERLAY2), e)
     }
 
     /// Makes `overlay2/CACHE-ID` with an empty `diff`, and opens both.

@@ -99,23 +99,27 @@ fn make(
 
 /// Finds the topmost directory at `path` of an image, as the indexes tell: a whiteout, a file or an
 /// opaque directory hides what is below. Layers of a store hold no redirects.
-fn find_dir(store: &Store, layers: &[IndexedLayer], path: &str) -> Option<Node> {
+fn find_dir(
+    store: &Store,
+    layers: &[IndexedLayer],
+    path: &str,
+) -> Result<Option<Node>, StoreError> {
     'layers: for IndexedLayer { layer, index } in layers.iter().rev() {
         let mut at = NodeId::ROOT;
         for part in path.split('/') {
             match index.child(at, part.as_bytes()).and_then(|id| index.node(id)) {
                 Some(node) if node.kind == Kind::Dir => at = node.id,
-                Some(_) => return None,
+                Some(_) => return Ok(None),
                 None if at != NodeId::ROOT && index.node(at).is_some_and(|n| n.opaque) => {
-                    return None;
+                    return Ok(None);
                 }
                 // a layer below may have it
                 None => continue 'layers,
             }
         }
-        return store.diff_dir(&layer.cache).ok()?.node_beneath(path.as_bytes()).ok();
+        return store.dir_of_layer(&layer.cache, path);
     }
-    None
+    Ok(None)
 }
 
 /// A container goes before an image of the same name, as `docker inspect` has it.

@@ -93,7 +93,7 @@ fn whatever_a_killed_import_leaves_is_swept() {
                     created: crate::sys::Time::now(),
                 };
                 let set = format!("{}{}", layout::WRITE_SET, c.mount);
-                s.stage_container(&c, Some(&top), &|_| None, &set).unwrap();
+                s.stage_container(&c, Some(&top), &|_| Ok(None), &set).unwrap();
             }),
         ),
         (
