@@ -116,6 +116,26 @@ fn a_private_mount_sets_the_modes_that_its_user_can_have() {
 }
 
 #[test]
+fn an_acl_that_closes_a_file_to_its_owner_leaves_it_to_a_private_mount() {
+    let Ok(user) = ordinary() else { return skip("closing ACLs", "no ordinary user") };
+    if !mounters("closing ACLs").contains(&user) {
+        return;
+    }
+    let c = Case::new(user);
+    if c.sh("setfacl --version").code != Some(0) {
+        return skip("closing ACLs", "setfacl is not installed");
+    }
+    c.sh("mkdir l/d; echo f >l/f; echo g >l/g; umask 022; chmod 644 l/*; chmod 755 l/d").ok();
+    let look = "ls m m/d && stat -c %a m/f m/g m/d/new && getfacl -cn m/f m/g m/d/new";
+    // with a record, without one, and inherited
+    let change = "chmod 0 m/f && setfacl -m u::---,m::r m/f && setfacl -m u::---,m::r m/g &&
+        setfacl -d -m u::---,u:7:r m/d && touch m/d/new";
+    let before = with(&c, "", &format!("{change} && {look}"));
+    assert!(before.starts_with("m:\nd\nf\ng\n\nm/d:\nnew\n40\n44\n44\n"), "{before}");
+    assert_eq!(with(&c, "", look), before);
+}
+
+#[test]
 fn directories_have_one_link_when_asked() {
     for_each_mounter("static_nlink", |c| {
         c.sh("mkdir -p l/d/e l/d/f").ok();
