@@ -294,6 +294,25 @@ fn handles_survive_unlink_rename_and_rmdir() {
 }
 
 #[test]
+fn a_removed_directory_lists_nothing() {
+    let l = Layers::new(&[&["d low", "d both"]]);
+    let v = l.open(Form::Plain);
+    v.mkdir("new").unwrap();
+    v.chmod("both", 0o700).unwrap();
+    for path in ["low", "both", "new"] {
+        let ino = v.ino(path).unwrap();
+        v.rmdir(path).unwrap();
+        let mut names = 0;
+        v.fs.readdir(ino, 0, &mut |_| {
+            names += 1;
+            true
+        })
+        .unwrap();
+        assert_eq!(names, 0, "{path}");
+    }
+}
+
+#[test]
 fn a_removed_lower_file_that_is_open_can_still_change() {
     for form in FORMS {
         let l = Layers::new(&[&["f f low"]]);
