@@ -348,6 +348,9 @@ impl Overlay {
             && spec.gid == native_gid
             && (spec.kind == FileType::Symlink
                 || self.disk_mode(spec.kind, spec.mode, (spec.uid, spec.gid)) == spec.mode)
+            // mkdir(2) gives no setgid bit but the parent's on disk
+            && (spec.kind != FileType::Dir
+                || (spec.mode & 0o2000 != 0) == heritage.disk_gid.is_some())
             && !self.needs_stand_in(spec)
     }
 

@@ -459,6 +459,39 @@ fn a_recorded_setgid_directory_gives_its_group_to_new_files() {
 }
 
 #[test]
+fn new_directories_get_the_setgid_bit_that_is_shown() {
+    let l = Layers::new(&[&["d d", "d e"]]);
+    let open = || {
+        let private = Options { owner_view: true, ..Options::default() };
+        l.open_with(Form::Indexed, private, true)
+    };
+    let v = open();
+    // recorded only, though the group is the mounter's own
+    let set = SetAttr { uid: Some(7), mode: Some(0o2775), ..SetAttr::default() };
+    v.fs.setattr(v.ino("d").unwrap(), None, &set).unwrap();
+    assert_eq!(mode_of(&l.upper().join("d")) & 0o2000, 0);
+    // on disk only
+    v.chmod("e", 0o2755).unwrap();
+    drop(v);
+    let up = Dir::open(l.upper()).unwrap();
+    let record = format!("{}:{}:0755:dir", me().uid, me().gid);
+    up.set_xattr(b"e", b"user.containers.override_stat", record.as_bytes()).unwrap();
+    let v = open();
+    for (parent, mode) in [("d", 0o2755), ("e", 0o755)] {
+        let parent_ino = v.ino(parent).unwrap();
+        let sub = v.fs.mkdir(me(), parent_ino, name("x"), 0o755, 0).unwrap();
+        assert_eq!((sub.mode, sub.gid), (mode, me().gid), "{parent}");
+        let below = v.fs.mkdir(me(), sub.ino, name("y"), 0o755, 0).unwrap();
+        assert_eq!(below.mode, mode, "{parent}/x");
+    }
+    for v in [v, open()] {
+        for (path, mode) in [("d/x", 0o2755), ("d/x/y", 0o2755), ("e/x", 0o755), ("e/x/y", 0o755)] {
+            assert_eq!(v.stat(path).unwrap().mode, mode, "{path}");
+        }
+    }
+}
+
+#[test]
 fn an_access_acl_and_a_recorded_mode_say_the_same() {
     let l = Layers::new(&[&["f f x"]]);
     let private = Options { owner_view: true, ..Options::default() };
