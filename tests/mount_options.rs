@@ -276,6 +276,46 @@ fn a_directory_with_the_name_of_a_mark_hides_and_hinders_nothing_else() {
     });
 }
 
+/// Also where this view's own marks are names.
+#[test]
+fn a_directory_with_the_name_of_a_mark_goes_with_the_whiteout() {
+    for_each_mounter("directories as marks, written", |c| {
+        c.sh("for n in a b c d e; do mkdir u/.wh.$n; touch u/.wh.$n/in; done").ok();
+        c.sh("mkdir -p l/o u/o/.wh..wh..opq u/z && touch l/a l/o/hidden u/x u/y").ok();
+        let mount = || {
+            let mount = format!("FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT=1 $STRATAFS -o {LAYERS} m");
+            c.sh(&mount).ok();
+        };
+        mount();
+        let look = "ls -A m m/o && cat m/a";
+        let change =
+            "ls -A m; echo new >m/a && ln m/x m/b && mv m/y m/c && mv m/z m/d && mkdir m/e";
+        let first = c.sh(&format!("{change}; {look}"));
+        c.stratafs(&["umount", "m"]).ok();
+        let now = "m:\na\nb\nc\nd\ne\no\nx\n\nm/o:\nnew\n";
+        assert_eq!((first.out, &first.err[..]), (format!("o\nx\ny\nz\n{now}"), ""));
+        assert_eq!(c.sh("ls -A u").ok().out, "a\nb\nc\nd\ne\no\nx\n");
+        mount();
+        let again = c.sh(look);
+        c.stratafs(&["umount", "m"]).ok();
+        assert_eq!((&again.out[..], &again.err[..]), (now, ""));
+    });
+}
+
+#[test]
+fn a_name_that_is_only_a_mark_is_in_no_listing() {
+    for_each_mounter("bare marks", |c| {
+        c.sh("mkdir u/d && touch u/.wh. u/f u/d/.wh. u/d/.wh.g && ln -s $STRATAFS fuse-overlayfs")
+            .ok();
+        for mount in ["./fuse-overlayfs", "FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT=1 $STRATAFS"] {
+            c.sh(&format!("{mount} -o {LAYERS} m")).ok();
+            let out = c.sh("ls -A m m/d");
+            c.stratafs(&["umount", "m"]).ok();
+            assert_eq!(out.ok().out, "m:\nd\nf\n\nm/d:\n", "{mount}");
+        }
+    });
+}
+
 #[test]
 fn names_of_marks_are_ordinary_unless_told() {
     for_each_mounter(".wh. names", |c| {

@@ -306,8 +306,11 @@ impl Overlay {
             node.set_xattr(self.dialect.opaque(), b"y", false, false)
                 .upper("mark a directory opaque")?;
         }
-        self.pass("create:commit")?;
         let in_the_way = whiteout && upper.whiteouts_take_names();
+        if whiteout && !in_the_way {
+            upper.ready_mark(dir, name)?;
+        }
+        self.pass("create:commit")?;
         let how = match (in_the_way, wanted.kind) {
             (true, FileType::Dir) => RenameFlags::Exchange,
             (true, _) => RenameFlags::Replace,
