@@ -2,8 +2,8 @@
 //! find them.
 
 use super::Overlay;
-use super::error::{Error, Result};
-use super::inode::{DirInode, Place};
+use super::error::Result;
+use super::inode::{DirInode, Object, Place};
 use super::listing::Found;
 use super::lower::At;
 use super::plain::PlainLayer;
@@ -82,25 +82,46 @@ impl Overlay {
         Ok(out)
     }
 
-    /// Returns how many links of a lower file are left, of `links` that its layer counts.
-    /// `removed`: how many are known to have gone since somebody holds it.
+    /// Returns how many links of a lower file are left, of `links` that its layer counts, of which
+    /// this mount has removed so many names.
     pub(super) fn links_left(&self, at: At, links: u32, removed: u32) -> Result<u32> {
-        let counts = links > 1 && self.upper.as_ref().is_some_and(|u| u.counts_links);
-        let gone = if counts { self.names_gone(at)?.max(removed) } else { removed };
-        Ok(links.saturating_sub(gone))
+        let before = if links > 1 { self.gone_before(at)? } else { 0 };
+        Ok(links.saturating_sub(before).saturating_sub(removed))
+    }
+
+    /// Returns how many names of a lower file earlier mounts of the upper have removed. Found once,
+    /// before this mount removes the first ([`keep_other_names`](Self::keep_other_names) asks too).
+    pub(super) fn gone_before(&self, at: At) -> Result<u32> {
+        if !self.upper.as_ref().is_some_and(|u| u.counts_links) {
+            return Ok(0);
+        }
+        let number = self.lower(at)?.ino(at.node);
+        if let Some(known) = self.gone_before.read().get(&number) {
+            return Ok(*known);
+        }
+        let gone = match self.names_gone(number, at) {
+            Ok(n) => n,
+            // a count is no reason to show no attributes at all
+            Err(e) => {
+                log::debug!("names of a file that went cannot be counted: {e}");
+                return Ok(0);
+            }
+        };
+        // who was first had counted before any name went
+        Ok(*self.gone_before.write().entry(number).or_insert(gone))
     }
 
     /// Returns how many names of a lower file the upper has taken away: those that the lowers show
     /// and the view does not. What a lower layer hides its own file system still counts.
-    fn names_gone(&self, at: At) -> Result<u32> {
+    fn names_gone(&self, number: Ino, at: At) -> Result<u32> {
         let layer = self.lower(at)?;
-        let number = layer.ino(at.node);
         let mut gone = 0;
         for node in layer.links(at.node)? {
             let part = At { layer: at.layer, node: layer.parent(node) };
             let name: Box<[u8]> = layer.with_name(node, |n| Box::from(n));
             let (above, way) = match self.whereabouts(part)? {
                 Seen::In(dir) if self.shows(&dir, &name, number)? => continue,
+                Seen::In(dir) if self.has_copy(&dir, &name, number)? => continue,
                 Seen::In(dir) => (dir, Vec::new()),
                 Seen::Hidden(dir, way) => (dir, way),
             };
@@ -115,6 +136,12 @@ impl Overlay {
             Some(Found::Base(e)) => Ok(self.lower(e.at)?.ino(e.at.node) == number),
             _ => Ok(false),
         }
+    }
+
+    /// Returns whether the upper holds a copy of a certain lower file under a name.
+    fn has_copy(&self, dir: &DirInode, name: &[u8], number: Ino) -> Result<bool> {
+        let found = self.listing(dir)?.find(&self.lowers, name);
+        Ok(matches!(found, Some(Found::Own(e)) if e.ino == number))
     }
 
     /// Finds the directory of the view that a lower directory is part of.
@@ -134,8 +161,8 @@ impl Overlay {
         }
     }
 
-    /// As [`whereabouts`](Self::whereabouts), where of the directories that the upper holds at another place only
-    /// those are known that were looked up.
+    /// As [`whereabouts`](Self::whereabouts), but of the directories that the upper holds at
+    /// another place only those are known that were looked up.
     fn known_whereabouts(&self, part: At) -> Result<Seen> {
         let layer = self.lower(part)?;
         // up to a directory that was looked up
@@ -184,13 +211,18 @@ impl Overlay {
         }
         let mut dirs = vec![self.dir(Ino::ROOT)?];
         while let Some(dir) = dirs.pop() {
-            for entry in self.listing(&dir)?.own_dirs() {
-                let name = entry.name.clone();
-                match self.object_of(&dir, &name, Found::Own(entry)) {
-                    Ok(found) => dirs.push(found.dir()?),
-                    // it cannot be entered by anybody
-                    Err(Error::Loop | Error::Stale) => {}
-                    Err(e) => return Err(e),
+            // what cannot be read or entered leads nobody on either
+            let own = self.listing(&dir).map(|listing| listing.own_dirs());
+            let own = own.unwrap_or_else(|e| {
+                log::debug!("a directory of the upper cannot be listed: {e}");
+                Vec::new()
+            });
+            for entry in own {
+                match self.find(&dir, &entry.name) {
+                    Ok(Object::Dir(found)) => dirs.push(found),
+                    // replaced meanwhile
+                    Ok(_) => {}
+                    Err(e) => log::debug!("a directory of the upper cannot be entered: {e}"),
                 }
             }
         }

@@ -132,6 +132,8 @@ pub struct Overlay {
     part_of: RwLock<hashbrown::HashMap<At, Ino>>,
     /// Whether it knows all directories that the upper moved.
     moved_known: AtomicBool,
+    /// How many names of a hard-linked lower file went in earlier mounts, as far as that was asked.
+    gone_before: RwLock<hashbrown::HashMap<Ino, u32>>,
     handles: HandleTable,
     contents: Mutex<lru::LruCache<Ino, Arc<File>>>,
     kept_open: KeptOpen,
@@ -203,6 +205,7 @@ impl Overlay {
             traps,
             part_of: RwLock::default(),
             moved_known: AtomicBool::new(false),
+            gone_before: RwLock::default(),
             handles: HandleTable::default(),
             contents: Mutex::new(contents),
             kept_open: KeptOpen::new(),

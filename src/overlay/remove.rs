@@ -89,16 +89,21 @@ impl Overlay {
     /// Sees to a file's other names before one may go: a copy gets those under which only the
     /// lowers hold it, and of a lower file the next mount will know that it has one less.
     pub(super) fn keep_other_names(&self, object: &Object) -> Result<()> {
-        let links = match object {
+        let (at, links) = match object {
             Object::Dir(_) => return Ok(()),
-            Object::File(f) if f.in_upper() => return self.copy_up(f, Data::All),
-            Object::File(f) => match f.links_below.load(Ordering::Relaxed) {
-                0 => self.file_attr(f)?.nlink,
-                known => known,
-            },
-            Object::Pure(_, at) => self.lower(*at)?.meta(at.node)?.nlink,
+            Object::Pure(_, at) => (*at, self.lower(*at)?.meta(at.node)?.nlink),
+            Object::File(f) => {
+                let Some(at) = f.state.read().lower() else {
+                    return self.copy_up(f, Data::All);
+                };
+                match f.links_below.load(Ordering::Relaxed) {
+                    0 => (at, self.file_attr(f)?.nlink),
+                    known => (at, known),
+                }
+            }
         };
         if links > 1 {
+            self.gone_before(at)?;
             self.writable()?.note_unlinked();
         }
         Ok(())

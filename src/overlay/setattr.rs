@@ -224,7 +224,7 @@ impl Overlay {
             gid: owner.1,
             rdev: 0,
             target: &target,
-            xattrs: Vec::new(),
+            xattrs: self.shown_xattrs(node)?,
         };
         let staged = upper.staged();
         self.make_bare(&upper.stage, &staged.name, &spec)?;

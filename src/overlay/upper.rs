@@ -208,6 +208,8 @@ impl UpperLayer {
         let noted = self.root.as_node().and_then(|n| n.set_xattr(key, b"y", false, false));
         if let Err(e) = noted {
             log::debug!("link counts are of this mount only: {e}");
+            // perhaps there is room for it when the next name goes
+            self.noted_unlinked.store(false, Ordering::Relaxed);
         }
     }
 

@@ -88,6 +88,21 @@ impl Overlay {
         self.options.owner_view.then_some(self.options.records)
     }
 
+    /// Returns the extended attributes of a file of the upper, under the names that are shown.
+    pub(super) fn shown_xattrs(&self, node: &Node) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut out = Vec::new();
+        for disk in node.list_xattr().upper("list extended attributes")? {
+            let Some(shown) = shown_name(self.dialect, self.private(), &disk) else { continue };
+            match node.get_xattr(&disk) {
+                Ok(Some(value)) => out.push((shown, value)),
+                // nobody can read a broken capability
+                Ok(None) | Err(Errno::INVAL) => {}
+                Err(e) => return Err(e).upper("read an extended attribute"),
+            }
+        }
+        Ok(out)
+    }
+
     /// Returns the on-disk name of the attribute that users call `key`.
     pub(super) fn disk_key(&self, key: &[u8]) -> Vec<u8> {
         disk_name(self.dialect, self.private(), key)

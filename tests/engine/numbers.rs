@@ -1,9 +1,12 @@
-//! Inode numbers over layers on several file systems.
+//! Inode numbers over layers on several file systems, and link counts over remounts.
 
-use crate::support::{Form, Layers, View};
+use crate::support::{Form, Layers, View, armed, redirect_key};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 use stratafs::overlay::RenameMode;
+use stratafs::overlay::failpoint::Failpoints;
+use stratafs::sys::{Dir, Errno};
 
 /// The number of each name, as stat(2) and as the listing of its directory say.
 fn numbers(v: &View, order: &[&str]) -> BTreeMap<String, (u64, u64)> {
@@ -157,5 +160,46 @@ fn a_copy_gets_its_names_in_directories_that_were_moved() {
             }
             l.forget(v);
         }
+    }
+}
+
+/// As an edge of the same: a name that the copy-up did not come to still is a name.
+#[test]
+fn a_name_without_its_copy_is_counted_after_a_remount() {
+    let l = Layers::new(&[&["f a data", "h b a", "h c a"]]);
+    for form in [Form::Plain, Form::Indexed] {
+        let v = l.open(form);
+        v.unlink("c").unwrap();
+        drop(v);
+        let points = Arc::new(Failpoints::default());
+        let v = l.open_with(form, armed(&points), true);
+        points.arm("copy-up:committed", Errno::NOSPC);
+        assert!(v.append("a", b"+").is_err());
+        drop(v);
+        let v = l.open(form);
+        assert_eq!(v.stat("b").unwrap().nlink, 2, "{form:?}");
+        l.forget(v);
+    }
+}
+
+/// What cannot be entered in the upper is no reason to show nothing of other files.
+#[test]
+fn a_directory_that_leads_nowhere_spoils_no_link_count() {
+    let l = Layers::new(&[&["f a data", "h b a", "d d", "h d/c a"]]);
+    for form in [Form::Plain, Form::Indexed] {
+        let v = l.open(form);
+        v.unlink("d/c").unwrap();
+        v.rmdir("d").unwrap();
+        v.mkdir("bad").unwrap();
+        v.mkdir("bad/worse").unwrap();
+        drop(v);
+        let bad = Dir::open(l.upper().join("bad")).unwrap();
+        bad.node(b"worse").unwrap().set_xattr(redirect_key(), b"a/../b", false, false).unwrap();
+        let v = l.open(form);
+        assert!(v.ls("bad").is_err());
+        assert_eq!(v.stat("a").unwrap().nlink, 2);
+        v.append("a", b"+").unwrap();
+        assert_eq!(v.text("b"), "data+");
+        l.forget(v);
     }
 }

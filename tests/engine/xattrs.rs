@@ -1,7 +1,7 @@
 //! Extended attributes: found by the differential test.
 
 use crate::support::{Form, Layers, me};
-use stratafs::overlay::{Caller, Options};
+use stratafs::overlay::{Caller, Options, Records, SetAttr};
 use stratafs::sys::{Dir, FileType, Identity};
 
 #[test]
@@ -56,4 +56,24 @@ fn user_names_of_what_cannot_have_any_are_not_listed() {
     assert_eq!(v.stat("link").unwrap().kind, FileType::Symlink);
     assert_eq!(listed("link"), b"");
     assert_eq!(listed("file"), b"user.k\0");
+}
+
+#[test]
+fn what_gets_a_stand_in_takes_its_attributes_along() {
+    if !Identity::current().privileged {
+        return; // nobody else can give a fifo one
+    }
+    let l = Layers::new(&[&["p pipe"]]);
+    let recorded = Options { owner_view: true, records: Records::Privileged, ..Options::default() };
+    let v = l.open_with(Form::Plain, recorded, true);
+    let pipe = v.ino("pipe").unwrap();
+    for key in [&b"trusted.t"[..], b"trusted.overlay.opaque"] {
+        v.fs.set_xattr(pipe, key, b"v", false, false).unwrap();
+    }
+    let change = SetAttr { uid: Some(5), gid: Some(6), ..SetAttr::default() };
+    v.fs.setattr(pipe, None, &change).unwrap();
+    assert_eq!(v.stat("pipe").unwrap().kind, FileType::Fifo);
+    for key in [&b"trusted.t"[..], b"trusted.overlay.opaque"] {
+        assert_eq!(v.fs.get_xattr(pipe, key).unwrap(), b"v");
+    }
 }
