@@ -67,7 +67,11 @@
 //!   for them, which spares it further requests; the kernel says that there are none
 //!   (`differential::as_root_in_a_container`).
 //! * A directory called `.wh.NAME` in the upper hides `NAME` where such names count, and is not seen
-//!   (`mount_options::a_directory_with_the_name_of_a_mark_hides_and_hinders_nothing_else`).
+//!   (`mount_options::a_directory_with_the_name_of_a_mark_hides_and_hinders_nothing_else`). Where
+//!   this mount's own whiteouts are such names it is one, and goes with what is in it when `NAME` is
+//!   made again (`mount_options::a_directory_with_the_name_of_a_mark_goes_with_the_whiteout`). A name
+//!   that is a mark and hides nothing is not seen either
+//!   (`mount_options::a_name_that_is_only_a_mark_is_in_no_listing`).
 //! * `RENAME_NOREPLACE` and `RENAME_EXCHANGE` work on files and directories of any layer
 //!   (`engine::changes::exchange_of_lower_files_and_directories`), also over whiteouts
 //!   (`engine::changes::renames_over_whiteouts_succeed`).
@@ -97,7 +101,8 @@
 //!   (`engine::changes::handles_survive_unlink_rename_and_rmdir`), and a removed file of a lower can
 //!   still be changed (`engine::changes::a_removed_lower_file_that_is_open_can_still_change`).
 //! * New files follow umask, default ACLs and setgid directories as on any file system
-//!   (`engine::changes::umask_and_setgid_directories_are_honoured`); writes, truncation and chown take
+//!   (`engine::changes::umask_and_setgid_directories_are_honoured`), in private mounts by the bit that
+//!   is shown (`engine::changes::new_directories_get_the_setgid_bit_that_is_shown`); writes, truncation and chown take
 //!   set-id bits away (`mount::set_id_bits_are_cleared_where_the_kernel_leaves_it_to_us`), a setgid bit
 //!   without execution by the group only if the caller is not in it
 //!   (`mount::a_setgid_bit_that_is_no_right_goes_with_a_change_by_strangers`).
@@ -141,6 +146,8 @@
 //!   layer holds for what is neither file nor directory are not listed
 //!   (`engine::xattrs::user_names_of_what_cannot_have_any_are_not_listed`; differential: "odd attributes
 //!   of what is neither file nor directory").
+//! * An access ACL that takes a file from its owner leaves it to a private mount, which records the mode
+//!   (`mount_options::an_acl_that_closes_a_file_to_its_owner_leaves_it_to_a_private_mount`).
 //! * An access ACL that is set by somebody outside of the file's group takes setgid away
 //!   (differential case). The work directory's ACL and setgid bit reach no file
 //!   (`engine::staging`).

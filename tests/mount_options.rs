@@ -116,6 +116,26 @@ fn a_private_mount_sets_the_modes_that_its_user_can_have() {
 }
 
 #[test]
+fn an_acl_that_closes_a_file_to_its_owner_leaves_it_to_a_private_mount() {
+    let Ok(user) = ordinary() else { return skip("closing ACLs", "no ordinary user") };
+    if !mounters("closing ACLs").contains(&user) {
+        return;
+    }
+    let c = Case::new(user);
+    if c.sh("setfacl --version").code != Some(0) {
+        return skip("closing ACLs", "setfacl is not installed");
+    }
+    c.sh("mkdir l/d; echo f >l/f; echo g >l/g; umask 022; chmod 644 l/*; chmod 755 l/d").ok();
+    let look = "ls m m/d && stat -c %a m/f m/g m/d/new && getfacl -cn m/f m/g m/d/new";
+    // with a record, without one, and inherited
+    let change = "chmod 0 m/f && setfacl -m u::---,m::r m/f && setfacl -m u::---,m::r m/g &&
+        setfacl -d -m u::---,u:7:r m/d && touch m/d/new";
+    let before = with(&c, "", &format!("{change} && {look}"));
+    assert!(before.starts_with("m:\nd\nf\ng\n\nm/d:\nnew\n40\n44\n44\n"), "{before}");
+    assert_eq!(with(&c, "", look), before);
+}
+
+#[test]
 fn directories_have_one_link_when_asked() {
     for_each_mounter("static_nlink", |c| {
         c.sh("mkdir -p l/d/e l/d/f").ok();
@@ -252,6 +272,46 @@ fn a_directory_with_the_name_of_a_mark_hides_and_hinders_nothing_else() {
             let out = c.sh("ls -A m; cat m/a; echo new >m/d; rm m/d; ls u/.wh.a");
             c.stratafs(&["umount", "m"]).ok();
             assert_eq!((&out.out[..], out.code), ("c\nin\n", Some(0)), "{out:?}");
+        }
+    });
+}
+
+/// Also where this view's own marks are names.
+#[test]
+fn a_directory_with_the_name_of_a_mark_goes_with_the_whiteout() {
+    for_each_mounter("directories as marks, written", |c| {
+        c.sh("for n in a b c d e; do mkdir u/.wh.$n; touch u/.wh.$n/in; done").ok();
+        c.sh("mkdir -p l/o u/o/.wh..wh..opq u/z && touch l/a l/o/hidden u/x u/y").ok();
+        let mount = || {
+            let mount = format!("FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT=1 $STRATAFS -o {LAYERS} m");
+            c.sh(&mount).ok();
+        };
+        mount();
+        let look = "ls -A m m/o && cat m/a";
+        let change =
+            "ls -A m; echo new >m/a && ln m/x m/b && mv m/y m/c && mv m/z m/d && mkdir m/e";
+        let first = c.sh(&format!("{change}; {look}"));
+        c.stratafs(&["umount", "m"]).ok();
+        let now = "m:\na\nb\nc\nd\ne\no\nx\n\nm/o:\nnew\n";
+        assert_eq!((first.out, &first.err[..]), (format!("o\nx\ny\nz\n{now}"), ""));
+        assert_eq!(c.sh("ls -A u").ok().out, "a\nb\nc\nd\ne\no\nx\n");
+        mount();
+        let again = c.sh(look);
+        c.stratafs(&["umount", "m"]).ok();
+        assert_eq!((&again.out[..], &again.err[..]), (now, ""));
+    });
+}
+
+#[test]
+fn a_name_that_is_only_a_mark_is_in_no_listing() {
+    for_each_mounter("bare marks", |c| {
+        c.sh("mkdir u/d && touch u/.wh. u/f u/d/.wh. u/d/.wh.g && ln -s $STRATAFS fuse-overlayfs")
+            .ok();
+        for mount in ["./fuse-overlayfs", "FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT=1 $STRATAFS"] {
+            c.sh(&format!("{mount} -o {LAYERS} m")).ok();
+            let out = c.sh("ls -A m m/d");
+            c.stratafs(&["umount", "m"]).ok();
+            assert_eq!(out.ok().out, "m:\nd\nf\n\nm/d:\n", "{mount}");
         }
     });
 }

@@ -300,14 +300,17 @@ impl Overlay {
         let node = upper.stage.node(&staged.name).upper("open a staged file")?;
         self.dress(&node, &spec)?;
         if let Some(i) = &inherited {
-            self.set_acls(&node, &heritage, i, wanted.kind)?;
+            self.set_acls(&node, &heritage, i, &spec)?;
         }
         if whiteout && wanted.kind == FileType::Dir {
             node.set_xattr(self.dialect.opaque(), b"y", false, false)
                 .upper("mark a directory opaque")?;
         }
-        self.pass("create:commit")?;
         let in_the_way = whiteout && upper.whiteouts_take_names();
+        if whiteout && !in_the_way {
+            upper.ready_mark(dir, name)?;
+        }
+        self.pass("create:commit")?;
         let how = match (in_the_way, wanted.kind) {
             (true, FileType::Dir) => RenameFlags::Exchange,
             (true, _) => RenameFlags::Replace,
@@ -348,6 +351,9 @@ impl Overlay {
             && spec.gid == native_gid
             && (spec.kind == FileType::Symlink
                 || self.disk_mode(spec.kind, spec.mode, (spec.uid, spec.gid)) == spec.mode)
+            // mkdir(2) gives no setgid bit but the parent's on disk
+            && (spec.kind != FileType::Dir
+                || (spec.mode & 0o2000 != 0) == heritage.disk_gid.is_some())
             && !self.needs_stand_in(spec)
     }
 
@@ -370,15 +376,19 @@ impl Overlay {
         node: &crate::sys::Node,
         heritage: &Heritage,
         inherited: &Inherited,
-        kind: FileType,
+        spec: &Spec<'_>,
     ) -> Result<()> {
-        if kind == FileType::Symlink {
+        if spec.kind == FileType::Symlink {
             return Ok(());
         }
         if let Some(access) = &inherited.access {
-            node.set_xattr(acl::ACCESS, access, false, false).upper("set an inherited ACL")?;
+            // what a private view must be able to do with its own files stays allowed on disk
+            let on_disk = if self.needs_stand_in(spec) { FileType::File } else { spec.kind };
+            let mode = self.disk_mode(on_disk, spec.mode, (spec.uid, spec.gid));
+            let access = acl::with_permissions(access.clone(), mode);
+            node.set_xattr(acl::ACCESS, &access, false, false).upper("set an inherited ACL")?;
         }
-        if kind == FileType::Dir
+        if spec.kind == FileType::Dir
             && let Some(default) = &heritage.acl
         {
             node.set_xattr(acl::DEFAULT, default, false, false).upper("set a default ACL")?;

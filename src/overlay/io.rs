@@ -107,7 +107,12 @@ impl Overlay {
     /// As [`Overlay::write`].
     pub fn write_mapped(&self, fh: Fh, offset: u64, data: &[u8]) -> Result<usize> {
         let (handle, file) = self.writable_file(fh)?;
-        keeping_rights(&file, || self.write_in(&handle, &file, offset, data))
+        let write = || self.write_in(&handle, &file, offset, data);
+        // only looked at: a write that is to take them away must not find it set before it is true
+        if handle.inode().is_some_and(|i| i.no_set_id.load(Ordering::Acquire)) {
+            return write();
+        }
+        keeping_rights(&file, write)
     }
 
     /// Clears setuid, setgid (of a group-executable file) and capabilities.
@@ -232,7 +237,8 @@ impl Overlay {
     }
 }
 
-/// Writes to a file of the upper without taking set-id bits and capabilities away.
+/// Writes to a file of the upper without taking set-id bits and capabilities away, also by a write
+/// that fails half done.
 pub(super) fn keeping_rights<T>(file: &File, write: impl FnOnce() -> Result<T>) -> Result<T> {
     let mode = file.stat().upper("look at a file")?.permissions();
     let capability = |doing| match file.get_xattr(CAPABILITY) {
@@ -241,14 +247,52 @@ pub(super) fn keeping_rights<T>(file: &File, write: impl FnOnce() -> Result<T>) 
         r => r.upper(doing),
     };
     let able = capability("look for a file's capabilities")?;
-    let done = write()?;
-    if mode & 0o6000 != 0 && file.stat().upper("look at a file")?.permissions() != mode {
-        file.chmod(mode).upper("set the mode")?;
+    let done = write();
+    let restore_mode = || {
+        if mode & 0o6000 != 0 && file.stat().upper("look at a file")?.permissions() != mode {
+            file.chmod(mode).upper("set the mode")?;
+        }
+        Ok(())
+    };
+    let restore_capability = || {
+        if let Some(value) = able
+            && capability("look for a file's capabilities")?.is_none()
+        {
+            file.set_xattr(CAPABILITY, &value).upper("keep a file's capabilities")?;
+        }
+        Ok(())
+    };
+    // each though another fails
+    let (mode, able) = (restore_mode(), restore_capability());
+    let done = done?;
+    mode.and(able).map(|()| done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{Dir, OpenFlags};
+
+    #[test]
+    fn a_write_that_fails_takes_no_rights_away() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(tmp.path()).unwrap();
+        let file = dir.open_file(b"f", OpenFlags::CREATE_NEW, 0o600).unwrap();
+        let mut capability = vec![1, 0, 0, 2, 2];
+        capability.resize(20, 0);
+        // only root may give one
+        let able = file.set_xattr(CAPABILITY, &capability).is_ok();
+        file.chmod(0o6755).unwrap();
+        let failed = keeping_rights(&file, || -> Result<()> {
+            file.write_at(b"some", 0).unwrap();
+            // as the write of somebody without privilege
+            file.chmod(0o755).unwrap();
+            Err(Errno::NOSPC).upper("copy a file's data")
+        });
+        assert_eq!(failed.unwrap_err().errno(), Errno::NOSPC);
+        assert_eq!(file.stat().unwrap().permissions(), 0o6755);
+        if able {
+            assert_eq!(file.get_xattr(CAPABILITY).unwrap(), Some(capability));
+        }
     }
-    if let Some(value) = able
-        && capability("look for a file's capabilities")?.is_none()
-    {
-        file.set_xattr(CAPABILITY, &value).upper("keep a file's capabilities")?;
-    }
-    Ok(done)
 }

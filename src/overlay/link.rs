@@ -46,7 +46,11 @@ impl Overlay {
         if has_origin {
             self.mark_impure(&dir, &handle)?;
         }
-        if whiteout && upper.whiteouts_take_names() {
+        let marked = whiteout && !upper.whiteouts_take_names();
+        if marked {
+            upper.ready_mark(&handle, name.bytes())?;
+        }
+        if whiteout && !marked {
             let staged = upper.staged();
             // ENOENT if the last name has gone
             node.link_to(&upper.stage, &staged.name).upper("stage a link")?;
@@ -59,7 +63,7 @@ impl Overlay {
                 r => r.upper("make a link")?,
             }
         }
-        if whiteout && !upper.whiteouts_take_names() {
+        if marked {
             upper.drop_mark(&handle, name.bytes())?;
         }
         let entry_name: Arc<[u8]> = Arc::from(name.bytes());

@@ -96,8 +96,13 @@ impl Overlay {
         self.freshen(&dir);
         if cookie == 0 {
             self.listing(&dir)?.begin_walk();
-            if dir.in_upper() && self.options.access_times == AccessTimes::Upper {
-                self.upper_dir(&dir)?.note_access().upper("list a directory of the upper")?;
+            let noted = self.options.access_times == AccessTimes::Upper;
+            if noted && dir.in_upper() && !dir.is_removed() {
+                match self.upper_dir(&dir)?.note_access() {
+                    // removed this moment
+                    Err(Errno::NOENT) if dir.is_removed() => {}
+                    r => r.upper("list a directory of the upper")?,
+                }
             }
         }
         for (i, name) in [(0, &b"."[..]), (1, b"..")] {

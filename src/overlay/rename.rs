@@ -227,6 +227,10 @@ impl Overlay {
         }
         // a whiteout under a directory's new name cannot be replaced by it, only swapped with it
         let swap = is_dir && b.whiteout && upper.whiteouts_take_names();
+        let marked = b.whiteout && !upper.whiteouts_take_names();
+        if marked {
+            upper.ready_mark(&b.handle, b.name)?;
+        }
         self.pass("rename:commit")?;
         let how = match (swap, a.in_lowers) {
             (true, _) => RenameFlags::Exchange,
@@ -242,7 +246,7 @@ impl Overlay {
         } else if how == RenameFlags::Replace && a.in_lowers {
             upper.link_whiteout(&a.handle, a.name)?;
         }
-        if b.whiteout && !upper.whiteouts_take_names() {
+        if marked {
             upper.drop_mark(&b.handle, b.name)?;
         }
         // first what others will see: what follows may fail, and the rename stands

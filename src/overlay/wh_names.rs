@@ -7,7 +7,7 @@
 use super::error::{Doing as _, Error, Result};
 use super::upper::UpperLayer;
 use crate::marker::{OPAQUE_NAME, WHITEOUT_PREFIX};
-use crate::sys::{Dir, DirEntry, Errno, OpenFlags};
+use crate::sys::{Dir, DirEntry, Errno, FileType, OpenFlags, RenameFlags};
 
 /// What names that begin with `.wh.` are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,18 @@ impl WhiteoutNames {
     /// Returns the name that an entry hides, where names can do that.
     pub(super) fn hidden(self, name: &[u8]) -> Option<&[u8]> {
         if self.heeded() { hidden(name) } else { None }
+    }
+
+    /// Returns whether an entry of the upper, when its marks are settled, is neither shown nor hides
+    /// another.
+    fn is_bare(self, name: &[u8]) -> bool {
+        name.starts_with(WHITEOUT_PREFIX)
+            && match self {
+                WhiteoutNames::Ordinary => false,
+                // the kernel's has taken its place
+                WhiteoutNames::Read => true,
+                WhiteoutNames::Written => hidden(name).is_none(),
+            }
     }
 
     /// Refuses to make such a name where it would be a mark.
@@ -81,23 +93,45 @@ impl UpperLayer {
         }
     }
 
+    /// Makes sure that [`UpperLayer::drop_mark`] can remove the mark that hides `name`: one that is a
+    /// directory becomes a file, in one step, and goes with what is in it.
+    pub(super) fn ready_mark(&self, dir: &Dir, name: &[u8]) -> Result<()> {
+        let mark = mark_of(name)?;
+        match dir.stat(&mark) {
+            Ok(s) if s.file_type() == FileType::Dir => {}
+            Ok(_) | Err(Errno::NOENT) => return Ok(()),
+            Err(e) => return Err(e).upper("look at a whiteout"),
+        }
+        let staged = self.staged();
+        self.stage
+            .open_file(&staged.name, OpenFlags::CREATE_NEW, 0o600)
+            .upper("make a whiteout")?;
+        staged.commit(dir, &mark, RenameFlags::Exchange).upper("replace a directory by a whiteout")
+    }
+
     /// Removes the mark that hides `name`, which another file has taken the place of.
     pub(super) fn drop_mark(&self, dir: &Dir, name: &[u8]) -> Result<()> {
-        match dir.unlink(&mark_of(name)?) {
+        let mark = mark_of(name)?;
+        match dir.unlink(&mark) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::ISDIR) => self.discard_dir(dir, &mark),
             Err(e) => Err(e).upper("remove a whiteout"),
         }
     }
 
     /// Brings the marks of a directory of the upper into the form that this view writes, and
-    /// returns its entries as they are then. What others wrote is only met once.
-    pub(super) fn settle_marks(&self, dir: &Dir, entries: Vec<DirEntry>) -> Result<Vec<DirEntry>> {
+    /// returns its entries as they are then, without names that say nothing and are not to be shown.
+    /// What others wrote is only met once.
+    pub(super) fn settle_marks(
+        &self,
+        dir: &Dir,
+        mut entries: Vec<DirEntry>,
+    ) -> Result<Vec<DirEntry>> {
         let foreign = |e: &DirEntry| match self.names {
             WhiteoutNames::Ordinary => false,
             WhiteoutNames::Read => e.name.starts_with(WHITEOUT_PREFIX),
             WhiteoutNames::Written => {
-                &e.name[..] == OPAQUE_NAME
-                    || e.file_type.is_none_or(|t| t == crate::sys::FileType::Char)
+                &e.name[..] == OPAQUE_NAME || e.file_type.is_none_or(|t| t == FileType::Char)
             }
         };
         let mut changed = false;
@@ -121,13 +155,10 @@ impl UpperLayer {
             }
             changed = true;
         }
-        if !changed {
-            return Ok(entries);
+        if changed {
+            entries = dir.list().upper("list a directory of the upper")?;
         }
-        let mut entries = dir.list().upper("list a directory of the upper")?;
-        if self.names == WhiteoutNames::Read {
-            entries.retain(|e| !e.name.starts_with(WHITEOUT_PREFIX));
-        }
+        entries.retain(|e| !self.names.is_bare(&e.name));
         Ok(entries)
     }
 }

@@ -203,13 +203,17 @@ impl Overlay {
         if let Object::File(f) = &object {
             f.no_xattrs.store(false, Ordering::Release);
         }
-        self.as_its_owner(&node, || node.set_xattr(&disk, value, create, replace))
-            .upper("set an extended attribute")?;
-        if self.options.owner_view && key == acl::ACCESS {
-            self.record_permissions(&node, value)?;
-        }
+        let set = |value: &[u8]| {
+            self.as_its_owner(&node, || node.set_xattr(&disk, value, create, replace))
+                .upper("set an extended attribute")
+        };
+        let done = if self.options.owner_view && key == acl::ACCESS {
+            self.set_access(&object, &node, value, &set)
+        } else {
+            set(value)
+        };
         self.after_acl_change(&object, key);
-        Ok(())
+        done
     }
 
     /// Removes an extended attribute.
@@ -231,17 +235,54 @@ impl Overlay {
         Ok(())
     }
 
-    /// Brings a recorded mode to what an access ACL says, as the file system does with its own.
-    fn record_permissions(&self, node: &Node, access: &[u8]) -> Result<()> {
-        let key = self.options.records.stat_key();
-        let record = node.get_xattr(key).upper("read the recorded attributes")?;
-        let record = record.as_deref().and_then(OverrideStat::parse);
-        let (Some(mut o), Some(permissions)) = (record, acl::permissions(access)) else {
-            return Ok(());
+    /// Sets an access ACL in a private view by means of `set`, and records the mode that it gives
+    /// where the disk must allow more to the daemon, or has a record already. On disk the ACL allows
+    /// what [`Overlay::disk_mode`] says, at each moment.
+    fn set_access(
+        &self,
+        object: &Object,
+        node: &Node,
+        access: &[u8],
+        set: &dyn Fn(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let stat = node.stat().upper("look at a file")?;
+        let permissions = match stat.file_type() {
+            FileType::File | FileType::Dir => acl::permissions(access),
+            // native, and so the user's own: there is no record
+            _ => None,
         };
-        o.mode = o.mode & !0o777 | permissions;
-        self.as_its_owner(node, || node.set_xattr(key, &o.encode(), false, false))
-            .upper("record the attributes")
+        let Some(permissions) = permissions else { return set(access) };
+        let key = self.options.records.stat_key();
+        let old = self
+            .as_its_owner(node, || node.get_xattr(key))
+            .upper("read the recorded attributes")?;
+        let recorded = old.as_deref().and_then(OverrideStat::parse);
+        let before = self.shown(object.ino(), &stat, recorded);
+        let mode = before.mode & !0o777 | permissions;
+        let on_disk = self.disk_mode(stat.file_type(), mode, (before.uid, before.gid));
+        let on_disk_acl = acl::with_permissions(access.to_vec(), on_disk);
+        if recorded.is_none() && (on_disk ^ mode) & 0o777 == 0 {
+            return set(&on_disk_acl);
+        }
+        let o = OverrideStat {
+            uid: before.uid,
+            gid: before.gid,
+            mode,
+            kind: Some(before.kind),
+            rdev: before.rdev,
+        };
+        let record =
+            |value: &[u8]| self.as_its_owner(node, || node.set_xattr(key, value, false, false));
+        record(&o.encode()).upper("record the attributes")?;
+        set(&on_disk_acl).inspect_err(|_| {
+            let back = match &old {
+                Some(value) => record(value),
+                None => self.as_its_owner(node, || node.remove_xattr(key)),
+            };
+            if let Err(e) = back {
+                log::warn!("a file shows the mode of an ACL that could not be set: {e}");
+            }
+        })
     }
 
     fn after_acl_change(&self, object: &Object, key: &[u8]) {

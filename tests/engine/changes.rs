@@ -294,6 +294,25 @@ fn handles_survive_unlink_rename_and_rmdir() {
 }
 
 #[test]
+fn a_removed_directory_lists_nothing() {
+    let l = Layers::new(&[&["d low", "d both"]]);
+    let v = l.open(Form::Plain);
+    v.mkdir("new").unwrap();
+    v.chmod("both", 0o700).unwrap();
+    for path in ["low", "both", "new"] {
+        let ino = v.ino(path).unwrap();
+        v.rmdir(path).unwrap();
+        let mut names = 0;
+        v.fs.readdir(ino, 0, &mut |_| {
+            names += 1;
+            true
+        })
+        .unwrap();
+        assert_eq!(names, 0, "{path}");
+    }
+}
+
+#[test]
 fn a_removed_lower_file_that_is_open_can_still_change() {
     for form in FORMS {
         let l = Layers::new(&[&["f f low"]]);
@@ -440,6 +459,39 @@ fn a_recorded_setgid_directory_gives_its_group_to_new_files() {
 }
 
 #[test]
+fn new_directories_get_the_setgid_bit_that_is_shown() {
+    let l = Layers::new(&[&["d d", "d e"]]);
+    let open = || {
+        let private = Options { owner_view: true, ..Options::default() };
+        l.open_with(Form::Indexed, private, true)
+    };
+    let v = open();
+    // recorded only, though the group is the mounter's own
+    let set = SetAttr { uid: Some(7), mode: Some(0o2775), ..SetAttr::default() };
+    v.fs.setattr(v.ino("d").unwrap(), None, &set).unwrap();
+    assert_eq!(mode_of(&l.upper().join("d")) & 0o2000, 0);
+    // on disk only
+    v.chmod("e", 0o2755).unwrap();
+    drop(v);
+    let up = Dir::open(l.upper()).unwrap();
+    let record = format!("{}:{}:0755:dir", me().uid, me().gid);
+    up.set_xattr(b"e", b"user.containers.override_stat", record.as_bytes()).unwrap();
+    let v = open();
+    for (parent, mode) in [("d", 0o2755), ("e", 0o755)] {
+        let parent_ino = v.ino(parent).unwrap();
+        let sub = v.fs.mkdir(me(), parent_ino, name("x"), 0o755, 0).unwrap();
+        assert_eq!((sub.mode, sub.gid), (mode, me().gid), "{parent}");
+        let below = v.fs.mkdir(me(), sub.ino, name("y"), 0o755, 0).unwrap();
+        assert_eq!(below.mode, mode, "{parent}/x");
+    }
+    for v in [v, open()] {
+        for (path, mode) in [("d/x", 0o2755), ("d/x/y", 0o2755), ("e/x", 0o755), ("e/x/y", 0o755)] {
+            assert_eq!(v.stat(path).unwrap().mode, mode, "{path}");
+        }
+    }
+}
+
+#[test]
 fn an_access_acl_and_a_recorded_mode_say_the_same() {
     let l = Layers::new(&[&["f f x"]]);
     let private = Options { owner_view: true, ..Options::default() };
@@ -468,6 +520,85 @@ fn an_access_acl_and_a_recorded_mode_say_the_same() {
         acl[4 + 8 * i + 2..][..2].copy_from_slice(&permissions.to_le_bytes());
     }
     assert_eq!(v.fs.get_xattr(f, b"system.posix_acl_access").unwrap(), acl);
+}
+
+/// An access ACL of owner, group, mask and others; `named`: with an entry for a user.
+fn access_acl(permissions: [u16; 4], named: bool, mask: bool) -> Vec<u8> {
+    let mut acl = 2_u32.to_le_bytes().to_vec();
+    let [owner, group, masked, others] = permissions;
+    let mut put = |tag: u16, permissions: u16, id: u32| {
+        acl.extend(tag.to_le_bytes());
+        acl.extend(permissions.to_le_bytes());
+        acl.extend(id.to_le_bytes());
+    };
+    put(1, owner, u32::MAX);
+    if named {
+        put(2, 4, 7);
+    }
+    put(4, group, u32::MAX);
+    if mask {
+        put(0x10, masked, u32::MAX);
+    }
+    put(0x20, others, u32::MAX);
+    acl
+}
+
+#[test]
+fn an_access_acl_closes_no_file_to_a_private_view() {
+    const ACCESS: &[u8] = b"system.posix_acl_access";
+    let l = Layers::new(&[&["f other x", "f own y", "d d", "d e"]]);
+    let open = || {
+        let private = Options { owner_view: true, ..Options::default() };
+        l.open_with(Form::Indexed, private, true)
+    };
+    let v = open();
+    let set = SetAttr { uid: Some(5), gid: Some(5), ..SetAttr::default() };
+    v.fs.setattr(v.ino("other").unwrap(), None, &set).unwrap();
+    let closed = access_acl([0, 0, 4, 0], true, true);
+    match v.fs.set_xattr(v.ino("own").unwrap(), ACCESS, &closed, false, false) {
+        Err(e) if e.errno() == Errno::OPNOTSUPP => return, // not on this file system
+        r => r.unwrap(),
+    }
+    for path in ["other", "d"] {
+        v.fs.set_xattr(v.ino(path).unwrap(), ACCESS, &closed, false, false).unwrap();
+    }
+    // inherited
+    let e = v.ino("e").unwrap();
+    v.fs.set_xattr(e, b"system.posix_acl_default", &closed, false, false).unwrap();
+    let (_, fh) = v.fs.create(me(), e, name("new"), 0o666, 0, WRITE).unwrap();
+    v.fs.release(fh);
+    v.fs.mkdir(me(), e, name("sub"), 0o777, 0).unwrap();
+    for v in [v, open()] {
+        for path in ["other", "own", "d", "e/new", "e/sub"] {
+            let a = v.stat(path).unwrap();
+            assert_eq!((a.mode, a.uid == 5), (0o040, path == "other"), "{path}");
+            assert_eq!(v.fs.get_xattr(a.ino, ACCESS).unwrap(), closed, "{path}");
+            let least = if a.kind == FileType::Dir { 0o700 } else { 0o400 };
+            assert_eq!(mode_of(&l.upper().join(path)) & least, least, "{path}");
+        }
+    }
+}
+
+#[test]
+fn an_access_acl_that_is_refused_changes_no_recorded_mode() {
+    const ACCESS: &[u8] = b"system.posix_acl_access";
+    let l = Layers::new(&[&["f recorded x", "f plain y"]]);
+    let private = Options { owner_view: true, ..Options::default() };
+    let v = l.open_with(Form::Indexed, private.clone(), true);
+    v.chmod("recorded", 0o007).unwrap();
+    v.chmod("plain", 0o644).unwrap();
+    // a named user wants a mask
+    let broken = access_acl([0, 4, 0, 0], true, false);
+    for path in ["recorded", "plain"] {
+        v.fs.set_xattr(v.ino(path).unwrap(), ACCESS, &broken, false, false).unwrap_err();
+    }
+    for v in [v, l.open_with(Form::Indexed, private, true)] {
+        assert_eq!(v.stat("recorded").unwrap().mode, 0o007);
+        assert_eq!(v.stat("plain").unwrap().mode, 0o644);
+        assert_eq!(v.fs.list_xattr(me(), v.ino("plain").unwrap()).unwrap(), b"");
+    }
+    let up = Dir::open(l.upper()).unwrap();
+    assert_eq!(up.get_xattr(b"plain", b"user.containers.override_stat").unwrap(), None);
 }
 
 #[test]
