@@ -2,7 +2,7 @@
 //! find them.
 
 use super::Overlay;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::inode::{DirInode, Object, Place};
 use super::listing::Found;
 use super::lower::At;
@@ -211,22 +211,35 @@ impl Overlay {
         }
         let mut dirs = vec![self.dir(Ino::ROOT)?];
         while let Some(dir) = dirs.pop() {
-            // what cannot be read or entered leads nobody on either
-            let own = self.listing(&dir).map(|listing| listing.own_dirs());
-            let own = own.unwrap_or_else(|e| {
-                log::debug!("a directory of the upper cannot be listed: {e}");
-                Vec::new()
-            });
+            let own = match self.listing(&dir).map(|listing| listing.own_dirs()) {
+                Err(e) => {
+                    leads_nowhere(e)?;
+                    continue;
+                }
+                Ok(own) => own,
+            };
             for entry in own {
                 match self.find(&dir, &entry.name) {
                     Ok(Object::Dir(found)) => dirs.push(found),
                     // replaced meanwhile
                     Ok(_) => {}
-                    Err(e) => log::debug!("a directory of the upper cannot be entered: {e}"),
+                    Err(e) => leads_nowhere(e)?,
                 }
             }
         }
         self.moved_known.store(true, Ordering::Release);
         Ok(true)
+    }
+}
+
+/// Passes over a directory that cannot be listed or entered: nobody gets through it to what is
+/// below. Not for want of descriptors or memory, which others may have the next moment.
+fn leads_nowhere(e: Error) -> Result<()> {
+    match e.errno() {
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM => Err(e),
+        _ => {
+            log::debug!("a directory of the upper leads nowhere: {e}");
+            Ok(())
+        }
     }
 }
