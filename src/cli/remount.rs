@@ -7,17 +7,15 @@
 
 use super::mount_options::MountOptions;
 use super::{CliError, live};
+use crate::fuse::FS_TYPE;
 use crate::sys::{self, Errno, MountAttributes};
 use std::path::Path;
-
-/// What the file system type of our mounts ends with.
-const TYPE: &str = "fuse.stratafs";
 
 /// Changes the flags of the topmost mount at `mount_point` to what `options` ask for; others stay.
 pub(super) fn remount(mount_point: &Path, options: &MountOptions) -> Result<(), CliError> {
     let at = mount_point.display();
     let mount = sys::mount_at(mount_point)
-        .filter(|m| m.fs_type == TYPE)
+        .filter(|m| m.fs_type == FS_TYPE)
         .ok_or_else(|| CliError::message(format!("{at}: no stratafs is mounted there")))?;
     let now = MountAttributes::of(&mount);
     let new = changed(now, options);

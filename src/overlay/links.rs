@@ -75,7 +75,10 @@ impl Overlay {
             let part = At { layer: at.layer, node: layer.parent(node) };
             let Seen::In(dir) = self.whereabouts(part)? else { continue };
             let name: Arc<[u8]> = layer.with_name(node, |n| Arc::from(n));
-            if self.shows(&dir, &name, number)? {
+            let found = self.listing(&dir)?.find(&self.lowers, &name);
+            if let Some(found @ Found::Base(_)) = found
+                && self.number_of(&found)? == number
+            {
                 out.push(Place { parent: dir.ino, name });
             }
         }
@@ -100,12 +103,11 @@ impl Overlay {
             return Ok(*known);
         }
         let gone = match self.names_gone(number, at) {
-            Ok(n) => n,
-            // a count is no reason to show no attributes at all
-            Err(e) => {
+            Err(e) if !is_passing(&e) => {
                 log::debug!("names of a file that went cannot be counted: {e}");
-                return Ok(0);
+                0
             }
+            counted => counted?,
         };
         // who was first had counted before any name went
         Ok(*self.gone_before.write().entry(number).or_insert(gone))
@@ -120,28 +122,26 @@ impl Overlay {
             let part = At { layer: at.layer, node: layer.parent(node) };
             let name: Box<[u8]> = layer.with_name(node, |n| Box::from(n));
             let (above, way) = match self.whereabouts(part)? {
-                Seen::In(dir) if self.shows(&dir, &name, number)? => continue,
-                Seen::In(dir) if self.has_copy(&dir, &name, number)? => continue,
                 Seen::In(dir) => (dir, Vec::new()),
                 Seen::Hidden(dir, way) => (dir, way),
             };
+            if way.is_empty()
+                && let Some(found) = self.listing(&above)?.find(&self.lowers, &name)
+                && self.number_of(&found)? == number
+            {
+                continue;
+            }
             gone += u32::from(self.lowers_show(number, above.lowers().to_vec(), &way, &name)?);
         }
         Ok(gone)
     }
 
-    /// Returns whether the view shows a certain lower file under a name.
-    fn shows(&self, dir: &DirInode, name: &[u8], number: Ino) -> Result<bool> {
-        match self.listing(dir)?.find(&self.lowers, name) {
-            Some(Found::Base(e)) => Ok(self.lower(e.at)?.ino(e.at.node) == number),
-            _ => Ok(false),
+    /// Returns the number of what a listing shows, or of the lower file that it is a copy of.
+    fn number_of(&self, found: &Found) -> Result<Ino> {
+        match found {
+            Found::Base(e) => Ok(self.lower(e.at)?.ino(e.at.node)),
+            Found::Own(e) => Ok(e.ino),
         }
-    }
-
-    /// Returns whether the upper holds a copy of a certain lower file under a name.
-    fn has_copy(&self, dir: &DirInode, name: &[u8], number: Ino) -> Result<bool> {
-        let found = self.listing(dir)?.find(&self.lowers, name);
-        Ok(matches!(found, Some(Found::Own(e)) if e.ino == number))
     }
 
     /// Finds the directory of the view that a lower directory is part of.
@@ -233,13 +233,16 @@ impl Overlay {
 }
 
 /// Passes over a directory that cannot be listed or entered: nobody gets through it to what is
-/// below. Not for want of descriptors or memory, which others may have the next moment.
+/// below.
 fn leads_nowhere(e: Error) -> Result<()> {
-    match e.errno() {
-        Errno::MFILE | Errno::NFILE | Errno::NOMEM => Err(e),
-        _ => {
-            log::debug!("a directory of the upper leads nowhere: {e}");
-            Ok(())
-        }
+    if is_passing(&e) {
+        return Err(e);
     }
+    log::debug!("a directory of the upper leads nowhere: {e}");
+    Ok(())
+}
+
+/// Returns whether an error is of want that others may not have the next moment.
+fn is_passing(e: &Error) -> bool {
+    matches!(e.errno(), Errno::MFILE | Errno::NFILE | Errno::NOMEM)
 }
