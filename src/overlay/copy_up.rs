@@ -11,11 +11,12 @@ use super::listing::{Below, Found, OwnEntry};
 use super::lower::{At, LowerLayer, Meta};
 use super::make::Spec;
 use super::settle::Later;
+use super::types::SetAttr;
 use super::upper::{Staged, UpperLayer};
 use super::{Overlay, ino};
 use crate::index::Kind;
 use crate::resolve::LayerRef;
-use crate::sys::{File, FileType, Node, OpenFlags, RenameFlags};
+use crate::sys::{File, FileType, Node, OpenFlags, RenameFlags, TimeSet};
 use std::sync::Arc;
 
 /// How much of a file's data the copy needs.
@@ -41,6 +42,8 @@ struct Plan {
     bytes: u64,
     /// Whether the data stays in the lower.
     metacopy: bool,
+    /// The access and modification times that the copy gets.
+    times: [TimeSet; 2],
     /// The names that the copy gets, the first by the rename.
     names: Vec<Place>,
 }
@@ -59,6 +62,24 @@ impl Plan {
     fn is_alone(&self) -> bool {
         self.names.len() == 1
     }
+
+    /// Makes a copy that has its new attributes when it appears, if the new ones take nothing of
+    /// the file away and all of it appears at once. Returns whether it is so.
+    fn adopt(&mut self, set: &SetAttr) -> bool {
+        let can_be = self.meta.kind == FileType::File
+            && set.size.is_none()
+            && (self.meta.mode | set.mode.unwrap_or(0)) & 0o6000 == 0
+            && self.xattrs.is_empty()
+            && self.is_alone()
+            && self.meta.nlink == 1;
+        if can_be {
+            self.meta.mode = set.mode.map_or(self.meta.mode, |m| m & 0o7777);
+            self.meta.uid = set.uid.unwrap_or(self.meta.uid);
+            self.meta.gid = set.gid.unwrap_or(self.meta.gid);
+            self.times = [set.atime.unwrap_or(self.times[0]), set.mtime.unwrap_or(self.times[1])];
+        }
+        can_be
+    }
 }
 
 /// What is known of a lower file that is to be copied.
@@ -68,6 +89,14 @@ struct Source {
     /// Its content, if it was opened and is where its attributes are.
     content: Option<File>,
     metacopy: bool,
+}
+
+/// A copy that was just made.
+pub(super) struct Fresh {
+    /// A handle on it.
+    pub(super) node: Arc<Node>,
+    /// Whether it has the new attributes that the caller named.
+    pub(super) is_set: bool,
 }
 
 /// What a copy is in the upper.
@@ -83,16 +112,17 @@ struct Copy {
 impl Overlay {
     /// Brings a file into the upper, if it is not there yet.
     pub(super) fn copy_up(&self, file: &Arc<FileInode>, data: Data) -> Result<()> {
-        self.copy_up_and_hold(file, data).map(drop)
+        self.copy_up_for(file, data, None).map(drop)
     }
 
-    /// Brings a file into the upper, if it is not there yet, and returns a handle on the copy if it
-    /// was just made.
-    pub(super) fn copy_up_and_hold(
+    /// Brings a file into the upper, if it is not there yet, where it can be at once with the
+    /// attributes that the caller wants it to have. Returns the copy if it was just made.
+    pub(super) fn copy_up_for(
         &self,
         file: &Arc<FileInode>,
         data: Data,
-    ) -> Result<Option<Arc<Node>>> {
+        set: Option<&SetAttr>,
+    ) -> Result<Option<Fresh>> {
         self.writable()?;
         if !file.state.read().is_incomplete() {
             return Ok(None);
@@ -101,12 +131,19 @@ impl Overlay {
         let at = file.state.read().lower();
         let mut fresh = None;
         if let Some(at) = at {
-            let plan = self.plan(file, at, data)?;
-            fresh = Some(self.run(file, plan)?);
+            let mut plan = self.plan(file, at, data)?;
+            let is_set = set.is_some_and(|s| self.may_own(s) && plan.adopt(s));
+            fresh = Some(Fresh { node: self.run(file, plan)?, is_set });
         }
         self.link_names_left(file)?;
         self.keep_links(file)?;
         Ok(fresh)
+    }
+
+    /// Returns whether a new file gets the owner that is asked for, or fails to be made.
+    fn may_own(&self, set: &SetAttr) -> bool {
+        let chown = set.uid.is_some() || set.gid.is_some();
+        !chown || self.options.owner_view || self.identity.privileged
     }
 
     /// Gives a copy the names that it has not got yet: because they were looked up while it was
@@ -156,7 +193,8 @@ impl Overlay {
                 }
             }
         }
-        Ok(Plan { at, meta, target, xattrs, content, bytes, metacopy, names })
+        let times = [TimeSet::At(meta.atime), TimeSet::At(meta.mtime)];
+        Ok(Plan { at, meta, target, xattrs, content, bytes, metacopy, times, names })
     }
 
     /// Looks at the lower file; where its content is needed, by means of its open content.
@@ -244,7 +282,8 @@ impl Overlay {
         } else {
             self.dress(&node, &spec)?
         };
-        self.set_times(&node, plan.meta.atime, plan.meta.mtime)?;
+        let [atime, mtime] = plan.times;
+        node.set_times(atime, mtime).upper("set the times")?;
         let real = node.stat().upper("look at a staged file")?.ino;
         let node = Arc::new(node);
         let copy = Copy { real, kind: plan.meta.kind, metacopy: plan.metacopy };

@@ -31,7 +31,7 @@ impl Overlay {
         if writes {
             let data = if mode.truncate { Data::Nothing } else { Data::All };
             // when it is cut, the kernel asks again by itself
-            if self.copy_up_and_hold(&inode, data)?.is_some() && !mode.truncate {
+            if self.copy_up_for(&inode, data, None)?.is_some() && !mode.truncate {
                 self.copied.add(ino);
             }
             self.complete(&inode, data)?;

@@ -39,7 +39,7 @@ impl Overlay {
                     Some(_) => Data::All,
                     None => Data::StaysBelow,
                 };
-                fresh = self.copy_up_and_hold(&file, data)?;
+                fresh = self.copy_up_for(&file, data, Some(set))?;
                 if set.size.is_some() {
                     self.complete(&file, data)?;
                 }
@@ -54,9 +54,16 @@ impl Overlay {
                 Object::File(file)
             }
         };
-        let node = match fresh.or_else(|| self.node_by_handle(&object, fh)) {
-            Some(node) => node,
-            None => self.upper_handle(&object)?.ok_or(Error::Stale)?,
+        let node = match fresh {
+            Some(copy) if copy.is_set => {
+                forget_what_was_seen(&object);
+                return Ok(self.visible(self.attr_by(&object, &copy.node)?));
+            }
+            Some(copy) => copy.node,
+            None => match self.node_by_handle(&object, fh) {
+                Some(node) => node,
+                None => self.upper_handle(&object)?.ok_or(Error::Stale)?,
+            },
         };
         if set.changes_more_than_times() {
             let before = self.attr_by(&object, &node)?;

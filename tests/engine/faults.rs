@@ -92,3 +92,25 @@ fn what_a_crash_left_in_the_work_directory_is_swept() {
     v.fs.sync().unwrap();
     l.check_work_empty();
 }
+
+/// There is no moment at which others see the copy with the lower file's attributes, and a crash
+/// finds none.
+#[test]
+fn a_copy_made_for_new_attributes_appears_with_them() {
+    for form in [Form::Plain, Form::Indexed] {
+        let l = Layers::new(LOWERS);
+        let points = Arc::new(Failpoints::default());
+        let v = l.open_with(form, armed(&points), true);
+        let (w, f) = (v.stat("w").unwrap(), v.stat("f").unwrap());
+        for (point, shown) in [("copy-up:commit", w.mode), ("copy-up:committed", 0o604)] {
+            points.arm(point, Errno::NOSPC);
+            assert!(v.chmod("w", 0o604).is_err());
+            let now = v.stat("w").unwrap();
+            assert_eq!((now.mode, now.mtime), (shown, w.mtime), "{form:?} {point}");
+        }
+        // several names come one by one: there the attributes go last
+        points.arm("copy-up:committed", Errno::NOSPC);
+        assert!(v.chmod("f", 0o604).is_err());
+        assert_eq!(v.stat("f").unwrap().mode, f.mode, "{form:?}");
+    }
+}
