@@ -145,7 +145,7 @@ impl Overlay {
             // not that of a step of completing it
             attr.mtime = lazy.mtime().upper("look at a file")?;
         }
-        let seen = if state.counted { i64::MIN } else { state.lower_names.len() as i64 };
+        let seen = if state.counted.is_some() { i64::MIN } else { state.lower_names.len() as i64 };
         let links = i64::from(attr.nlink) + state.uncopied_names.max(seen);
         attr.nlink = u32::try_from(links.max(0)).unwrap_or(u32::MAX);
         Ok(attr)

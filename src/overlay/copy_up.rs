@@ -70,8 +70,7 @@ impl Plan {
             && set.size.is_none()
             && (self.meta.mode | set.mode.unwrap_or(0)) & 0o6000 == 0
             && self.xattrs.is_empty()
-            && self.is_alone()
-            && self.meta.nlink == 1;
+            && self.is_alone();
         if can_be {
             self.meta.mode = set.mode.map_or(self.meta.mode, |m| m & 0o7777);
             self.meta.uid = set.uid.unwrap_or(self.meta.uid);
@@ -291,12 +290,16 @@ impl Overlay {
         let mut staged = Some(staged);
         let removed = file.state.read().removed_names;
         let left = self.links_left(plan.at, plan.meta.nlink, removed)?;
+        // of links from outside of the view; else when all names are there
+        let beside = (plan.is_alone() && left > 1).then(|| i64::from(left) - 1);
+        let counted = beside.filter(|n| self.write_links(&node, *n));
         // should giving it the other names fail, they still are names of this file
         {
             let mut state = file.state.write();
             // names that went since they were counted
             let since = state.removed_names - removed;
             state.uncopied_names = i64::from(left.saturating_sub(since));
+            state.counted = counted;
             plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
             state.overridden = self.options.owner_view.then_some(recorded);
         }

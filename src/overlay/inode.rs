@@ -170,8 +170,8 @@ pub(super) struct FileState {
     /// How many names more than the copy in the upper has are there: those that it did not get.
     /// Less than none where the kernel's index holds a name of it.
     pub(super) uncopied_names: i64,
-    /// Whether the upper says so too.
-    pub(super) counted: bool,
+    /// What the upper says of that, if anything.
+    pub(super) counted: Option<i64>,
     /// Inode number in the upper's file system.
     pub(super) real: u64,
     /// The upper's file, when its last name that we know of is gone.
@@ -201,13 +201,13 @@ impl FileState {
     /// Takes over what the upper says of names that are not the copy's.
     pub(super) fn count_names(&mut self, beside: Option<i64>) {
         if let Some(n) = beside {
-            (self.uncopied_names, self.counted) = (n, true);
+            (self.uncopied_names, self.counted) = (n, beside);
         }
     }
 
     /// Notes that the upper got a name, or the lowers lost one, that was not the copy's.
     pub(super) fn one_name_less(&mut self) {
-        let least = if self.counted { i64::MIN } else { 0 };
+        let least = if self.counted.is_some() { i64::MIN } else { 0 };
         self.uncopied_names = (self.uncopied_names - 1).max(least);
     }
 
@@ -253,7 +253,7 @@ impl FileInode {
                 lower_names: Vec::new(),
                 removed_names: 0,
                 uncopied_names: 0,
-                counted: false,
+                counted: None,
                 real,
                 orphan: None,
                 kept: None,

@@ -183,7 +183,7 @@ impl Overlay {
             }
             (state.uncopied_names, state.counted)
         };
-        if more == 0 && !counted {
+        if more == 0 && counted.is_none() || counted == Some(more) {
             return Ok(());
         }
         let node: Arc<Node> = match self.upper_node(file) {
@@ -191,14 +191,18 @@ impl Overlay {
             Err(Error::NotFound | Error::Stale | Error::Moved) => return Ok(()),
             Err(e) => return Err(e),
         };
-        let more = i32::try_from(more).unwrap_or(i32::MAX);
-        let value = Links::Upper(more).encode();
-        match node.set_xattr(self.dialect.links(), &value, false, false) {
-            Ok(()) => file.state.write().counted = true,
-            // a symlink, say, of an ordinary user: the count is of this mount only
-            Err(e) => log::debug!("a copy keeps no link count: {e}"),
+        if self.write_links(&node, more) {
+            file.state.write().counted = Some(more);
         }
         Ok(())
+    }
+
+    /// Writes on a copy how many names more than it has are there; returns whether it could.
+    pub(super) fn write_links(&self, copy: &Node, more: i64) -> bool {
+        let value = Links::Upper(i32::try_from(more).unwrap_or(i32::MAX)).encode();
+        let written = copy.set_xattr(self.dialect.links(), &value, false, false);
+        // a symlink, say, of an ordinary user: the count is of this mount only
+        written.inspect_err(|e| log::debug!("a copy keeps no link count: {e}")).is_ok()
     }
 }
 
