@@ -65,7 +65,11 @@ impl Overlay {
             self.shown(dir.ino, &stat, self.dir_override(dir, &handle)?)
         } else {
             let at = *dir.lowers().first().ok_or(Error::Stale)?;
-            lower_attr(dir.ino, &self.lower(at)?.meta(at.node)?)
+            let meta = match self.seen(dir, at) {
+                Some(meta) => meta,
+                None => self.lower(at)?.meta(at.node)?,
+            };
+            lower_attr(dir.ino, &meta)
         };
         if dir.is_removed() {
             attr.nlink = 0;

@@ -133,7 +133,7 @@ impl Overlay {
         self.plain(at).is_none_or(|p| p.is_watched(at.node))
     }
 
-    fn plain(&self, at: At) -> Option<&PlainLayer> {
+    pub(super) fn plain(&self, at: At) -> Option<&PlainLayer> {
         match self.lowers.get(at.layer.0 as usize)? {
             LowerLayer::Plain(p) => Some(p),
             LowerLayer::Indexed(_) => None,

@@ -8,6 +8,7 @@ use super::error::{Error, Result};
 use super::lazy::LazySlot;
 use super::listing::Listing;
 use super::lower::At;
+use super::seen::Seen;
 use super::types::Ino;
 use crate::marker::OverrideStat;
 use crate::sys::{Dir, File, Node};
@@ -45,6 +46,8 @@ pub(super) struct DirInode {
     /// Held while this directory is copied up.
     pub(super) copy_up: Mutex<()>,
     pub(super) listing: RwLock<Option<Listing>>,
+    /// What it looked like when its names were read.
+    pub(super) seen: Mutex<Option<Box<Seen>>>,
     /// Set when the directory was removed: its handle, if the upper held it.
     pub(super) removed: RwLock<Option<Removed>>,
     pub(super) overridden: RwLock<Option<Option<OverrideStat>>>,
@@ -85,6 +88,7 @@ impl DirInode {
             names: Mutex::new(()),
             copy_up: Mutex::new(()),
             listing: RwLock::new(None),
+            seen: Mutex::new(None),
             removed: RwLock::new(None),
             overridden: RwLock::new(None),
             lookups: AtomicU64::new(0),

@@ -60,6 +60,7 @@ mod readdir;
 mod records;
 mod remove;
 mod rename;
+mod seen;
 mod setattr;
 mod settle;
 mod types;

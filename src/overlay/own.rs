@@ -83,6 +83,9 @@ impl Overlay {
                 }
             }
         }
+        if !dir.in_upper() {
+            self.keep_seen(dir);
+        }
         *slot = Some(listing);
         Ok(())
     }

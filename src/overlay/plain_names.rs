@@ -75,6 +75,13 @@ impl PlainLayer {
         self.with(dir, |e| e.state.is_watched()).unwrap_or(false)
     }
 
+    /// Returns the version of a directory, which each change that is told counts up; `None` if
+    /// changes are not told.
+    pub(super) fn watched_version(&self, dir: NodeId) -> Option<u16> {
+        let of = |e: &Entry| (e.state.is_watched() && !e.state.is_gone()).then_some(e.version);
+        self.with(dir, of).ok().flatten()
+    }
+
     /// Returns the names of a directory, reading them if that was not done yet.
     pub(super) fn children(&self, dir: NodeId) -> Result<Arc<[NodeId]>> {
         let (known, mut version) = self.with(dir, |e| (e.children.clone(), e.version))?;

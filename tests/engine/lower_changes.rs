@@ -35,8 +35,12 @@ fn same_as_fresh(l: &Layers, v: &View) {
     let now = v.tree();
     let fresh = l.open_with(Form::Plain, Options::default(), false);
     assert_eq!(now, fresh.tree());
+    let look = |v: &View, path: &str| {
+        let a = v.stat(path).unwrap();
+        (a.size, a.blocks, a.mode, a.nlink, a.mtime, a.ctime)
+    };
     for path in now.keys() {
-        assert_eq!(v.stat(path).unwrap().size, fresh.stat(path).unwrap().size, "{path}");
+        assert_eq!(look(v, path), look(&fresh, path), "{path}");
     }
 }
 
@@ -53,6 +57,38 @@ fn content_and_attributes_are_told_by_number() {
     std::fs::set_permissions(at(&l, 0, "d/a"), PermissionsExt::from_mode(0o604)).unwrap();
     assert_eq!(v.follow(), [Change::Inode(ino)]);
     assert_eq!(v.stat("d/a").unwrap().mode, 0o604);
+}
+
+/// What it looked like is kept when its names are read.
+#[test]
+fn a_directory_whose_names_are_known_looks_as_it_does_now() {
+    let l = Layers::new(&[&["d d", "d d/e", "f d/e/f f", "d other"]]);
+    let v = open(&l);
+    v.tree();
+    let mode = |path: &str, mode| {
+        std::fs::set_permissions(at(&l, 0, path), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    for (path, bits) in [("d", 0o700), ("d/e", 0o1777), ("d", 0o705)] {
+        mode(path, bits);
+        v.follow();
+        assert_eq!(v.stat(path).unwrap().mode, bits, "{path}");
+        same_as_fresh(&l, &v);
+    }
+    std::fs::create_dir(at(&l, 0, "d/e/sub")).unwrap();
+    v.follow();
+    assert_eq!(v.stat("d/e").unwrap().nlink, 3);
+    same_as_fresh(&l, &v);
+    mode("other", 0o750);
+    std::fs::rename(at(&l, 0, "d/e"), at(&l, 0, "gone")).unwrap();
+    std::fs::rename(at(&l, 0, "other"), at(&l, 0, "d/e")).unwrap();
+    v.follow();
+    assert_eq!(v.stat("d/e").unwrap().mode, 0o750);
+    same_as_fresh(&l, &v);
+    // the upper's own from now on
+    v.chmod("d", 0o711).unwrap();
+    mode("d", 0o700);
+    v.follow();
+    assert_eq!(v.stat("d").unwrap().mode, 0o711);
 }
 
 #[test]
