@@ -589,3 +589,22 @@ fn a_setgid_bit_that_is_no_right_goes_with_a_change_by_strangers() {
         c.stratafs(&["umount", "m"]).ok();
     }
 }
+
+/// Layers whose files are links of one another's, as podman's may be: also of a file that its
+/// owner may not write any more, the count of links is the same after a remount.
+#[test]
+fn links_from_outside_of_a_layer_count_over_a_remount_whatever_the_mode() {
+    for user in mounters("links from outside") {
+        let c = Case::new(user);
+        c.sh("for f in a b c; do echo $f >l/$f; chmod 644 l/$f; ln l/$f $f.outside; done").ok();
+        let look = || c.sh("stat -c '%n %a %h' m/a m/b m/c").ok().out;
+        let mounted = c.mount();
+        c.sh("chmod 444 m/a && chmod 0 m/b && touch -d 2020-01-01 m/c").ok();
+        let before = look();
+        assert_eq!(before, "m/a 444 2\nm/b 0 2\nm/c 644 2\n", "uid {}", user.uid);
+        mounted.unmount();
+        let again = c.mount();
+        assert_eq!(look(), before, "uid {}", user.uid);
+        again.unmount();
+    }
+}

@@ -65,7 +65,7 @@ impl Overlay {
             self.shown(dir.ino, &stat, self.dir_override(dir, &handle)?)
         } else {
             let at = *dir.lowers().first().ok_or(Error::Stale)?;
-            let meta = match self.seen(dir, at) {
+            let meta = match self.take_meta(dir, at) {
                 Some(meta) => meta,
                 None => self.lower(at)?.meta(at.node)?,
             };
@@ -149,7 +149,7 @@ impl Overlay {
             // not that of a step of completing it
             attr.mtime = lazy.mtime().upper("look at a file")?;
         }
-        let seen = if state.counted.is_some() { i64::MIN } else { state.lower_names.len() as i64 };
+        let seen = if state.counted { i64::MIN } else { state.lower_names.len() as i64 };
         let links = i64::from(attr.nlink) + state.uncopied_names.max(seen);
         attr.nlink = u32::try_from(links.max(0)).unwrap_or(u32::MAX);
         Ok(attr)

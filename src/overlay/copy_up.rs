@@ -1,8 +1,9 @@
-//! Copy-up: bringing a file of the lowers into the upper, unchanged.
+//! Copy-up: bringing a file of the lowers into the upper.
 //!
 //! First a plan, which only reads; then its run: the copy is staged in the work directory and
 //! appears under its name by one rename. A failure or crash at any point leaves the lower file
-//! visible, or the whole copy. Names of one file in a lower layer stay names of one file.
+//! visible, or the whole copy. It is as the lower file was, but for attributes that are to change.
+//! Names of one file in a lower layer stay names of one file.
 
 use super::error::{Doing as _, Result};
 use super::inode::{Backing, FileInode, Place};
@@ -96,6 +97,8 @@ pub(super) struct Fresh {
     pub(super) node: Arc<Node>,
     /// Whether it has the new attributes that the caller named.
     pub(super) is_set: bool,
+    /// How many names it has beside those in the upper, if it says so.
+    links: Option<i64>,
 }
 
 /// What a copy is in the upper.
@@ -127,22 +130,40 @@ impl Overlay {
             return Ok(None);
         }
         let _one_at_a_time = file.copy_up.lock();
+        let fresh = self.make_complete(file, data, set);
+        if fresh.is_err() && set.is_some() && file.in_upper() {
+            // an error tells the kernel nothing of what was set
+            self.copied.add(file.ino);
+        }
+        fresh
+    }
+
+    fn make_complete(
+        &self,
+        file: &Arc<FileInode>,
+        data: Data,
+        set: Option<&SetAttr>,
+    ) -> Result<Option<Fresh>> {
         let at = file.state.read().lower();
         let mut fresh = None;
         if let Some(at) = at {
             let mut plan = self.plan(file, at, data)?;
             let is_set = set.is_some_and(|s| self.may_own(s) && plan.adopt(s));
-            fresh = Some(Fresh { node: self.run(file, plan)?, is_set });
+            fresh = Some(Fresh { is_set, ..self.run(file, plan)? });
         }
         self.link_names_left(file)?;
-        self.keep_links(file)?;
+        let written = fresh.as_ref().and_then(|f| f.links);
+        if written.is_none_or(|n| n != file.state.read().uncopied_names) {
+            self.keep_links(file)?;
+        }
         Ok(fresh)
     }
 
     /// Returns whether a new file gets the owner that is asked for, or fails to be made.
     fn may_own(&self, set: &SetAttr) -> bool {
         let chown = set.uid.is_some() || set.gid.is_some();
-        !chown || self.options.owner_view || self.identity.privileged
+        let may = self.identity.privileged && !self.options.ids.squashes();
+        !chown || self.options.owner_view || may
     }
 
     /// Gives a copy the names that it has not got yet: because they were looked up while it was
@@ -226,7 +247,7 @@ impl Overlay {
         Ok(Source { meta, xattrs: layer.xattrs(at.node)?, content, metacopy })
     }
 
-    fn run(&self, file: &Arc<FileInode>, mut plan: Plan) -> Result<Arc<Node>> {
+    fn run(&self, file: &Arc<FileInode>, mut plan: Plan) -> Result<Fresh> {
         let upper = self.writable()?;
         let spec = Spec {
             kind: plan.meta.kind,
@@ -267,6 +288,11 @@ impl Overlay {
         let batch = later.as_ref().and_then(Later::batch_to_name);
         self.mark_origin(&node, file.ino, plan.at, batch)?;
         self.mark_kernel_origin(&node, plan.at);
+        let removed = file.state.read().removed_names;
+        let left = self.links_left(plan.at, plan.meta.nlink, removed)?;
+        // one name in the view has links from outside of it; of several, the others get theirs first
+        let links = (plan.is_alone() && left > 1).then(|| i64::from(left) - 1);
+        let links = links.filter(|n| self.write_links(&node, *n));
         if plan.metacopy {
             let mark = node.set_xattr(self.dialect.metacopy(), b"", false, false);
             mark.upper("mark a file as metacopy")?;
@@ -288,18 +314,12 @@ impl Overlay {
         let copy = Copy { real, kind: plan.meta.kind, metacopy: plan.metacopy };
         self.pass("copy-up:commit")?;
         let mut staged = Some(staged);
-        let removed = file.state.read().removed_names;
-        let left = self.links_left(plan.at, plan.meta.nlink, removed)?;
-        // of links from outside of the view; else when all names are there
-        let beside = (plan.is_alone() && left > 1).then(|| i64::from(left) - 1);
-        let counted = beside.filter(|n| self.write_links(&node, *n));
         // should giving it the other names fail, they still are names of this file
         {
             let mut state = file.state.write();
             // names that went since they were counted
             let since = state.removed_names - removed;
             state.uncopied_names = i64::from(left.saturating_sub(since));
-            state.counted = counted;
             plan.names.iter().for_each(|p| state.add_lower_name(p.clone()));
             state.overridden = self.options.owner_view.then_some(recorded);
         }
@@ -311,8 +331,11 @@ impl Overlay {
                 file.lazy.set(None);
             }
             if committed? && staged.is_none() {
-                if unnamed && let Some(later) = &later {
-                    self.settles_later(file, later);
+                if unnamed {
+                    file.state.write().counted |= links.is_some();
+                    if let Some(later) = &later {
+                        self.settles_later(file, later);
+                    }
                 }
                 self.pass("copy-up:committed")?;
             }
@@ -327,7 +350,7 @@ impl Overlay {
             state.real = real;
             state.metacopy = Some(false);
         }
-        Ok(node)
+        Ok(Fresh { node, is_set: false, links })
     }
 
     /// Copies the content of a file; returns what of it waits.

@@ -5,10 +5,10 @@
 //! plain layer, or open.
 
 use super::error::{Error, Result};
+use super::kept_meta::KeptMeta;
 use super::lazy::LazySlot;
 use super::listing::Listing;
 use super::lower::At;
-use super::seen::Seen;
 use super::types::Ino;
 use crate::marker::OverrideStat;
 use crate::sys::{Dir, File, Node};
@@ -46,8 +46,8 @@ pub(super) struct DirInode {
     /// Held while this directory is copied up.
     pub(super) copy_up: Mutex<()>,
     pub(super) listing: RwLock<Option<Listing>>,
-    /// What it looked like when its names were read.
-    pub(super) seen: Mutex<Option<Box<Seen>>>,
+    /// What it looked like when it was listed.
+    pub(super) kept_meta: Mutex<Option<Box<KeptMeta>>>,
     /// Set when the directory was removed: its handle, if the upper held it.
     pub(super) removed: RwLock<Option<Removed>>,
     pub(super) overridden: RwLock<Option<Option<OverrideStat>>>,
@@ -88,7 +88,7 @@ impl DirInode {
             names: Mutex::new(()),
             copy_up: Mutex::new(()),
             listing: RwLock::new(None),
-            seen: Mutex::new(None),
+            kept_meta: Mutex::new(None),
             removed: RwLock::new(None),
             overridden: RwLock::new(None),
             lookups: AtomicU64::new(0),
@@ -174,8 +174,8 @@ pub(super) struct FileState {
     /// How many names more than the copy in the upper has are there: those that it did not get.
     /// Less than none where the kernel's index holds a name of it.
     pub(super) uncopied_names: i64,
-    /// What the upper says of that, if anything.
-    pub(super) counted: Option<i64>,
+    /// Whether the upper says so too.
+    pub(super) counted: bool,
     /// Inode number in the upper's file system.
     pub(super) real: u64,
     /// The upper's file, when its last name that we know of is gone.
@@ -205,13 +205,13 @@ impl FileState {
     /// Takes over what the upper says of names that are not the copy's.
     pub(super) fn count_names(&mut self, beside: Option<i64>) {
         if let Some(n) = beside {
-            (self.uncopied_names, self.counted) = (n, beside);
+            (self.uncopied_names, self.counted) = (n, true);
         }
     }
 
     /// Notes that the upper got a name, or the lowers lost one, that was not the copy's.
     pub(super) fn one_name_less(&mut self) {
-        let least = if self.counted.is_some() { i64::MIN } else { 0 };
+        let least = if self.counted { i64::MIN } else { 0 };
         self.uncopied_names = (self.uncopied_names - 1).max(least);
     }
 
@@ -257,7 +257,7 @@ impl FileInode {
                 lower_names: Vec::new(),
                 removed_names: 0,
                 uncopied_names: 0,
-                counted: None,
+                counted: false,
                 real,
                 orphan: None,
                 kept: None,

@@ -144,8 +144,7 @@ impl Overlay {
             let make = || FileInode::upper(number, e.real);
             let Some(file) = self.inodes.file_or_insert(number, make) else { continue };
             let mut state = file.state.write();
-            let fresh =
-                state.lower().is_some() || state.counted.is_none() && state.uncopied_names == 0;
+            let fresh = state.lower().is_some() || !state.counted && state.uncopied_names == 0;
             if state.lower().is_some() {
                 // another name of the lower file was seen first: it follows this copy
                 state.backing = Backing::Upper;

@@ -176,14 +176,14 @@ impl Overlay {
 
     /// Writes down how many names of a copy are not the upper's, for the next mount.
     pub(super) fn keep_links(&self, file: &FileInode) -> Result<()> {
-        let (more, counted) = {
+        let (mut more, counted) = {
             let state = file.state.read();
             if state.backing != Backing::Upper {
                 return Ok(());
             }
             (state.uncopied_names, state.counted)
         };
-        if more == 0 && counted.is_none() || counted == Some(more) {
+        if more == 0 && !counted {
             return Ok(());
         }
         let node: Arc<Node> = match self.upper_node(file) {
@@ -191,8 +191,14 @@ impl Overlay {
             Err(Error::NotFound | Error::Stale | Error::Moved) => return Ok(()),
             Err(e) => return Err(e),
         };
-        if self.write_links(&node, more) {
-            file.state.write().counted = Some(more);
+        while self.write_links(&node, more) {
+            let mut state = file.state.write();
+            state.counted = true;
+            // else another thread has written what it is now, before this one what it was
+            if state.uncopied_names == more {
+                break;
+            }
+            more = state.uncopied_names;
         }
         Ok(())
     }
@@ -200,7 +206,8 @@ impl Overlay {
     /// Writes on a copy how many names more than it has are there; returns whether it could.
     pub(super) fn write_links(&self, copy: &Node, more: i64) -> bool {
         let value = Links::Upper(i32::try_from(more).unwrap_or(i32::MAX)).encode();
-        let written = copy.set_xattr(self.dialect.links(), &value, false, false);
+        let key = self.dialect.links();
+        let written = self.as_its_owner(copy, || copy.set_xattr(key, &value, false, false));
         // a symlink, say, of an ordinary user: the count is of this mount only
         written.inspect_err(|e| log::debug!("a copy keeps no link count: {e}")).is_ok()
     }

@@ -83,9 +83,6 @@ impl Overlay {
                 }
             }
         }
-        if !dir.in_upper() {
-            self.keep_seen(dir);
-        }
         *slot = Some(listing);
         Ok(())
     }

@@ -96,6 +96,9 @@ impl Overlay {
         self.freshen(&dir);
         if cookie == 0 {
             self.listing(&dir)?.begin_walk();
+            if !dir.in_upper() {
+                self.keep_meta(&dir);
+            }
             let noted = self.options.access_times == AccessTimes::Upper;
             if noted && dir.in_upper() && !dir.is_removed() {
                 match self.upper_dir(&dir)?.note_access() {

@@ -198,7 +198,7 @@ impl Overlay {
         if let Some(node) = handle {
             state.orphan = Some(Arc::new(node));
         }
-        let counted = state.counted.is_some();
+        let counted = state.counted;
         drop(state);
         self.pass("remove:count")?;
         if counted { self.keep_links(&file) } else { Ok(()) }

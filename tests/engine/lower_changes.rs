@@ -69,15 +69,18 @@ fn a_directory_whose_names_are_known_looks_as_it_does_now() {
         std::fs::set_permissions(at(&l, 0, path), PermissionsExt::from_mode(mode)).unwrap();
     };
     for (path, bits) in [("d", 0o700), ("d/e", 0o1777), ("d", 0o705)] {
+        v.ls(path).unwrap();
         mode(path, bits);
         v.follow();
         assert_eq!(v.stat(path).unwrap().mode, bits, "{path}");
         same_as_fresh(&l, &v);
     }
+    v.ls("d/e").unwrap();
     std::fs::create_dir(at(&l, 0, "d/e/sub")).unwrap();
     v.follow();
     assert_eq!(v.stat("d/e").unwrap().nlink, 3);
     same_as_fresh(&l, &v);
+    v.ls("d/e").unwrap();
     mode("other", 0o750);
     std::fs::rename(at(&l, 0, "d/e"), at(&l, 0, "gone")).unwrap();
     std::fs::rename(at(&l, 0, "other"), at(&l, 0, "d/e")).unwrap();
