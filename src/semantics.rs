@@ -23,8 +23,9 @@
 //! * Copy-up keeps content, holes, times, mode, owner and extended attributes of every type of
 //!   file, and its parent's times; a failure at any step leaves the old or the new state
 //!   (`engine::faults`). A copy of one name that is made because its attributes change appears with
-//!   the new ones (`engine::faults::a_copy_made_for_new_attributes_appears_with_them`). With `fsync=strict`, and on file systems other than ext4, xfs and btrfs,
-//!   data is synced before the copy gets its name, as in the kernel. With `fsync=auto`, the default,
+//!   the new ones (`engine::faults::a_copy_made_for_new_attributes_appears_with_them`). With
+//!   `fsync=strict`, and on file systems other than ext4, xfs and btrfs, data is synced before the
+//!   copy gets its name, as in the kernel. With `fsync=auto`, the default,
 //!   a mount puts it in place first and writes it out within seconds: after a crash each block of
 //!   the copy is the lower's or what was written, and what was synced stays (`engine::settle`). For
 //!   that time there is a note in `work/work/incompat` for which the kernel's overlayfs refuses to
@@ -249,7 +250,7 @@
 //!   looked at again; content is read anew when a file is opened
 //!   (`engine::lower_changes::directories_without_a_watch_are_looked_at_when_asked_for`,
 //!   `lower_changes::where_watches_run_out_edits_are_seen_after_a_second`).
-//! * Not seen are: writes through a shared map, writes through a hard link whose directory nobody
+//! * Not seen are: reading by others, as a time of access; writes through a shared map, writes through a hard link whose directory nobody
 //!   has read, changes that another machine makes to a network file system, and a
 //!   redirect's new target where there was none. The data of a metacopy file is seen at the next open
 //!   where the upper holds the metadata, and not at all where a lower does.

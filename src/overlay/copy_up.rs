@@ -290,7 +290,7 @@ impl Overlay {
         self.mark_kernel_origin(&node, plan.at);
         let removed = file.state.read().removed_names;
         let left = self.links_left(plan.at, plan.meta.nlink, removed)?;
-        // one name in the view has links from outside of it; of several, the others get theirs first
+        // of a file of several names this is known when the copy has got them
         let links = (plan.is_alone() && left > 1).then(|| i64::from(left) - 1);
         let links = links.filter(|n| self.write_links(&node, *n));
         if plan.metacopy {
