@@ -2,7 +2,7 @@
 //! "Metadata only copy up" and "Data-only lower layers").
 
 use super::Overlay;
-use super::copy_up::Data;
+use super::copy_plan::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, FileInode};
 use super::io::{CAPABILITY, keeping_rights};

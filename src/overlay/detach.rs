@@ -7,7 +7,7 @@
 //! leaves the view as it was, with the copies made so far. It takes the time and the room that
 //! the data takes, and gives the directories new numbers with the next mount.
 
-use super::copy_up::Data;
+use super::copy_plan::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{DirInode, Object};
 use super::listing::{BASE, Below, Found, OwnEntry};

@@ -1,7 +1,7 @@
 //! Hard links.
 
 use super::Overlay;
-use super::copy_up::Data;
+use super::copy_plan::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Object, Place};
 use super::listing::{Below, OwnEntry};

@@ -25,6 +25,7 @@ mod changed_dirs;
 mod changes;
 mod copied;
 mod copy_dir;
+mod copy_plan;
 mod copy_up;
 mod create;
 mod data;

@@ -1,7 +1,7 @@
 //! Opening and closing files: who opens for writing gets a copy in the upper.
 
 use super::Overlay;
-use super::copy_up::Data;
+use super::copy_plan::Data;
 use super::error::{Doing as _, Error, Result};
 use super::handle::Handle;
 use super::inode::{Backing, FileInode, Object};

@@ -2,7 +2,7 @@
 //! in the same step in which the upper's file goes.
 
 use super::Overlay;
-use super::copy_up::Data;
+use super::copy_plan::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{DirInode, FileInode, Object, Place, Removed};
 use super::types::Ino;

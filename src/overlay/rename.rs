@@ -5,7 +5,7 @@
 //! leaves a whiteout where a lower layer shows the old name.
 
 use super::Overlay;
-use super::copy_up::Data;
+use super::copy_plan::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{DirInode, Object, Place};
 use super::listing::{Below, OwnEntry};

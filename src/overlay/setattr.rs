@@ -1,7 +1,7 @@
 //! Changing attributes: mode, owner, size, times.
 
 use super::Overlay;
-use super::copy_up::Data;
+use super::copy_plan::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{FileInode, Object};
 use super::io::CAPABILITY;

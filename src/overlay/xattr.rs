@@ -3,7 +3,7 @@
 
 use super::Overlay;
 use super::acl;
-use super::copy_up::Data;
+use super::copy_plan::Data;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, Object};
 use super::io::CAPABILITY;
