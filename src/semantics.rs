@@ -104,7 +104,7 @@
 //!   still be changed (`engine::changes::a_removed_lower_file_that_is_open_can_still_change`).
 //! * New files follow umask, default ACLs and setgid directories as on any file system
 //!   (`engine::changes::umask_and_setgid_directories_are_honoured`), in private mounts by the bit that
-//!   is shown (`engine::changes::new_directories_get_the_setgid_bit_that_is_shown`); writes, truncation and chown take
+//!   is shown (`engine::private_view::new_directories_get_the_setgid_bit_that_is_shown`); writes, truncation and chown take
 //!   set-id bits away (`mount::set_id_bits_are_cleared_where_the_kernel_leaves_it_to_us`), a setgid bit
 //!   without execution by the group only if the caller is not in it
 //!   (`mount::a_setgid_bit_that_is_no_right_goes_with_a_change_by_strangers`).
@@ -268,12 +268,12 @@
 //! ones are not shown, because the kernel hides them from him. With `--allow-other` the kernel
 //! enforces what is recorded. A recorded setgid bit gives a directory's group to new files, and a
 //! recorded mode and an access ACL go along with each other
-//! (`engine::changes::a_recorded_setgid_directory_gives_its_group_to_new_files`,
-//! `engine::changes::an_access_acl_and_a_recorded_mode_say_the_same`).
+//! (`engine::private_view::a_recorded_setgid_directory_gives_its_group_to_new_files`,
+//! `engine::private_view::an_access_acl_and_a_recorded_mode_say_the_same`).
 //!
 //! In a user namespace (`unshare -Urm`) an owner that the namespace does not know is shown as the
 //! mounter's own: the kernel would let nobody write such a file. The record stays
-//! (`engine::changes::owners_that_a_namespace_does_not_know_are_shown_as_the_mounters`).
+//! (`engine::private_view::owners_that_a_namespace_does_not_know_are_shown_as_the_mounters`).
 //!
 //! # The drop-in form and its options
 //! Every option of fuse-overlayfs 1.x and 2.0 is taken; unknown ones are refused by name. What is

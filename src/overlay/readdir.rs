@@ -96,7 +96,8 @@ impl Overlay {
         self.freshen(&dir);
         if cookie == 0 {
             self.listing(&dir)?.begin_walk();
-            if !dir.in_upper() {
+            // of a read-only mount no time of access changes, and the kernel does not ask
+            if !dir.in_upper() && !self.read_only() {
                 self.keep_meta(&dir);
             }
             let noted = self.options.access_times == AccessTimes::Upper;

@@ -12,6 +12,7 @@ mod model;
 mod numbers;
 mod objects;
 mod on_disk;
+mod private_view;
 mod settle;
 mod staging;
 mod support;
