@@ -149,12 +149,55 @@ fn plain_lowers_are_asked_as_an_image_is() {
     }
 }
 
+#[test]
+fn content_costs_no_more_requests_than_it_must() {
+    for user in mounters("requests for content") {
+        undisturbed(&user, |c| {
+            c.sh("mkdir l/d && echo one >l/d/one && echo two >l/d/two").ok();
+            let options = "lowerdir=l,upperdir=u,workdir=w,passthrough=off,lower_changes=ignore";
+            c.stratafs(&["-o", options, "m"]).ok();
+            c.sh("test -e m/d/one && test -e m/d/two").ok();
+            let is = |script: &str, ops: &str| assert_eq!(asked(c, script), want(ops), "{script}");
+            is("echo a >m/new", "lookup create write release");
+            is("{ echo b; echo c; } >>m/new", "open write write release");
+            is("read x <m/new", "open read release");
+            is("read x <m/new", "open release");
+            is("ln m/new m/link", "lookup link");
+            is("read x <m/link", "open release");
+            // one that is not changed is copied up for its attributes alone, and looked at once
+            is("chmod 600 m/d/one", "setattr");
+            is("chmod 644 m/d/one", "setattr");
+            is("find m", "opendir readdirplus readdir readdirplus readdir");
+            is("find m", "");
+            is("rm -r m/d", "unlink unlink rmdir");
+        });
+    }
+}
+
+#[test]
+fn what_the_kernel_reads_and_writes_by_itself_is_not_asked_for() {
+    for user in mounters("requests with passthrough").into_iter().filter(|u| u.uid == 0) {
+        undisturbed(&user, |c| {
+            c.sh("echo one >l/one").ok();
+            c.stratafs(&["-o", "lowerdir=l,upperdir=u,workdir=w,lower_changes=ignore", "m"]).ok();
+            c.sh("echo a >m/first && test -e m/one").ok();
+            let is = |script: &str, ops: &str| assert_eq!(asked(c, script), want(ops), "{script}");
+            is("echo a >m/new", "lookup create getxattr release");
+            is("{ echo b; echo c; } >>m/new", "open release");
+            // a file of a lower could be copied up while it is read
+            is("read x <m/one", "open read release");
+        });
+    }
+}
+
 fn changes(c: &Case) {
     c.sh("test -e m/d").ok();
     let is = |script: &str, ops: &str| {
         assert_eq!(content_aside(c, asked(c, script)), want_of(c, ops), "{script}");
     };
     is("ln -s x m/d/link", "lookup symlink");
+    is("readlink m/d/link", "readlink");
+    is("readlink m/d/link", "");
     is("rm -f m/d/link", "unlink");
     is("chmod 600 m/d/one", "lookup setattr");
     // before and after the copy-up the kernel asks for what a write would take away
