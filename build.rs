@@ -1,12 +1,15 @@
 //! Tells the linker in which order the parts of the program lie in its file.
 //!
-//! `link/start.ld` says why. It is for ld.lld, which rustc takes by default on this one platform;
-//! whoever chooses another linker gets its order.
+//! `link/start.ld` says why. It is for the ld.lld that comes with rustc on this one platform (GNU
+//! ld would make one segment of data and code of it); whoever builds for another platform or
+//! chooses a linker gets that linker's order.
 
 use std::env::var;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-/// The first minor version of Rust 1 that links with ld.lld there.
-const LLD: u32 = 90;
+const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -15,21 +18,28 @@ fn main() {
     let is = |name: &str, value: &str| var(name).is_ok_and(|v| v == value);
     let flags = var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     let chosen = var("RUSTC_LINKER").is_ok() || flags.contains("link");
-    if is("TARGET", "x86_64-unknown-linux-gnu")
-        && is("PROFILE", "release")
-        && !chosen
-        && rustc_minor().is_some_and(|n| n >= LLD)
-        && let Ok(here) = var("CARGO_MANIFEST_DIR")
-    {
+    if is("PROFILE", "release") && is("TARGET", PLATFORM) && is("HOST", PLATFORM) && !chosen {
+        if let (Some(lld), Ok(here)) = (lld(), var("CARGO_MANIFEST_DIR")) {
+            println!("cargo::rustc-link-arg-bin=stratafs=-B{}", lld.display());
+            println!("cargo::rustc-link-arg-bin=stratafs=-fuse-ld=lld");
+            println!("cargo::rustc-link-arg-bin=stratafs=-Wl,-T,{here}/link/start.ld");
+        }
         // the unwinder: a few pages within the program, else one more file to find, read and map
-        println!("cargo::rustc-link-lib=static:-bundle=gcc_eh");
-        println!("cargo::rustc-link-arg-bin=stratafs=-Wl,-T,{here}/link/start.ld");
+        if said("cc".as_ref(), "-print-file-name=libgcc_eh.a").is_some_and(|p| p.is_absolute()) {
+            println!("cargo::rustc-link-lib=static:-bundle=gcc_eh");
+        }
     }
 }
 
-/// Returns the second number of the compiler's version.
-fn rustc_minor() -> Option<u32> {
-    let out = std::process::Command::new(var("RUSTC").ok()?).arg("--version").output().ok()?;
-    let text = String::from_utf8(out.stdout).ok()?;
-    text.strip_prefix("rustc 1.")?.split('.').next()?.parse().ok()
+/// Returns the directory of the ld.lld that comes with rustc.
+fn lld() -> Option<PathBuf> {
+    let root = said(Path::new(&var("RUSTC").ok()?).as_os_str(), "--print=sysroot")?;
+    let dir = root.join("lib/rustlib").join(PLATFORM).join("bin/gcc-ld");
+    dir.join("ld.lld").exists().then_some(dir)
+}
+
+/// Returns the path that a program prints.
+fn said(program: &OsStr, argument: &str) -> Option<PathBuf> {
+    let out = Command::new(program).arg(argument).output().ok()?;
+    Some(PathBuf::from(String::from_utf8(out.stdout).ok()?.trim()))
 }
