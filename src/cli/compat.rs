@@ -6,6 +6,7 @@ use super::mount_options::{BadOption, MountOptions};
 use super::stack::{self, Target};
 use super::{CliError, Context, Global, output, remount, root};
 use crate::overlay::{DirLinks, WhiteoutNames};
+use std::cell::LazyCell;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -51,10 +52,10 @@ pub struct Form {
     args: Vec<OsString>,
 }
 
-/// Returns the drop-in form if `args`, the program's name first, are of it. `commands` are the
-/// names of the commands that we have.
+/// Returns the drop-in form if `args`, the program's name first, are of it. `is_command` tells
+/// whether a word is the name of a command that we have; it is asked late, as it takes a while.
 #[must_use]
-pub fn recognize(args: &[OsString], commands: &[&str]) -> Option<Form> {
+pub fn recognize(args: &[OsString], is_command: impl Fn(&str) -> bool) -> Option<Form> {
     let (program, rest) = args.split_first()?;
     let name = Path::new(program).file_name().and_then(OsStr::to_str).unwrap_or_default();
     let called = Called::by(name);
@@ -62,7 +63,7 @@ pub fn recognize(args: &[OsString], commands: &[&str]) -> Option<Form> {
     if called != Called::Itself {
         return form();
     }
-    let globals = Global::options();
+    let globals = LazyCell::new(Global::options);
     let mut words = rest.iter();
     while let Some(word) = words.next() {
         let Some(text) = word.to_str() else { break };
@@ -70,15 +71,14 @@ pub fn recognize(args: &[OsString], commands: &[&str]) -> Option<Form> {
         {
             return form();
         }
-        if let Some((_, value)) = globals.iter().find(|(name, _)| name == text) {
-            if *value {
-                words.next();
-            }
-        } else if !text.starts_with('-') {
-            if commands.contains(&text) || text == "help" {
+        if !text.starts_with('-') {
+            if is_command(text) || text == "help" {
                 return None;
             }
             break;
+        }
+        if let Some((_, true)) = globals.iter().find(|(name, _)| name == text) {
+            words.next();
         }
     }
     // no command: a source, then, if options follow
@@ -268,7 +268,7 @@ mod tests {
     }
 
     fn is_compat(line: &str) -> bool {
-        recognize(&args(line), &["mount", "umount"]).is_some()
+        recognize(&args(line), |word| ["mount", "umount"].contains(&word)).is_some()
     }
 
     #[test]

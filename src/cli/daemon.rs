@@ -96,7 +96,6 @@ fn serve(
         // nobody waits for the answer any more, but the mount is there and works
         log::warn!("detaching from the caller: {e}");
     }
-    sys::forget_code();
     let ended = session.run(signals);
     drop((entry, locks));
     match ended {

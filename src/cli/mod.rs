@@ -34,6 +34,7 @@ pub use error::CliError;
 pub use live::Record;
 
 use clap::{Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -129,12 +130,16 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
 }
 
 fn try_run(args: Vec<OsString>) -> Result<ExitCode, CliError> {
-    let command = Cli::command();
-    let commands: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-    if let Some(form) = compat::recognize(&args, &commands) {
+    // to make it takes a while, and a mount in the drop-in form does without
+    let command = OnceCell::new();
+    let is_command = |word: &str| {
+        command.get_or_init(Cli::command).get_subcommands().any(|c| c.get_name() == word)
+    };
+    if let Some(form) = compat::recognize(&args, is_command) {
         return compat::run(&form).map(|()| ExitCode::SUCCESS);
     }
-    let matches = match command.try_get_matches_from(args) {
+    let matches = match command.into_inner().unwrap_or_else(Cli::command).try_get_matches_from(args)
+    {
         Ok(m) => m,
         Err(e) => {
             // help and version are no errors to clap either: it knows the stream

@@ -168,6 +168,8 @@ impl Session {
         }
         let detach = || detach(&mount_point, device.as_deref());
         let copied = || device.as_deref().is_some_and(sys::mounted_elsewhere);
+        // all that start-up needs has run
+        sys::forget_code();
         let ended = wait(&incoming, &counters, &detach, &copied);
 
         for (op, n) in counters.seen() {

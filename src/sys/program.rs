@@ -1,65 +1,82 @@
-//! The program's own pages in memory (proc_pid_maps(5)).
-#![allow(unsafe_code, reason = "madvise(2) on our own code")]
+//! The program's own pages in memory (dl_iterate_phdr(3)).
+#![allow(unsafe_code, reason = "the loader's tables, and madvise(2) on what they name")]
 
 use rustix::fs::Advice;
 use std::num::NonZeroU64;
-use std::os::unix::fs::MetadataExt as _;
 
 const PROGRAM: &str = "/proc/self/exe";
 
-/// A part of a file that is mapped into memory.
-#[derive(Debug, PartialEq, Eq)]
-struct Mapped {
+/// A part of the program or of one of its libraries, as it lies in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
     start: usize,
-    end: usize,
-    /// Read and executed, not written.
-    code: bool,
-    offset: u64,
-    /// Inode number of the file.
-    ino: u64,
+    len: usize,
+    /// Where it ends in its file.
+    file_end: u64,
+    /// Nobody writes to it, not even the loader.
+    unchanged: bool,
+    /// Of the program itself, not of a library.
+    own: bool,
 }
 
-impl Mapped {
-    /// Parses `START-END PERMS OFFSET DEVICE INODE PATH`; `None` for what is no file.
-    fn parse(line: &str) -> Option<Mapped> {
-        let mut words = line.split_ascii_whitespace();
-        let (start, end) = words.next()?.split_once('-')?;
-        let code = words.next()?.starts_with("r-xp");
-        let offset = u64::from_str_radix(words.next()?, 16).ok()?;
-        let ino = words.nth(1)?.parse().ok().filter(|n| *n != 0)?;
-        let start = usize::from_str_radix(start, 16).ok()?;
-        let end = usize::from_str_radix(end, 16).ok().filter(|e| *e > start)?;
-        Some(Mapped { start, end, code, offset, ino })
+/// Returns what is mapped of the program and of its libraries.
+fn parts() -> Vec<Part> {
+    extern "C" fn note(
+        info: *mut libc::dl_phdr_info,
+        _: libc::size_t,
+        found: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: the loader passes a valid description for the time of the call, and on the
+        // vector that it was given.
+        let (info, found) = unsafe { (&*info, &mut *found.cast::<(bool, Vec<Part>)>()) };
+        if info.dlpi_phdr.is_null() {
+            return 0;
+        }
+        // the program comes first
+        let own = !std::mem::replace(&mut found.0, true);
+        // SAFETY: the table has as many entries as it says, and lives as long as the object.
+        let table =
+            unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+        #[allow(clippy::cast_possible_truncation, reason = "addresses of this process")]
+        found.1.extend(table.iter().filter(|h| h.p_type == libc::PT_LOAD).map(|h| Part {
+            start: (info.dlpi_addr as usize).wrapping_add(h.p_vaddr as usize),
+            len: h.p_memsz as usize,
+            #[allow(clippy::useless_conversion, reason = "32 bits wide on some machines")]
+            file_end: u64::from(h.p_offset) + u64::from(h.p_filesz),
+            unchanged: h.p_flags & libc::PF_W == 0,
+            own,
+        }));
+        0
     }
-}
-
-fn mapped() -> Vec<Mapped> {
-    let text = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    text.lines().filter_map(Mapped::parse).collect()
+    let mut found = (false, Vec::<Part>::new());
+    // SAFETY: the function above takes what is passed here, and keeps nothing of it.
+    unsafe { libc::dl_iterate_phdr(Some(note), (&raw mut found).cast()) };
+    found.1
 }
 
 /// Has the kernel read the program from disk at once, where it would read it piece by piece as
 /// the code runs. Without effect on what is in memory already, and if it fails.
 pub fn read_program_ahead() {
+    let end = parts().iter().filter(|p| p.own).map(|p| p.file_end).max();
+    let Some(len) = end.and_then(NonZeroU64::new) else { return };
     let Ok(file) = std::fs::File::open(PROGRAM) else { return };
-    let Ok(ino) = file.metadata().map(|m| m.ino()) else { return };
-    let parts = mapped();
-    let ends = parts.iter().filter(|m| m.ino == ino).map(|m| m.offset + (m.end - m.start) as u64);
-    if let Some(len) = ends.max().and_then(NonZeroU64::new) {
-        // a wish, no more
-        rustix::fs::fadvise(&file, 0, Some(len), Advice::WillNeed).unwrap_or_default();
-    }
+    // a wish, no more
+    rustix::fs::fadvise(&file, 0, Some(len), Advice::WillNeed).unwrap_or_default();
 }
 
-/// Lets go of all code of this process: what start-up alone needs does not come back, the rest is
-/// found in the page cache again. For who starts and then runs for long.
+/// Lets go of all code and constants of this process: what start-up alone needs does not come back,
+/// the rest is found in the page cache again. For who starts and then runs for long.
 pub fn forget_code() {
-    for m in mapped().iter().filter(|m| m.code) {
+    // SAFETY: this asks for a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let Some(page) = usize::try_from(page).ok().filter(|n| n.is_power_of_two()) else { return };
+    for p in parts().iter().filter(|p| p.unchanged) {
+        let start = p.start & !(page - 1);
         // SAFETY: nobody writes to these pages, so each is the same when it is read from its file
         // again; the file of a running program cannot be changed (ETXTBSY). A refusal changes
         // nothing.
         unsafe {
-            libc::madvise(m.start as *mut libc::c_void, m.end - m.start, libc::MADV_DONTNEED);
+            libc::madvise(start as *mut libc::c_void, p.start + p.len - start, libc::MADV_DONTNEED);
         }
     }
 }
@@ -69,21 +86,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_files_parse() {
-        let line = "7f00a000-7f00c000 r-xp 00001000 fe:00 4711                 /lib/with space.so";
-        let want =
-            Mapped { start: 0x7f00_a000, end: 0x7f00_c000, code: true, offset: 4096, ino: 4711 };
-        assert_eq!(Mapped::parse(line), Some(want));
-        assert!(!Mapped::parse(&line.replace("r-xp", "r--p")).unwrap().code);
-        for none in ["7f00a000-7f00c000 r-xp 00000000 00:00 0 [vdso]", "", "1-0 r-xp 0 0:0 1"] {
-            assert_eq!(Mapped::parse(none), None);
-        }
+    fn the_loader_tells_what_is_code() {
+        let here = the_loader_tells_what_is_code as fn() as usize;
+        let parts = parts();
+        let of = |address: usize| {
+            parts.iter().find(|p| (p.start..p.start + p.len).contains(&address)).copied()
+        };
+        let code = of(here).unwrap();
+        assert!(code.own && code.unchanged);
+        let size = std::fs::metadata(PROGRAM).unwrap().len();
+        assert!(parts.iter().filter(|p| p.own).all(|p| p.file_end <= size));
+        let in_libc = of(libc::malloc as *const () as usize).unwrap();
+        assert!(!in_libc.own && in_libc.unchanged);
+        static VARIABLE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
+        assert!(!of((&raw const VARIABLE) as usize).unwrap().unchanged);
     }
 
     #[test]
     fn code_runs_on_after_it_was_forgotten() {
         read_program_ahead();
-        assert!(mapped().iter().any(|m| m.code));
         forget_code();
         assert_eq!("7 8".split(' ').map(|w| w.parse::<i32>().unwrap()).sum::<i32>(), 15);
     }
