@@ -149,6 +149,28 @@ fn plain_lowers_are_asked_as_an_image_is() {
     }
 }
 
+#[test]
+fn a_directory_is_not_asked_for_with_each_copy_in_it() {
+    const FILES: u64 = 200;
+    for user in mounters("copies in one directory") {
+        let c = Case::new(user);
+        c.sh(&format!("mkdir l/d && for i in $(seq {FILES}); do echo x >l/d/$i; done")).ok();
+        let _mounted = c.mount();
+        c.sh("ls -l m/d >/dev/null").ok();
+        let before = requests(&c);
+        let ctime = c.sh("stat -c %Z.%z m/d").ok().out;
+        c.sh("chmod -R 600 m/d/*").ok();
+        let after = requests(&c);
+        let of = |op: &str| after.get(op).unwrap_or(&0) - before.get(op).unwrap_or(&0);
+        assert_eq!(of("setattr"), FILES);
+        // the shell's own, and one for each tenth of a second
+        assert!(of("getattr") < FILES / 4, "{} of {FILES}", of("getattr"));
+        eventually("the directory shows that it changed", || {
+            c.sh("stat -c %Z.%z m/d").ok().out != ctime
+        });
+    }
+}
+
 fn changes(c: &Case) {
     c.sh("test -e m/d").ok();
     let is = |script: &str, ops: &str| {

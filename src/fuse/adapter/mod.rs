@@ -294,7 +294,7 @@ impl Adapter {
     }
 
     /// Tells the kernel to ask for an inode's attributes again.
-    fn forget_attributes(&self, node: Ino) {
+    pub(super) fn forget_attributes(&self, node: Ino) {
         if let (Some(notifier), Some(number)) = (self.notifier.get(), self.known(node)) {
             // a negative offset means the attributes alone, for which the kernel takes no lock
             notifier
