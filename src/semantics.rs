@@ -325,7 +325,9 @@
 //! 8 MiB and more: opens without a request are worth more there, and both together cannot be.
 //! Nobody sees a difference (`tests/passthrough.rs`), but:
 //! * A lower file in a read-write view is never passed through; one that is open when it is copied
-//!   up, and all further opens of it until the last is closed, go by requests.
+//!   up, and all further opens of it until the last is closed, go by requests. So does a file of 8 MiB
+//!   or more that is copied up to append to it, which keeps what the kernel has of it in memory
+//!   (`passthrough::who_appends_to_a_large_lower_file_leaves_its_pages_in_memory`).
 //! * A file with set-id bits is not passed through when it is opened. Set while it is open, they
 //!   and capabilities go at the next write of who may not keep them, by a request of the kernel's.
 //! * The attributes of a file that was opened for reading and writing are asked for each time: a

@@ -166,7 +166,8 @@ impl Overlay {
     }
 
     /// Returns whether a number is known to be that of a file in the upper.
-    pub(super) fn is_upper_file(&self, number: Ino) -> bool {
+    #[must_use]
+    pub fn is_upper_file(&self, number: Ino) -> bool {
         matches!(self.inodes.get(number), Some(Object::File(f)) if f.in_upper())
     }
 

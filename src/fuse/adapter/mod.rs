@@ -219,16 +219,17 @@ impl Adapter {
         }
     }
 
-    /// Decides how an open is answered.
+    /// Decides how an open is answered. `extends`: as for [`Backings::open`].
     fn way(
         &self,
         node: Ino,
         h: Fh,
         mode: OpenMode,
+        extends: bool,
         register: impl FnOnce(&File) -> std::io::Result<BackingId>,
     ) -> Way {
         if self.plan.passthrough {
-            let way = self.backings.open(&self.overlay, node, h, mode, register);
+            let way = self.backings.open(&self.overlay, node, h, mode, extends, register);
             if matches!(way, Way::Through(_)) {
                 self.counters.add_passthrough();
             }
