@@ -31,8 +31,11 @@ pub struct Stats {
     pub requests: BTreeMap<String, u64>,
     /// What was agreed on with the kernel.
     pub agreed: BTreeMap<String, String>,
-    /// How many objects the daemon holds in memory.
+    /// How many files and directories the daemon keeps count of.
     pub objects: usize,
+    /// How many of them are unchanged files that nobody uses.
+    #[serde(default)]
+    pub at_rest: usize,
 }
 
 /// Runs the command.
@@ -57,6 +60,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), CliError> {
         table.row([what, value]);
     }
     table.row(["objects".to_owned(), stats.objects.to_string()]);
+    table.row(["at rest".to_owned(), stats.at_rest.to_string()]);
     for (op, n) in &stats.requests {
         table.row([op.clone(), n.to_string()]);
     }
@@ -79,6 +83,7 @@ pub(super) fn answer(socket: &Path, session: &Session) -> std::io::Result<()> {
         requests: counters.seen().into_iter().map(|(op, n)| (op.name().to_owned(), n)).collect(),
         agreed: agreed.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
         objects: view.upgrade().map_or(0, |v| v.objects()),
+        at_rest: view.upgrade().map_or(0, |v| v.at_rest()),
     };
     std::thread::Builder::new().name("stats".to_owned()).spawn(move || {
         for stream in listener.incoming() {

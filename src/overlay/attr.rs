@@ -27,7 +27,13 @@ impl Overlay {
         }
         let attr = match handle.as_ref().and_then(|h| h.inode()) {
             Some(f) => self.file_attr(f)?,
-            None => self.attr_of(&self.object(ino)?)?,
+            None => match self.seen(ino)? {
+                // an object knows what to do when its layer has changed
+                rests @ Object::Pure(..) => {
+                    self.attr_of(&rests).or_else(|_| self.attr_of(&self.object(ino)?))?
+                }
+                object => self.attr_of(&object)?,
+            },
         };
         Ok(self.visible(attr))
     }

@@ -106,7 +106,7 @@ impl Overlay {
         if self.watch.is_none() {
             return true;
         }
-        match self.inodes.get(ino) {
+        match self.inodes.peek(ino) {
             Some(Object::Dir(d)) if self.options.dir_links == DirLinks::Counted => {
                 d.lowers().iter().all(|at| self.is_watched(*at))
             }
@@ -120,13 +120,15 @@ impl Overlay {
                 }
                 let at = state.lower();
                 drop(state);
-                at.is_none_or(|at| match self.lowers.get(at.layer.0 as usize) {
-                    Some(LowerLayer::Plain(p)) => p.is_watched(p.parent(at.node)),
-                    _ => true,
-                })
+                at.is_none_or(|at| self.is_file_watched(at))
             }
-            Some(Object::Pure(..)) | None => true,
+            Some(Object::Pure(_, at)) => self.is_file_watched(at),
+            None => true,
         }
+    }
+
+    fn is_file_watched(&self, file: At) -> bool {
+        self.plain(file).is_none_or(|p| p.is_watched(p.parent(file.node)))
     }
 
     fn is_watched(&self, at: At) -> bool {
@@ -241,12 +243,13 @@ impl Overlay {
             self.follow_dirs(&dirs, &seen, &changes, &mut out);
             if seen.all {
                 out.extend(dirs.iter().map(|d| Change::Inode(d.ino)));
-                out.extend(files.iter().map(|f| Change::Inode(f.ino)));
+                out.extend(files.into_iter().map(Change::Inode));
             }
         }
         for ino in files {
-            match self.inodes.get(ino) {
+            match self.inodes.peek(ino) {
                 Some(Object::File(f)) if !f.data_in_upper() => out.push(Change::Inode(ino)),
+                Some(Object::Pure(..)) => out.push(Change::Inode(ino)),
                 _ => {}
             }
         }

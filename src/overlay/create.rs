@@ -125,7 +125,7 @@ impl Overlay {
     /// # Errors
     /// `EINVAL` for anything else.
     pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
-        let object = self.object(ino)?;
+        let object = self.seen(ino)?;
         if let Some(node) = self.upper_handle(&object)? {
             let stat = node.stat().upper("look at a symlink")?;
             return match stat.file_type() {

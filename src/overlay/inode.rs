@@ -1,8 +1,8 @@
 //! The objects that the engine keeps in memory.
 //!
 //! A file of an indexed lower layer that nobody changed needs no object: its number tells layer
-//! and node. Directories have one from their first touch; files when they are in the upper, in a
-//! plain layer, or open.
+//! and node. Nor does one of a plain layer that was looked up under one name (see `at_rest`).
+//! Directories have one from their first touch; files when they are in the upper, or open.
 
 use super::error::{Error, Result};
 use super::kept_meta::KeptMeta;
@@ -215,6 +215,18 @@ impl FileState {
         self.uncopied_names = (self.uncopied_names - 1).max(least);
     }
 
+    /// Returns whether all but the names is as a lookup in the lowers makes it.
+    pub(super) fn is_as_found(&self) -> bool {
+        self.upper_names.is_empty()
+            && self.removed_names == 0
+            && self.uncopied_names == 0
+            && !self.counted
+            && self.orphan.is_none()
+            && self.kept.is_none()
+            && self.overridden.is_none()
+            && self.metacopy.is_none()
+    }
+
     pub(super) fn add_lower_name(&mut self, place: Place) {
         if !self.lower_names.contains(&place) && !self.upper_names.contains(&place) {
             // most files have one name
@@ -279,6 +291,13 @@ impl FileInode {
         self.state.read().backing == Backing::Upper
     }
 
+    /// Returns whether nobody has the file open, and no copy of it is under way or incomplete.
+    pub(super) fn is_idle(&self) -> bool {
+        self.handles.load(Ordering::Acquire) == 0
+            && !self.unsettled.load(Ordering::Acquire)
+            && self.lazy.get().is_none()
+    }
+
     /// Returns whether the upper holds the data too, as far as is known.
     pub(super) fn data_in_upper(&self) -> bool {
         let state = self.state.read();
@@ -309,7 +328,7 @@ pub(super) enum Object {
     Dir(Arc<DirInode>),
     /// A file with a state of its own.
     File(Arc<FileInode>),
-    /// An unchanged file of an indexed layer.
+    /// An unchanged file of a lower layer.
     Pure(Ino, At),
 }
 

@@ -1,6 +1,8 @@
 //! The table that finds the engine's objects by number.
 
+use super::at_rest::AtRest;
 use super::inode::{DirInode, FileInode, Object};
+use super::lower::At;
 use super::types::Ino;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
@@ -13,6 +15,8 @@ enum Slot {
     File(Arc<FileInode>),
     /// Lookups of a file without an object.
     Counted(u64),
+    /// A file of a plain layer of which its node says everything, and its lookups.
+    AtRest(At, u32),
 }
 
 const SHARDS: usize = 32;
@@ -21,14 +25,16 @@ const SHARDS: usize = 32;
 #[derive(Debug)]
 pub(super) struct InodeTable {
     shards: Vec<RwLock<HashMap<Ino, Slot>>>,
+    at_rest: AtRest,
     /// Whether lookups of files without an object are counted, so that an object made later knows
     /// how many the kernel holds.
     count_pure: bool,
 }
 
 impl InodeTable {
-    pub(super) fn new(count_pure: bool) -> InodeTable {
-        InodeTable { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), count_pure }
+    pub(super) fn new(count_pure: bool, at_rest: AtRest) -> InodeTable {
+        let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
+        InodeTable { shards, at_rest, count_pure }
     }
 
     fn shard(&self, ino: Ino) -> &RwLock<HashMap<Ino, Slot>> {
@@ -36,12 +42,60 @@ impl InodeTable {
         &self.shards[mixed as usize % SHARDS]
     }
 
+    /// Returns the object of that number. A file at rest becomes one again.
     pub(super) fn get(&self, ino: Ino) -> Option<Object> {
+        match self.peek(ino)? {
+            Object::Pure(..) => self.awake(&mut self.shard(ino).write(), ino).map(Object::File),
+            known => Some(known),
+        }
+    }
+
+    /// As [`get`](Self::get), but leaves a file at rest, which is a [`Object::Pure`] then: for who
+    /// only asks.
+    pub(super) fn peek(&self, ino: Ino) -> Option<Object> {
         match self.shard(ino).read().get(&ino)? {
             Slot::Dir(d) => Some(Object::Dir(d.clone())),
             Slot::File(f) => Some(Object::File(f.clone())),
             Slot::Counted(_) => None,
+            Slot::AtRest(at, _) => Some(Object::Pure(ino, *at)),
         }
+    }
+
+    /// Returns the file of that number, woken if it was at rest.
+    fn awake(&self, shard: &mut HashMap<Ino, Slot>, ino: Ino) -> Option<Arc<FileInode>> {
+        let slot = shard.get_mut(&ino)?;
+        match slot {
+            Slot::File(f) => Some(f.clone()),
+            Slot::AtRest(at, lookups) => {
+                let file = Arc::new(self.at_rest.wake(ino, *at, (*lookups).into()));
+                *slot = Slot::File(file.clone());
+                Some(file)
+            }
+            Slot::Dir(_) | Slot::Counted(_) => None,
+        }
+    }
+
+    /// Puts a file to rest that a lookup has found, if nobody else uses it this moment.
+    pub(super) fn rest(&self, object: Object) {
+        if let Object::File(file) = object {
+            let mut shard = self.shard(file.ino).write();
+            let dropped = self.laid_down(&mut shard, &file);
+            drop(shard);
+            drop(dropped);
+        }
+    }
+
+    /// Puts a file to rest of which the table and the caller have the only references; returns the
+    /// object that it was.
+    fn laid_down(&self, shard: &mut HashMap<Ino, Slot>, file: &Arc<FileInode>) -> Option<Slot> {
+        let slot = shard.get_mut(&file.ino)?;
+        let here = matches!(slot, Slot::File(f) if Arc::ptr_eq(f, file));
+        if !here || Arc::strong_count(file) != 2 {
+            return None;
+        }
+        let at = self.at_rest.node_of(file)?;
+        let lookups = u32::try_from(file.lookups.load(Ordering::Acquire)).ok()?;
+        Some(std::mem::replace(slot, Slot::AtRest(at, lookups)))
     }
 
     /// Returns the directory of that number, or makes it.
@@ -59,7 +113,7 @@ impl InodeTable {
                 lookups = d.lookups.load(Ordering::Acquire);
             }
             // the number is in use for something else
-            Some(Slot::Dir(_) | Slot::File(_)) => return None,
+            Some(Slot::Dir(_) | Slot::File(_) | Slot::AtRest(..)) => return None,
             Some(Slot::Counted(_)) | None => {}
         }
         let dir = Arc::new(make());
@@ -75,10 +129,12 @@ impl InodeTable {
         make: impl FnOnce() -> FileInode,
     ) -> Option<Arc<FileInode>> {
         let mut shard = self.shard(ino).write();
+        if let Some(known) = self.awake(&mut shard, ino) {
+            return Some(known);
+        }
         let counted = match shard.get(&ino) {
-            Some(Slot::File(f)) => return Some(f.clone()),
-            Some(Slot::Dir(_)) => return None,
             Some(Slot::Counted(n)) => *n,
+            Some(_) => return None,
             None => 0,
         };
         let file = Arc::new(make());
@@ -101,13 +157,13 @@ impl InodeTable {
                     return;
                 }
                 let mut shard = self.shard(ino).write();
+                if let Some(known) = self.awake(&mut shard, ino) {
+                    known.lookups.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
                 let before = match shard.get(&ino) {
-                    Some(Slot::File(known)) => {
-                        known.lookups.fetch_add(1, Ordering::Relaxed);
-                        return;
-                    }
                     Some(Slot::Counted(n)) => *n,
-                    Some(Slot::Dir(_)) | None => 0,
+                    _ => 0,
                 };
                 // forgotten between the lookup and now: it is known again
                 f.lookups.store(before + 1, Ordering::Relaxed);
@@ -120,7 +176,7 @@ impl InodeTable {
                     Slot::File(f) => {
                         f.lookups.fetch_add(1, Ordering::Relaxed);
                     }
-                    Slot::Dir(_) => {}
+                    Slot::Dir(_) | Slot::AtRest(..) => {}
                 }
             }
             Object::Pure(..) => {}
@@ -145,6 +201,10 @@ impl InodeTable {
                 *c = c.saturating_sub(n);
                 *c == 0
             }
+            Some(Slot::AtRest(_, c)) => {
+                *c = u32::try_from(u64::from(*c).saturating_sub(n)).unwrap_or(0);
+                *c == 0
+            }
             None => false,
         };
         let dropped = if gone { shard.remove(&ino) } else { None };
@@ -153,8 +213,8 @@ impl InodeTable {
         drop(dropped);
     }
 
-    /// Called when one of a file's handles is closed: an unchanged file of an indexed layer needs
-    /// no object, and one that nobody knows any more goes.
+    /// Called when one of a file's handles is closed: an unchanged file of a lower layer needs no
+    /// object, and one that nobody knows any more goes.
     pub(super) fn closed(&self, file: &Arc<FileInode>) {
         let mut shard = self.shard(file.ino).write();
         if file.handles.load(Ordering::Acquire) != 0 {
@@ -171,20 +231,21 @@ impl InodeTable {
             // held by the table and the caller alone: nobody is about to change it
             shard.insert(file.ino, Slot::Counted(lookups))
         } else {
-            None
+            self.laid_down(&mut shard, file)
         };
         drop(shard);
         drop(dropped);
     }
 
-    /// Returns all objects: for what happens seldom.
-    pub(super) fn all(&self) -> (Vec<Arc<DirInode>>, Vec<Arc<FileInode>>) {
+    /// Returns all directories, and the numbers of all files that are known: for what happens
+    /// seldom.
+    pub(super) fn all(&self) -> (Vec<Arc<DirInode>>, Vec<Ino>) {
         let (mut dirs, mut files) = (Vec::new(), Vec::new());
         for shard in &self.shards {
-            for slot in shard.read().values() {
+            for (ino, slot) in shard.read().iter() {
                 match slot {
                     Slot::Dir(d) => dirs.push(d.clone()),
-                    Slot::File(f) => files.push(f.clone()),
+                    Slot::File(_) | Slot::AtRest(..) => files.push(*ino),
                     Slot::Counted(_) => {}
                 }
             }
@@ -192,8 +253,14 @@ impl InodeTable {
         (dirs, files)
     }
 
-    /// Returns the number of objects and of counted numbers, for statistics.
+    /// Returns how many numbers are known, for statistics.
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|s| s.read().len()).sum()
+    }
+
+    /// Returns how many of them are files at rest.
+    pub(super) fn at_rest(&self) -> usize {
+        let rests = |slot: &&Slot| matches!(slot, Slot::AtRest(..));
+        self.shards.iter().map(|s| s.read().values().filter(rests).count()).sum()
     }
 }

@@ -36,7 +36,7 @@ impl Overlay {
         let file = match known {
             Some(f) => f,
             None => {
-                let at = match self.object(ino)? {
+                let at = match self.seen(ino)? {
                     Object::Dir(_) => return Err(Error::IsDirectory),
                     Object::Pure(_, at) => at,
                     Object::File(f) => f.state.read().lower().ok_or(Error::Stale)?,
@@ -76,7 +76,7 @@ impl Overlay {
     /// Returns whether a file was made in this mount and has never had an extended attribute.
     #[must_use]
     pub fn has_had_no_xattrs(&self, ino: Ino) -> bool {
-        matches!(self.inodes.get(ino), Some(Object::File(f)) if f.no_xattrs.load(Ordering::Acquire))
+        matches!(self.inodes.peek(ino), Some(Object::File(f)) if f.no_xattrs.load(Ordering::Acquire))
     }
 
     /// Takes away what a file may do for whoever executes it, before it is written.

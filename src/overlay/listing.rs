@@ -49,6 +49,18 @@ pub(super) enum Below {
 #[derive(Debug)]
 pub(super) struct Listing {
     pub(super) base: Base,
+    /// `None` while the upper has nothing here, as in most directories.
+    upper: Option<Box<UpperPart>>,
+    /// Whether the lowers are hidden altogether: the base only keeps its places in the listing.
+    detached: bool,
+    /// Where walks end: the next cookie when the latest of them began. Who renames each entry that
+    /// he reads would else never come to an end.
+    end: AtomicU64,
+}
+
+/// What the upper changes about a listing of the lowers.
+#[derive(Debug)]
+struct UpperPart {
     /// Positions of the base that the upper replaced or deleted.
     hidden: HashSet<u32>,
     /// Positions of the base at which the upper has something: the lowers' file copied up, or
@@ -56,14 +68,36 @@ pub(super) struct Listing {
     copied: HashMap<u32, OwnEntry>,
     /// Names at which the upper holds a whiteout.
     whiteouts: HashSet<Box<[u8]>>,
-    /// Whether the lowers are hidden altogether: the base only keeps its places in the listing.
-    detached: bool,
     by_name: HashMap<Arc<[u8]>, u64>,
     own: BTreeMap<u64, OwnEntry>,
     next: u64,
-    /// Where walks end: the next cookie when the latest of them began. Who renames each entry that
-    /// he reads would else never come to an end.
-    end: AtomicU64,
+}
+
+impl Default for UpperPart {
+    fn default() -> UpperPart {
+        UpperPart {
+            hidden: HashSet::new(),
+            copied: HashMap::new(),
+            whiteouts: HashSet::new(),
+            by_name: HashMap::new(),
+            own: BTreeMap::new(),
+            next: OWN,
+        }
+    }
+}
+
+impl UpperPart {
+    fn entry(&self, name: &[u8]) -> Option<&OwnEntry> {
+        self.own.get(self.by_name.get(name)?)
+    }
+
+    fn is_hidden(&self, pos: u32) -> bool {
+        self.hidden.contains(&pos)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &OwnEntry> {
+        self.own.values().chain(self.copied.values())
+    }
 }
 
 /// An entry found by name.
@@ -86,22 +120,16 @@ impl Found {
 
 impl Listing {
     pub(super) fn new(base: Base) -> Listing {
-        Listing {
-            base,
-            hidden: HashSet::new(),
-            copied: HashMap::new(),
-            whiteouts: HashSet::new(),
-            detached: false,
-            by_name: HashMap::new(),
-            own: BTreeMap::new(),
-            next: OWN,
-            end: AtomicU64::new(u64::MAX),
-        }
+        Listing { base, upper: None, detached: false, end: AtomicU64::new(u64::MAX) }
+    }
+
+    fn upper(&mut self) -> &mut UpperPart {
+        self.upper.get_or_insert_default()
     }
 
     /// Returns what is visible under `name`.
     pub(super) fn find(&self, layers: &[LowerLayer], name: &[u8]) -> Option<Found> {
-        if let Some(e) = self.by_name.get(name).and_then(|c| self.own.get(c)) {
+        if let Some(e) = self.upper.as_ref().and_then(|u| u.entry(name)) {
             return Some(Found::Own(e.clone()));
         }
         self.at(self.base.position(layers, name)?)
@@ -113,10 +141,14 @@ impl Listing {
         let mut names = Vec::new();
         for pos in self.base.update(layers, parts)? {
             let Some(name) = self.base.name_at(layers, pos) else { continue };
-            if self.by_name.contains_key(&name[..]) || self.whiteouts.contains(&name[..]) {
-                self.hidden.insert(pos);
+            let Some(upper) = &mut self.upper else {
+                names.push(name);
+                continue;
+            };
+            if upper.by_name.contains_key(&name[..]) || upper.whiteouts.contains(&name[..]) {
+                upper.hidden.insert(pos);
             }
-            if !self.hidden.contains(&pos) && !self.copied.contains_key(&pos) {
+            if !upper.is_hidden(pos) && !upper.copied.contains_key(&pos) {
                 names.push(name);
             }
         }
@@ -125,23 +157,26 @@ impl Listing {
 
     /// Returns what is visible at a position of the base.
     fn at(&self, pos: u32) -> Option<Found> {
-        if self.hidden.contains(&pos) {
-            return None;
+        if let Some(upper) = &self.upper {
+            if upper.is_hidden(pos) {
+                return None;
+            }
+            if let Some(e) = upper.copied.get(&pos) {
+                return Some(Found::Own(e.clone()));
+            }
         }
-        match self.copied.get(&pos) {
-            Some(e) => Some(Found::Own(e.clone())),
-            None => self.base.get(pos).map(Found::Base),
-        }
+        self.base.get(pos).map(Found::Base)
     }
 
     /// Notes that the file which the lowers show under a name was copied up. It keeps its cookie:
     /// whoever is listing the directory sees it once.
     pub(super) fn copied_up(&mut self, layers: &[LowerLayer], entry: OwnEntry) {
-        match self.base.find(layers, &entry.name) {
-            Some(pos) if !self.hidden.contains(&pos) => {
-                self.copied.insert(pos, entry);
+        let pos = self.base.find(layers, &entry.name);
+        match pos.filter(|pos| !self.upper().is_hidden(*pos)) {
+            Some(pos) => {
+                self.upper().copied.insert(pos, entry);
             }
-            _ => self.put(layers, entry),
+            None => self.put(layers, entry),
         }
     }
 
@@ -152,79 +187,81 @@ impl Listing {
 
     /// Returns whether the upper holds a whiteout under `name`.
     pub(super) fn has_whiteout(&self, name: &[u8]) -> bool {
-        self.whiteouts.contains(name)
+        self.upper.as_ref().is_some_and(|u| u.whiteouts.contains(name))
     }
 
     /// Returns whether the upper holds any whiteout in this directory.
     pub(super) fn has_whiteouts(&self) -> bool {
-        !self.whiteouts.is_empty()
+        self.upper.as_ref().is_some_and(|u| !u.whiteouts.is_empty())
     }
 
     /// Returns the names of the whiteouts that the upper holds in this directory.
     pub(super) fn whiteouts(&self) -> Vec<Box<[u8]>> {
-        self.whiteouts.iter().cloned().collect()
+        self.upper.iter().flat_map(|u| u.whiteouts.iter().cloned()).collect()
     }
 
     /// Notes that the upper's directory is opaque now and holds all that is visible. Returns the
     /// whiteouts that it has no more need of.
     pub(super) fn detach(&mut self) -> Vec<Box<[u8]>> {
         self.detached = true;
-        self.own
-            .values_mut()
-            .chain(self.copied.values_mut())
-            .for_each(|e| e.below = Below::Nothing);
-        self.whiteouts.drain().collect()
+        let Some(upper) = &mut self.upper else { return Vec::new() };
+        let entries = upper.own.values_mut().chain(upper.copied.values_mut());
+        entries.for_each(|e| e.below = Below::Nothing);
+        upper.whiteouts.drain().collect()
     }
 
     /// Notes that the upper's directory is empty and opaque now.
     pub(super) fn cleared(&mut self) {
-        self.whiteouts.clear();
+        if let Some(upper) = &mut self.upper {
+            upper.whiteouts.clear();
+        }
     }
 
     /// Takes in an entry that the upper holds under a name.
     pub(super) fn put(&mut self, layers: &[LowerLayer], entry: OwnEntry) {
-        self.whiteouts.remove(&entry.name[..]);
+        let pos = self.base.position(layers, &entry.name);
+        let upper = self.upper();
+        upper.whiteouts.remove(&entry.name[..]);
         // where the name was, so that a walk that has not come there yet does not miss it
-        if let Some(cookie) = self.by_name.get(&entry.name) {
-            self.own.insert(*cookie, entry);
+        if let Some(cookie) = upper.by_name.get(&entry.name) {
+            upper.own.insert(*cookie, entry);
             return;
         }
-        if let Some(pos) = self.base.position(layers, &entry.name) {
-            self.hidden.remove(&pos);
-            self.copied.insert(pos, entry);
+        if let Some(pos) = pos {
+            upper.hidden.remove(&pos);
+            upper.copied.insert(pos, entry);
             return;
         }
-        let cookie = self.next;
-        self.next += 1;
-        self.by_name.insert(entry.name.clone(), cookie);
-        self.own.insert(cookie, entry);
+        let cookie = upper.next;
+        upper.next += 1;
+        upper.by_name.insert(entry.name.clone(), cookie);
+        upper.own.insert(cookie, entry);
     }
 
     /// Takes `name` out of the view; `whiteout`: the upper holds one there now.
     pub(super) fn remove(&mut self, layers: &[LowerLayer], name: &[u8], whiteout: bool) {
-        if let Some(cookie) = self.by_name.remove(name) {
-            self.own.remove(&cookie);
+        let pos = self.base.position(layers, name);
+        let upper = self.upper();
+        if let Some(cookie) = upper.by_name.remove(name) {
+            upper.own.remove(&cookie);
         }
-        self.hide(layers, name);
+        if let Some(pos) = pos {
+            upper.hidden.insert(pos);
+            upper.copied.remove(&pos);
+        }
         if whiteout {
-            self.whiteouts.insert(name.into());
+            upper.whiteouts.insert(name.into());
         } else {
-            self.whiteouts.remove(name);
-        }
-    }
-
-    fn hide(&mut self, layers: &[LowerLayer], name: &[u8]) {
-        if let Some(pos) = self.base.position(layers, name) {
-            self.hidden.insert(pos);
-            self.copied.remove(&pos);
+            upper.whiteouts.remove(name);
         }
     }
 
     /// Notes that another inode of the upper's file system is under a name now.
     pub(super) fn renumber(&mut self, layers: &[LowerLayer], name: &[u8], real: u64) {
-        let entry = match self.by_name.get(name) {
-            Some(cookie) => self.own.get_mut(cookie),
-            None => self.base.position(layers, name).and_then(|pos| self.copied.get_mut(&pos)),
+        let Some(upper) = &mut self.upper else { return };
+        let entry = match upper.by_name.get(name) {
+            Some(cookie) => upper.own.get_mut(cookie),
+            None => self.base.position(layers, name).and_then(|pos| upper.copied.get_mut(&pos)),
         };
         if let Some(e) = entry {
             e.real = real;
@@ -233,18 +270,20 @@ impl Listing {
 
     /// Returns whether nothing is visible.
     pub(super) fn is_empty(&self) -> bool {
-        self.own.is_empty() && (0..self.base.len()).all(|p| self.at(p).is_none())
+        self.upper.as_ref().is_none_or(|u| u.own.is_empty())
+            && (0..self.base.len()).all(|p| self.at(p).is_none())
     }
 
     /// Returns the directories that the upper holds here.
     pub(super) fn own_dirs(&self) -> Vec<OwnEntry> {
-        let all = self.own.values().chain(self.copied.values());
+        let all = self.upper.iter().flat_map(|u| u.entries());
         all.filter(|e| e.kind == FileType::Dir).cloned().collect()
     }
 
     /// Notes that a walk begins: it shows what is here now.
     pub(super) fn begin_walk(&self) {
-        self.end.store(self.next, Ordering::Relaxed);
+        let next = self.upper.as_ref().map_or(OWN, |u| u.next);
+        self.end.store(next, Ordering::Relaxed);
     }
 
     /// Returns whether a walk that has come to the entry before this cookie is past its end.
@@ -262,7 +301,7 @@ impl Listing {
                 }
             }
         }
-        let (c, e) = self.own.range(cookie.max(OWN)..).next()?;
+        let (c, e) = self.upper.as_ref()?.own.range(cookie.max(OWN)..).next()?;
         Some((Found::Own(e.clone()), c + 1))
     }
 }

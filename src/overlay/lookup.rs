@@ -39,6 +39,7 @@ impl Overlay {
         // an object that nobody is told of must not stay: its number may come to another file
         let attr = self.attr_of(&object).inspect_err(|_| self.forget(object.ino(), 0))?;
         self.inodes.count(&object);
+        self.inodes.rest(object);
         Ok(self.visible(attr))
     }
 

@@ -18,6 +18,7 @@
 //! No lock is held over data I/O but a file's own `copy_up` and `filling`.
 
 mod acl;
+mod at_rest;
 mod attr;
 mod base;
 mod below;
@@ -83,6 +84,7 @@ pub use wh_names::WhiteoutNames;
 use crate::id::LayerIndex;
 use crate::marker::Dialect;
 use crate::sys::{Dir, Errno, File, Identity};
+use at_rest::{AtRest, PartOf};
 use error::Doing as _;
 use handle::HandleTable;
 use ino::Devices;
@@ -119,7 +121,7 @@ fn wait_for_mover(attempt: u32) {
 #[derive(Debug)]
 pub struct Overlay {
     /// The lowers, bottom first: [`LayerIndex`] is the position.
-    lowers: Vec<LowerLayer>,
+    lowers: Arc<[LowerLayer]>,
     /// How many of them, from the bottom, hold data only.
     data_only: u32,
     upper: Option<UpperLayer>,
@@ -131,7 +133,7 @@ pub struct Overlay {
     /// Numbers of the upper's and the work directory's roots, where a lower might hold them.
     traps: Vec<Ino>,
     /// Which directory of the view a lower directory is part of.
-    part_of: RwLock<hashbrown::HashMap<At, Ino>>,
+    part_of: Arc<PartOf>,
     /// Whether it knows all directories that the upper moved.
     moved_known: AtomicBool,
     /// How many names of a hard-linked lower file went in earlier mounts, as far as that was asked.
@@ -197,8 +199,11 @@ impl Overlay {
             });
         }
         let contents = lru::LruCache::new(handle::kept_open(CONTENT_FILES, 8));
+        let lowers: Arc<[LowerLayer]> = lowers.into();
+        let part_of = Arc::<PartOf>::default();
+        let at_rest = AtRest::new(lowers.clone(), part_of.clone());
         let overlay = Overlay {
-            inodes: InodeTable::new(upper.is_some()),
+            inodes: InodeTable::new(upper.is_some(), at_rest),
             uuids: lowers.iter().map(|_| OnceLock::new()).collect(),
             lowers,
             data_only,
@@ -208,7 +213,7 @@ impl Overlay {
             identity,
             devices,
             traps,
-            part_of: RwLock::default(),
+            part_of,
             moved_known: AtomicBool::new(false),
             gone_before: RwLock::default(),
             handles: HandleTable::default(),
@@ -269,10 +274,18 @@ impl Overlay {
         self.dialect
     }
 
-    /// Returns how many objects are held in memory.
+    /// Returns how many files and directories the kernel or this view holds, as far as they are
+    /// counted: those of indexed layers are not in read-only views.
     #[must_use]
     pub fn objects(&self) -> usize {
         self.inodes.len()
+    }
+
+    /// Returns how many of these are unchanged files of plain layers that nobody uses, which take
+    /// up next to no memory.
+    #[must_use]
+    pub fn at_rest(&self) -> usize {
+        self.inodes.at_rest()
     }
 
     /// Returns the state of the upper's file system, or of the topmost lower's.
@@ -324,6 +337,11 @@ impl Overlay {
             Some(crate::sys::FileType::Dir) | None => Err(Error::Stale),
             Some(_) => Ok(Object::Pure(ino, at)),
         }
+    }
+
+    /// As [`object`](Self::object), for who only asks: most files are no objects then.
+    fn seen(&self, ino: Ino) -> Result<Object> {
+        self.inodes.peek(ino).map_or_else(|| self.object(ino), Ok)
     }
 
     fn dir(&self, ino: Ino) -> Result<Arc<DirInode>> {

@@ -121,7 +121,7 @@ impl Overlay {
 
     /// Returns whether anybody has the file open.
     pub fn is_open(&self, ino: Ino) -> bool {
-        matches!(self.inodes.get(ino), Some(Object::File(f)) if f.handles.load(Ordering::Acquire) > 0)
+        matches!(self.inodes.peek(ino), Some(Object::File(f)) if f.handles.load(Ordering::Acquire) > 0)
     }
 
     /// Returns whether anybody has the file open for writing.

@@ -168,7 +168,7 @@ impl Overlay {
     /// Returns whether a number is known to be that of a file in the upper.
     #[must_use]
     pub fn is_upper_file(&self, number: Ino) -> bool {
-        matches!(self.inodes.get(number), Some(Object::File(f)) if f.in_upper())
+        matches!(self.inodes.peek(number), Some(Object::File(f)) if f.in_upper())
     }
 
     /// Returns how many names more than the upper's copy there are, if the upper says so.

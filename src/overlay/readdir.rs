@@ -83,6 +83,7 @@ impl Overlay {
             };
             let entry = ListEntry { ino: attr.ino, ..entry };
             self.inodes.count(&object);
+            self.inodes.rest(object);
             let taken = sink(entry, &attr);
             if !taken {
                 self.forget(attr.ino, 1);

@@ -114,7 +114,7 @@ impl Overlay {
     /// `ENODATA` if there is none of that name.
     pub fn get_xattr(&self, ino: Ino, key: &[u8]) -> Result<Vec<u8>> {
         check_key(key)?;
-        let object = self.object(ino)?;
+        let object = self.seen(ino)?;
         // the kernel asks this of each new file, before the first write
         if key == CAPABILITY
             && let Object::File(f) = &object
@@ -149,7 +149,7 @@ impl Overlay {
     /// # Errors
     /// What the layer's file system says.
     pub fn list_xattr(&self, caller: Caller, ino: Ino) -> Result<Vec<u8>> {
-        let object = self.object(ino)?;
+        let object = self.seen(ino)?;
         let names = match self.upper_handle(&object)? {
             Some(node) => {
                 let all = node.list_xattr().upper("list extended attributes")?;

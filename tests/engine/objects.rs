@@ -2,7 +2,7 @@
 
 use crate::support::{Form, Layers, READ, WRITE, name};
 use std::sync::atomic::{AtomicBool, Ordering};
-use stratafs::overlay::{Ino, RenameMode};
+use stratafs::overlay::{Caller, Ino, RenameMode, SetAttr};
 
 const FORMS: [Form; 2] = [Form::Plain, Form::Indexed];
 
@@ -176,8 +176,7 @@ fn closing_a_reader_while_another_thread_copies_up_loses_nothing() {
             s.spawn(|| v.fs.release(fh));
             s.spawn(|| {
                 let mode = Some(0o600);
-                v.fs.setattr(ino, None, &stratafs::overlay::SetAttr { mode, ..Default::default() })
-                    .unwrap();
+                v.fs.setattr(ino, None, &SetAttr { mode, ..Default::default() }).unwrap();
             });
         });
         assert_eq!(v.fs.getattr(ino, None).unwrap().mode, 0o600, "round {i}");
@@ -259,4 +258,44 @@ fn a_hard_link_that_showed_the_copy_shows_it_when_the_copys_name_has_gone() {
             assert_eq!(l.open(form).text("b"), "low+a", "{form:?}");
         }
     }
+}
+
+#[test]
+fn files_of_plain_layers_rest_while_nobody_uses_them() {
+    let l = Layers::new(&[&["f a 1", "f b 2", "h c b", "d d"], &["d d", "f d/x 3"]]);
+    let v = l.open(Form::Plain);
+    let resting = |expected: usize, when: &str| assert_eq!(v.fs.at_rest(), expected, "{when}");
+    let [a, b, x] = ["a", "b", "d/x"].map(|n| v.ino(n).unwrap());
+    resting(3, "looked up");
+    let fh = v.fs.open(a, READ).unwrap();
+    resting(2, "one is open");
+    v.fs.release(fh);
+    resting(3, "closed");
+    v.fs.getattr(a, None).unwrap();
+    v.fs.list_xattr(Caller { uid: 0, gid: 0 }, a).unwrap();
+    resting(3, "asked for");
+    assert_eq!(v.ino("c").unwrap(), b);
+    resting(2, "a second name is known");
+    v.append("c", b"+").unwrap();
+    assert_eq!(v.text("b"), "2+", "both names lead to the copy");
+    v.unlink("a").unwrap();
+    assert_eq!(v.fs.getattr(a, None).unwrap().nlink, 0, "the file that was at rest");
+    resting(1, "one is left");
+    v.fs.forget(x, ALL);
+    resting(0, "forgotten");
+    l.check_untouched();
+}
+
+#[test]
+fn a_file_at_rest_moves_with_its_directory() {
+    let l = Layers::new(&[&["d d", "f d/a lower"]]);
+    let v = l.open(Form::Plain);
+    let ino = v.ino("d/a").unwrap();
+    v.rename("d", "e", RenameMode::Replace).unwrap();
+    assert_eq!(v.fs.at_rest(), 1);
+    let set = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    v.fs.setattr(ino, None, &set).unwrap();
+    assert_eq!((v.stat("e/a").unwrap().mode, v.stat("e/a").unwrap().ino), (0o600, ino));
+    assert_eq!(v.text("e/a"), "lower");
+    l.check_untouched();
 }

@@ -1,0 +1,60 @@
+//! Unchanged files of plain layers, in the few bytes that the table keeps of them while nobody
+//! uses them: the node and the lookups. Name, directory and number follow from the node.
+
+use super::ino;
+use super::inode::{Backing, FileInode, Place};
+use super::lower::{At, LowerLayer};
+use super::types::Ino;
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Which directory of the view a lower directory is part of.
+pub(super) type PartOf = RwLock<HashMap<At, Ino>>;
+
+/// Puts files to rest and wakes them.
+#[derive(Debug)]
+pub(super) struct AtRest {
+    lowers: Arc<[LowerLayer]>,
+    part_of: Arc<PartOf>,
+}
+
+impl AtRest {
+    pub(super) fn new(lowers: Arc<[LowerLayer]>, part_of: Arc<PartOf>) -> AtRest {
+        AtRest { lowers, part_of }
+    }
+
+    /// Returns the node that says all there is to say of a file: it is in a plain layer alone, under
+    /// one name as far as was looked up, and nobody has it open. Never waits for the file's state.
+    pub(super) fn node_of(&self, file: &FileInode) -> Option<At> {
+        let below = file.below.filter(|_| ino::decode(file.ino).is_none())?;
+        let state = file.state.try_read()?;
+        let [place] = state.lower_names.as_slice() else { return None };
+        let plain = state.backing == Backing::Lower(below) && state.is_as_found() && file.is_idle();
+        let again = || Some(self.number(below)? == file.ino && self.place(below)? == *place);
+        (plain && again()?).then_some(below)
+    }
+
+    /// Returns the object of a file at rest.
+    pub(super) fn wake(&self, number: Ino, at: At, lookups: u64) -> FileInode {
+        let file = FileInode::lower(number, at);
+        file.lookups.store(lookups, Ordering::Relaxed);
+        // its directory went, and with it the name
+        if let Some(place) = self.place(at) {
+            file.state.write().add_lower_name(place);
+        }
+        file
+    }
+
+    fn number(&self, at: At) -> Option<Ino> {
+        Some(self.lowers.get(at.layer.0 as usize)?.ino(at.node))
+    }
+
+    fn place(&self, at: At) -> Option<Place> {
+        let layer = self.lowers.get(at.layer.0 as usize)?;
+        let dir = At { layer: at.layer, node: layer.parent(at.node) };
+        let parent = *self.part_of.read().get(&dir)?;
+        Some(Place { parent, name: layer.with_name(at.node, |n| n.into()) })
+    }
+}
