@@ -22,7 +22,8 @@
 //!   differential test compares the lowers after every case, to the byte and the nanosecond.
 //! * Copy-up keeps content, holes, times, mode, owner and extended attributes of every type of
 //!   file, and its parent's times; a failure at any step leaves the old or the new state
-//!   (`engine::faults`). A copy of one name that is made because its attributes change appears with
+//!   (`engine::faults`). That the directory has another ctime then, the kernel is told within a tenth
+//!   of a second (`requests::a_directory_is_not_asked_for_with_each_copy_in_it`). A copy of one name that is made because its attributes change appears with
 //!   the new ones (`engine::faults::a_copy_made_for_new_attributes_appears_with_them`). With
 //!   `fsync=strict`, and on file systems other than ext4, xfs and btrfs, data is synced before the
 //!   copy gets its name, as in the kernel. With `fsync=auto`, the default,
@@ -209,9 +210,13 @@
 //! for those in its index alone, and we write none. Its records are read in turn
 //! (`engine::on_disk::the_kernels_origin_keeps_numbers`): by comparing the handle of the lower file
 //! of that name, or by opening the handle, which takes `CAP_DAC_READ_SEARCH` as in the kernel.
-//! Besides, a copy remembers its number in `overlay.stratafs.origin`, which the kernel hides as it
-//! hides all of the prefix: a handle does not lead to a file of a store's layer that was renamed
-//! since, and an ordinary user cannot open one.
+//! Besides, a copy remembers its number: a handle does not lead to a file of a store's layer that was
+//! renamed since, and an ordinary user cannot open one. The number is kept behind the kernel's record
+//! in that attribute, of which the kernel reads its own part alone
+//! (`engine::on_disk::a_copy_bears_one_record_which_fits_into_its_inode`,
+//! `differential::as_root_over_remounts`), else in `overlay.stratafs.origin`, which the kernel hides
+//! as it hides all of the prefix; a copy that has it from an earlier version keeps its number
+//! (`engine::on_disk::a_record_apart_from_the_kernels_is_read_too`).
 //!
 //! Hard links that the kernel's index (`work/index`) knows are one file from every name, whether
 //! the upper holds that name or not, with the link count of `overlay.nlink`, which we keep up
@@ -320,7 +325,9 @@
 //! 8 MiB and more: opens without a request are worth more there, and both together cannot be.
 //! Nobody sees a difference (`tests/passthrough.rs`), but:
 //! * A lower file in a read-write view is never passed through; one that is open when it is copied
-//!   up, and all further opens of it until the last is closed, go by requests.
+//!   up, and all further opens of it until the last is closed, go by requests. So does a file of 8 MiB
+//!   or more that is copied up to append to it, which keeps what the kernel has of it in memory
+//!   (`passthrough::who_appends_to_a_large_lower_file_leaves_its_pages_in_memory`).
 //! * A file with set-id bits is not passed through when it is opened. Set while it is open, they
 //!   and capabilities go at the next write of who may not keep them, by a request of the kernel's.
 //! * The attributes of a file that was opened for reading and writing are asked for each time: a

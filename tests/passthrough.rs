@@ -63,6 +63,27 @@ fn files_of_the_upper_are_passed_through_and_those_of_lowers_never() {
 }
 
 #[test]
+fn who_appends_to_a_large_lower_file_leaves_its_pages_in_memory() {
+    let Some(c) = roots("appending to lowers") else { return };
+    c.sh("head -c 9000000 /dev/zero >l/large && head -c 1000000 /dev/zero >l/small").ok();
+    c.sh("cp l/large l/other").ok();
+    mount(&c, "");
+    c.sh("cat m/large m/small m/other >/dev/null").ok();
+    let f = OpenOptions::new().append(true).open(c.path("m/large")).unwrap();
+    std::io::Write::write_all(&mut &f, b"x").unwrap();
+    // others follow it, and see the end as the pages from before
+    let during = File::open(c.path("m/large")).unwrap();
+    assert_eq!((at(&during, 8_999_999), at(&during, 9_000_000)), (0, b'x'));
+    drop((f, during));
+    c.sh("test $(stat -c %s m/large) = 9000001 && echo y >>m/small").ok();
+    c.sh("echo z 1<>m/other && cat m/other >/dev/null && echo more >>m/large").ok();
+    let f = File::open(c.path("m/large")).unwrap();
+    assert_eq!((at(&f, 8_999_999), at(&f, 9_000_000), at(&f, 9_000_001)), (0, b'x', b'm'));
+    drop(f);
+    assert_eq!(unmount(&c), 5, "small, other twice, large twice after it was closed");
+}
+
+#[test]
 fn what_is_written_is_read_by_whatever_way_a_file_is_open() {
     let Some(c) = roots("mixed opens") else { return };
     c.sh("head -c 300000 /dev/zero >l/low && echo small >u/small").ok();

@@ -190,6 +190,28 @@ fn what_the_kernel_reads_and_writes_by_itself_is_not_asked_for() {
     }
 }
 
+#[test]
+fn a_directory_is_not_asked_for_with_each_copy_in_it() {
+    const FILES: u64 = 200;
+    for user in mounters("copies in one directory") {
+        let c = Case::new(user);
+        c.sh(&format!("mkdir l/d && for i in $(seq {FILES}); do echo x >l/d/$i; done")).ok();
+        let _mounted = c.mount();
+        c.sh("ls -l m/d >/dev/null").ok();
+        let before = requests(&c);
+        let ctime = c.sh("stat -c %Z.%z m/d").ok().out;
+        c.sh("chmod -R 600 m/d/*").ok();
+        let after = requests(&c);
+        let of = |op: &str| after.get(op).unwrap_or(&0) - before.get(op).unwrap_or(&0);
+        assert_eq!(of("setattr"), FILES);
+        // the shell's own, and one for each tenth of a second
+        assert!(of("getattr") < FILES, "{} of {FILES}", of("getattr"));
+        eventually("the directory shows that it changed", || {
+            c.sh("stat -c %Z.%z m/d").ok().out != ctime
+        });
+    }
+}
+
 fn changes(c: &Case) {
     c.sh("test -e m/d").ok();
     let is = |script: &str, ops: &str| {

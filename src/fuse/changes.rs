@@ -1,4 +1,5 @@
-//! Tells the kernel what its caches must let go because somebody edits a lower directory.
+//! Tells the kernel what its caches must let go: because somebody edits a lower directory, or
+//! because a directory has received copies.
 
 use super::adapter::Adapter;
 use crate::overlay::{Change, Overlay};
@@ -7,6 +8,7 @@ use fuser::Notifier;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Starts a thread that does so until [`Overlay::stop_watching`]. It is none of those that serve
 /// requests: the kernel may wait for an answer of theirs before it lets a name go.
@@ -27,6 +29,24 @@ pub(super) fn follow(overlay: &Arc<Overlay>, adapter: &Adapter) {
     });
     if let Err(e) = started {
         log::error!("thread lowers: {e}");
+    }
+}
+
+/// How long the ctime of a directory that receives copies may be that from before.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// Starts a thread that tells of directories that receive copies until [`Overlay::sync`].
+pub(super) fn follow_copies(overlay: &Arc<Overlay>, adapter: &Adapter) {
+    let (overlay, adapter) = (Arc::clone(overlay), adapter.clone());
+    let started = std::thread::Builder::new().name("copies".to_owned()).spawn(move || {
+        while overlay.wait_for_receivers() {
+            // there will be more of them
+            std::thread::sleep(MOMENT);
+            overlay.receivers().into_iter().for_each(|dir| adapter.forget_attributes(dir));
+        }
+    });
+    if let Err(e) = started {
+        log::error!("thread copies: {e}");
     }
 }
 

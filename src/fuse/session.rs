@@ -97,6 +97,9 @@ impl Session {
                 if facts.watched {
                     changes::follow(&overlay, &adapter);
                 }
+                if !facts.read_only {
+                    changes::follow_copies(&overlay, &adapter);
+                }
                 let device = sys::mount_at(&target).map(|m| m.device);
                 if let Some(device) = device.as_deref().filter(|_| facts.privileged) {
                     platform::raise_read_ahead(device);

@@ -40,6 +40,13 @@ impl Origin {
         Some(Origin { uuid: *uuid, handle: FileHandle { kind: i32::from(*kind), bytes } })
     }
 
+    /// Returns what follows the kernel's form in the attribute's value. The kernel reads as much as
+    /// the form says that it has and lets the rest be (`ovl_check_fb_len` in fs/overlayfs/namei.c).
+    #[must_use]
+    pub fn beyond(value: &[u8]) -> Option<&[u8]> {
+        Origin::parse(value).and_then(|_| value.get(usize::from(*value.get(2)?)..))
+    }
+
     /// Returns the attribute's value; `None` for a handle that the form cannot hold.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
@@ -71,6 +78,11 @@ mod tests {
             assert_eq!(Origin::parse(&bad), None, "byte {at} is {byte}");
         }
         assert_eq!(Origin::parse(b""), None);
+        assert_eq!(Origin::beyond(&value), Some(&b""[..]));
+        let more = [&value[..], b"more"].concat();
+        assert_eq!(Origin::parse(&more), Some(origin));
+        assert_eq!(Origin::beyond(&more), Some(&b"more"[..]));
+        assert_eq!(Origin::beyond(&value[..28]), None);
         let long = FileHandle { kind: 1, bytes: vec![0; 250] };
         assert_eq!(Origin { uuid: [0; 16], handle: long }.encode(), None);
     }

@@ -45,7 +45,7 @@ impl Overlay {
             upper.uncache(dir.ino);
             dir.real.store(real, Ordering::Release);
             dir.in_upper.store(true, Ordering::Release);
-            self.copied.add(parent.ino);
+            self.copied.add_receiver(parent.ino);
             self.copied.add(dir.ino);
             return self.pass("copy-up:committed");
         }

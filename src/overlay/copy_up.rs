@@ -150,7 +150,6 @@ impl Overlay {
         // marks first: the final mode may forbid to write any
         let batch = later.as_ref().and_then(Later::batch_to_name);
         self.mark_origin(&node, file.ino, plan.at, batch)?;
-        self.mark_kernel_origin(&node, plan.at);
         let removed = file.state.read().removed_names;
         let left = self.links_left(plan.at, plan.meta.nlink, removed)?;
         // of a file of several names this is known when the copy has got them
@@ -282,7 +281,7 @@ impl Overlay {
                 node.link_to(&dir, &place.name).upper("link a copy's other name")
             }
         })?;
-        self.copied.add(parent.ino);
+        self.copied.add_receiver(parent.ino);
         {
             let mut state = file.state.write();
             state.backing = Backing::Upper;

@@ -42,8 +42,7 @@ impl Overlay {
         let (node, stat) = self.upper_node_and_stat(&file)?;
         let state = file.state.read().clone();
         let kind = self.shown(file.ino, &stat, self.file_override(&file, &state, &stat)?).kind;
-        let has_origin = node.get_xattr(self.dialect.origin()).unwrap_or(None).is_some();
-        if has_origin {
+        if self.is_copy(&node) {
             self.mark_impure(&dir, &handle)?;
         }
         let marked = whiteout && !upper.whiteouts_take_names();

@@ -62,7 +62,8 @@ impl Overlay {
                 Ok(match handle.get_xattr(&e.name, self.dialect.metacopy())? {
                     Some(v) => v == INCOMPLETE,
                     None => self
-                        .batch_of(|| handle.get_xattr(&e.name, self.dialect.origin()))?
+                        .copy_record(|key| handle.get_xattr(&e.name, key))?
+                        .own
                         .and_then(|o| o.batch)
                         .is_some_and(|id| unclean.contains(&id)),
                 })

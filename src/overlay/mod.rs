@@ -95,8 +95,8 @@ use lower::{At, IndexedLayer, LowerLayer};
 use parking_lot::{Mutex, RwLock};
 use plain::PlainLayer;
 use records::Recorded;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 use upper::UpperLayer;
 use watch::Watch;
 
@@ -148,6 +148,8 @@ pub struct Overlay {
     /// How many files are incomplete in the upper.
     lazies: Arc<AtomicUsize>,
     copied: copied::Untold,
+    /// UUIDs of the lowers' file systems, as far as they were asked for.
+    uuids: Box<[OnceLock<[u8; 16]>]>,
 }
 
 impl Overlay {
@@ -202,6 +204,7 @@ impl Overlay {
         let at_rest = AtRest::new(lowers.clone(), part_of.clone());
         let overlay = Overlay {
             inodes: InodeTable::new(upper.is_some(), at_rest),
+            uuids: lowers.iter().map(|_| OnceLock::new()).collect(),
             lowers,
             data_only,
             upper,
@@ -306,6 +309,7 @@ impl Overlay {
     /// The upper's file system reports that data was lost.
     pub fn sync(&self) -> Result<()> {
         let Some(upper) = &self.upper else { return Ok(()) };
+        self.copied.close();
         self.settle_for_good();
         upper.close()
     }
@@ -396,9 +400,21 @@ impl Overlay {
     }
 
     /// Tells each object whose attributes have changed in passing, by the copy-up of what a request
-    /// named or of what is in it, once.
+    /// named or of what is in it, once. Of the directories that received a copy this is told by
+    /// [`Overlay::receivers`].
     pub fn tell_copied(&self, told: &mut dyn FnMut(Ino)) {
         self.copied.tell(told);
+    }
+
+    /// Waits until a directory has received a copy, which changes its ctime. Returns false when the
+    /// view was closed.
+    pub fn wait_for_receivers(&self) -> bool {
+        self.copied.wait_for_receivers()
+    }
+
+    /// Returns the directories that have received a copy since this was last asked.
+    pub fn receivers(&self) -> Vec<Ino> {
+        self.copied.take_receivers()
     }
 
     /// Takes back `count` lookups of a number.

@@ -2,8 +2,8 @@
 //! links the `index` directory beside the work directory (overlayfs.rst, "Inode properties" and
 //! "Index").
 //!
-//! Our own record (`overlay.stratafs.origin`) is kept beside it: it names files of store layers,
-//! which a handle cannot lead to, and needs no privilege to be followed.
+//! Our own record is kept behind it (see `own_origin`): it names files of store layers, which a
+//! handle cannot lead to, and needs no privilege to be followed.
 
 use super::error::{Doing as _, Result};
 use super::inode::{FileInode, Object};
@@ -11,6 +11,7 @@ use super::listing::Listing;
 use super::lower::{At, LowerLayer};
 use super::types::Ino;
 use super::{Backing, Error, Overlay};
+use crate::id::LayerIndex;
 use crate::index::Kind;
 use crate::marker::{Links, Origin};
 use crate::sys::{Dir, Errno, FileType, Node, Stat};
@@ -68,23 +69,41 @@ fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
 impl Overlay {
     fn origin(&self, layer: &LowerLayer, at: At) -> Option<Origin> {
         let handle = layer.handle(at.node)?;
-        let root = layer.root().ok()?;
-        Some(Origin { uuid: root.file_system_uuid().unwrap_or_default(), handle })
+        Some(Origin { uuid: self.uuid_of(layer, at.layer)?, handle })
     }
 
-    /// Writes into a copy which lower file it was made from, so that the kernel's overlayfs shows
-    /// it under that file's number. A copy that cannot carry it is a whole copy all the same.
+    /// Returns the UUID of a layer's file system; zeros if it has none.
+    fn uuid_of(&self, layer: &LowerLayer, number: LayerIndex) -> Option<[u8; 16]> {
+        let known = self.uuids.get(number.0 as usize)?;
+        if let Some(uuid) = known.get() {
+            return Some(*uuid);
+        }
+        let root = layer.root().ok()?;
+        Some(*known.get_or_init(|| root.file_system_uuid().unwrap_or_default()))
+    }
+
+    /// Returns whether copies name their lower file as the kernel's do, so that its overlayfs shows
+    /// them under that file's number.
     ///
     /// Not in a private view that the kernel never had: what such a view records the kernel does
     /// not read, and on ext4 the attribute would not fit into the inode any more, which makes a
     /// copy half as slow again.
-    pub(super) fn mark_kernel_origin(&self, node: &Node, at: At) {
-        if self.options.owner_view && !self.upper.as_ref().is_some_and(|u| u.of_the_kernel) {
-            return;
+    pub(super) fn marks_for_the_kernel(&self) -> bool {
+        !self.options.owner_view || self.upper.as_ref().is_some_and(|u| u.of_the_kernel)
+    }
+
+    /// Returns the kernel's record of a lower file, for its copy.
+    pub(super) fn kernel_record(&self, at: At) -> Option<Vec<u8>> {
+        if !self.marks_for_the_kernel() {
+            return None;
         }
-        let Ok(layer) = self.lower(at) else { return };
-        let value = self.origin(layer, at).and_then(|o| o.encode());
-        if let Some(value) = value
+        self.origin(self.lower(at).ok()?, at)?.encode()
+    }
+
+    /// Writes into the copy of a directory which one of the lowers it was made from. A copy that
+    /// cannot carry that is a whole copy all the same.
+    pub(super) fn mark_kernel_origin(&self, node: &Node, at: At) {
+        if let Some(value) = self.kernel_record(at)
             && let Err(e) = node.set_xattr(self.dialect.kernel_origin(), &value, false, false)
         {
             log::debug!("a copy keeps no origin: {e}");
@@ -116,10 +135,10 @@ impl Overlay {
             let one = layer.meta(e.at.node)?.nlink == 1 || indexed(&origin)?;
             return Ok(one.then(|| layer.ino(e.at.node)));
         }
-        for layer in self.lowers.iter().rev() {
+        for (number, layer) in self.lowers.iter().enumerate().rev() {
             let LowerLayer::Plain(plain) = layer else { continue };
             let root = plain.root();
-            if root.file_system_uuid().unwrap_or_default() != origin.uuid {
+            if self.uuid_of(layer, LayerIndex(number as u32)) != Some(origin.uuid) {
                 continue;
             }
             // ESTALE: not of this file system, or gone; EPERM: as the kernel without privilege
@@ -147,7 +166,8 @@ impl Overlay {
     }
 
     /// Returns whether a number is known to be that of a file in the upper.
-    pub(super) fn is_upper_file(&self, number: Ino) -> bool {
+    #[must_use]
+    pub fn is_upper_file(&self, number: Ino) -> bool {
         matches!(self.inodes.peek(number), Some(Object::File(f)) if f.in_upper())
     }
 

@@ -150,21 +150,19 @@ impl Overlay {
             {
                 return Ok(None);
             }
-            if marks.impure
-                && let Some(value) = xattr(self.dialect.origin())?
-            {
-                ino = self.decode_origin(&value);
-            }
             // the kernel marks no directory that a copied-up file is linked to
             let linked = || -> Result<bool> {
                 let stat = handle.stat(&e.name).upper("look at a file of the upper")?;
                 Ok(stat.nlink > 1)
             };
-            if ino.is_none()
-                && (marks.impure || upper.of_the_kernel && linked()?)
-                && let Some(value) = xattr(self.dialect.kernel_origin())?
-            {
-                ino = self.follow_kernel_origin(&value, listing, &e.name, e.ino)?;
+            if marks.impure || upper.of_the_kernel && linked()? {
+                let record = self.copy_record(xattr)?;
+                ino = record.own.and_then(|own| self.recorded_number(own));
+                if ino.is_none()
+                    && let Some(value) = &record.kernel
+                {
+                    ino = self.follow_kernel_origin(value, listing, &e.name, e.ino)?;
+                }
             }
             if self.options.owner_view && kind == FileType::File {
                 let key = self.options.records.stat_key();

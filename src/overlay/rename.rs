@@ -300,7 +300,7 @@ impl Overlay {
             return Ok(false);
         }
         let Some(node) = self.upper_handle(object)? else { return Ok(false) };
-        Ok(node.get_xattr(self.dialect.origin()).unwrap_or(None).is_some())
+        Ok(self.is_copy(&node))
     }
 
     /// Writes the redirect of a directory that is about to move.

@@ -159,10 +159,10 @@ impl Overlay {
             let key = self.dialect.metacopy();
             return node.set_xattr(key, INCOMPLETE, false, false).upper(doing);
         };
-        let value = node.get_xattr(self.dialect.origin()).upper("read an origin")?;
-        let known = value.and_then(|v| OwnOrigin::parse(&v)).unwrap_or(OwnOrigin::UNKNOWN);
-        let marked = OwnOrigin { batch: Some(batch), ..known }.encode();
-        node.set_xattr(self.dialect.origin(), &marked, false, false).upper(doing)
+        let record = self.copy_record(|key| node.get_xattr(key)).upper("read an origin")?;
+        let known = record.own.unwrap_or(OwnOrigin::UNKNOWN);
+        let marked = OwnOrigin { batch: Some(batch), ..known };
+        self.change_record(node, record, marked).upper(doing)
     }
 
     /// Takes in a copy that has got its name with that mark.
@@ -271,27 +271,17 @@ impl Overlay {
 
     /// Takes off a file whatever says that it may lack data.
     pub(super) fn unmark(&self, node: &Node) -> Result<()> {
-        let (key, metacopy) = (self.dialect.origin(), self.dialect.metacopy());
+        let metacopy = self.dialect.metacopy();
         let doing = "take the mark off a copied file";
-        if let Some(known) = self.batch_of(|| node.get_xattr(key)).upper(doing)? {
-            match (OwnOrigin { batch: None, ..known }) {
-                OwnOrigin::UNKNOWN => self.as_its_owner(node, || node.remove_xattr(key)),
-                o => self.as_its_owner(node, || node.set_xattr(key, &o.encode(), false, false)),
-            }
-            .upper(doing)?;
+        let record = self.copy_record(|key| node.get_xattr(key)).upper(doing)?;
+        if let Some(known) = record.own.filter(|o| o.batch.is_some()) {
+            let now = OwnOrigin { batch: None, ..known };
+            self.change_record(node, record, now).upper(doing)?;
         }
         if node.get_xattr(metacopy).upper(doing)?.is_some_and(|v| v == INCOMPLETE) {
             self.as_its_owner(node, || node.remove_xattr(metacopy)).upper(doing)?;
         }
         Ok(())
-    }
-
-    /// Returns the origin of a copy if it names a batch.
-    pub(super) fn batch_of(
-        &self,
-        get: impl FnOnce() -> crate::sys::Result<Option<Vec<u8>>>,
-    ) -> crate::sys::Result<Option<OwnOrigin>> {
-        Ok(get()?.and_then(|v| OwnOrigin::parse(&v)).filter(|o| o.batch.is_some()))
     }
 
     /// Stops waiting: what is left is settled.

@@ -2,6 +2,7 @@
 
 use crate::support::{Form, Layers, View, armed, dialect_key, name, skip};
 use std::sync::Arc;
+use stratafs::marker::Origin;
 use stratafs::overlay::failpoint::Failpoints;
 use stratafs::overlay::{Ino, OpenMode, Options, RenameMode, SetAttr};
 use stratafs::sys::{Dir, OpenFlags};
@@ -30,11 +31,13 @@ fn waiting(l: &Layers, form: Form, options: Options) -> Option<View> {
 
 type Change = fn(&View);
 
-/// The id of the batch with which a copy is to settle.
+/// The id of the batch with which a copy is to settle: at the end of our record, wherever that is.
 fn mark(l: &Layers, file: &str) -> Option<[u8; 8]> {
     let upper = Dir::open(l.upper()).unwrap();
-    let value = upper.get_xattr(file.as_bytes(), &dialect_key("stratafs.origin")).unwrap();
-    value?.get(24..)?.try_into().ok()
+    let get = |key| upper.get_xattr(file.as_bytes(), &dialect_key(key)).unwrap();
+    let behind = |v: Vec<u8>| Origin::beyond(&v)?.get(1 + 8 + 8 + 2..)?.try_into().ok();
+    let apart = |v: Vec<u8>| v.get(24..)?.try_into().ok();
+    get("origin").and_then(behind).or_else(|| get("stratafs.origin").and_then(apart))
 }
 
 /// How many batches are noted; the kernel's overlayfs mounts no upper that has any.

@@ -219,16 +219,17 @@ impl Adapter {
         }
     }
 
-    /// Decides how an open is answered.
+    /// Decides how an open is answered. `extends`: as for [`Backings::open`].
     fn way(
         &self,
         node: Ino,
         h: Fh,
         mode: OpenMode,
+        extends: bool,
         register: impl FnOnce(&File) -> std::io::Result<BackingId>,
     ) -> Way {
         if self.plan.passthrough {
-            let way = self.backings.open(&self.overlay, node, h, mode, register);
+            let way = self.backings.open(&self.overlay, node, h, mode, extends, register);
             if matches!(way, Way::Through(_)) {
                 self.counters.add_passthrough();
             }
@@ -294,7 +295,7 @@ impl Adapter {
     }
 
     /// Tells the kernel to ask for an inode's attributes again.
-    fn forget_attributes(&self, node: Ino) {
+    pub(super) fn forget_attributes(&self, node: Ino) {
         if let (Some(notifier), Some(number)) = (self.notifier.get(), self.known(node)) {
             // a negative offset means the attributes alone, for which the kernel takes no lock
             notifier
