@@ -22,9 +22,11 @@
 //!   differential test compares the lowers after every case, to the byte and the nanosecond.
 //! * Copy-up keeps content, holes, times, mode, owner and extended attributes of every type of
 //!   file, and its parent's times; a failure at any step leaves the old or the new state
-//!   (`engine::faults`). That the directory has another ctime then, the kernel is told within a tenth
-//!   of a second (`requests::a_directory_is_not_asked_for_with_each_copy_in_it`). A copy of one name that is made because its attributes change appears with
-//!   the new ones (`engine::faults::a_copy_made_for_new_attributes_appears_with_them`). With
+//!   (`engine::faults`). That the directory has another ctime and
+//!   size then, the kernel is told within a tenth of a second
+//!   (`requests::a_directory_is_not_asked_for_with_each_copy_in_it`). A copy of one name that is made
+//!   because its attributes change appears with the new ones
+//!   (`engine::faults::a_copy_made_for_new_attributes_appears_with_them`). With
 //!   `fsync=strict`, and on file systems other than ext4, xfs and btrfs, data is synced before the
 //!   copy gets its name, as in the kernel. With `fsync=auto`, the default,
 //!   a mount puts it in place first and writes it out within seconds: after a crash each block of

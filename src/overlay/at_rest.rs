@@ -1,5 +1,5 @@
 //! Unchanged files of plain layers, in the few bytes that the table keeps of them while nobody
-//! uses them: the node and the lookups. Name, directory and number follow from the node.
+//! uses them: the node, the lookups and the links. Name, directory and number follow from the node.
 
 use super::ino;
 use super::inode::{Backing, FileInode, Place};
@@ -13,6 +13,15 @@ use std::sync::atomic::Ordering;
 /// Which directory of the view a lower directory is part of.
 pub(super) type PartOf = RwLock<HashMap<At, Ino>>;
 
+/// All that the table keeps of a file at rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Resting {
+    pub(super) at: At,
+    pub(super) lookups: u16,
+    /// See `FileInode::links_below`.
+    links: u8,
+}
+
 /// Puts files to rest and wakes them.
 #[derive(Debug)]
 pub(super) struct AtRest {
@@ -25,23 +34,29 @@ impl AtRest {
         AtRest { lowers, part_of }
     }
 
-    /// Returns the node that says all there is to say of a file: it is in a plain layer alone, under
-    /// one name as far as was looked up, and nobody has it open. Never waits for the file's state.
-    pub(super) fn node_of(&self, file: &FileInode) -> Option<At> {
+    /// Returns what to keep of a file if that says all there is to say: it is in a plain layer alone,
+    /// under one name as far as was looked up, and nobody has it open. Never waits for its state.
+    pub(super) fn lay_down(&self, file: &FileInode) -> Option<Resting> {
         let below = file.below.filter(|_| ino::decode(file.ino).is_none())?;
         let state = file.state.try_read()?;
         let [place] = state.lower_names.as_slice() else { return None };
         let plain = state.backing == Backing::Lower(below) && state.is_as_found() && file.is_idle();
         let again = || Some(self.number(below)? == file.ino && self.place(below)? == *place);
-        (plain && again()?).then_some(below)
+        let resting = Resting {
+            at: below,
+            lookups: file.lookups.load(Ordering::Acquire).try_into().ok()?,
+            links: file.links_below.load(Ordering::Acquire).try_into().ok()?,
+        };
+        (plain && again()?).then_some(resting)
     }
 
     /// Returns the object of a file at rest.
-    pub(super) fn wake(&self, number: Ino, at: At, lookups: u64) -> FileInode {
-        let file = FileInode::lower(number, at);
-        file.lookups.store(lookups, Ordering::Relaxed);
-        // its directory went, and with it the name
-        if let Some(place) = self.place(at) {
+    pub(super) fn wake(&self, number: Ino, resting: Resting) -> FileInode {
+        let file = FileInode::lower(number, resting.at);
+        file.lookups.store(resting.lookups.into(), Ordering::Relaxed);
+        file.links_below.store(resting.links.into(), Ordering::Relaxed);
+        // else its directory went, and with it the name
+        if let Some(place) = self.place(resting.at) {
             file.state.write().add_lower_name(place);
         }
         file

@@ -5,9 +5,9 @@
 //! and another ctime than its lower file. The answer to the request says nothing of that, so that
 //! the kernel is told before.
 //!
-//! The directory that receives a copy has another ctime, and that alone. It is told a moment later:
-//! the kernel asks again for a directory that it must forget, and would do so for each file of a
-//! `chmod -R`.
+//! The directory that receives a copy has another ctime and perhaps another size, and these alone.
+//! It is told a moment later: the kernel asks again for a directory that it must forget, and would
+//! do so for each file of a `chmod -R`.
 
 use super::types::Ino;
 use parking_lot::{Condvar, Mutex};
@@ -39,7 +39,7 @@ impl Untold {
         self.any.store(true, Ordering::Release);
     }
 
-    /// Adds a directory that has received a copy.
+    /// Adds a directory that has received a copy, and shows its times of before.
     pub(super) fn add_receiver(&self, ino: Ino) {
         let mut r = self.receivers.lock();
         if r.which.insert(ino) && r.which.len() == 1 {

@@ -38,14 +38,13 @@ impl Overlay {
             self.pass("copy-up:commit")?;
             let handle = self.upper_dir(&parent)?;
             self.mark_impure(&parent, &handle)?;
-            self.keeping_times(&handle, || {
+            self.keeping_times(&parent, &handle, || {
                 let how = RenameFlags::NoReplace;
                 staged.commit(&handle, &place.name, how).upper("put a copied directory in place")
             })?;
             upper.uncache(dir.ino);
             dir.real.store(real, Ordering::Release);
             dir.in_upper.store(true, Ordering::Release);
-            self.copied.add_receiver(parent.ino);
             self.copied.add(dir.ino);
             return self.pass("copy-up:committed");
         }

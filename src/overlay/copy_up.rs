@@ -272,7 +272,7 @@ impl Overlay {
         }
         let dir = self.upper_dir(&parent)?;
         self.mark_impure(&parent, &dir)?;
-        self.keeping_times(&dir, || match staged.take() {
+        self.keeping_times(&parent, &dir, || match staged.take() {
             Some(s) => {
                 s.commit(&dir, &place.name, RenameFlags::NoReplace).upper("put a copy in place")
             }
@@ -281,7 +281,6 @@ impl Overlay {
                 node.link_to(&dir, &place.name).upper("link a copy's other name")
             }
         })?;
-        self.copied.add_receiver(parent.ino);
         {
             let mut state = file.state.write();
             state.backing = Backing::Upper;

@@ -1,13 +1,12 @@
 //! The table that finds the engine's objects by number.
 
-use super::at_rest::AtRest;
+use super::at_rest::{AtRest, Resting};
 use super::inode::{DirInode, FileInode, Object};
-use super::lower::At;
 use super::types::Ino;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 #[derive(Clone, Debug)]
 enum Slot {
@@ -15,8 +14,8 @@ enum Slot {
     File(Arc<FileInode>),
     /// Lookups of a file without an object.
     Counted(u64),
-    /// A file of a plain layer of which its node says everything, and its lookups.
-    AtRest(At, u32),
+    /// A file of a plain layer of which this says everything.
+    AtRest(Resting),
 }
 
 const SHARDS: usize = 32;
@@ -57,7 +56,7 @@ impl InodeTable {
             Slot::Dir(d) => Some(Object::Dir(d.clone())),
             Slot::File(f) => Some(Object::File(f.clone())),
             Slot::Counted(_) => None,
-            Slot::AtRest(at, _) => Some(Object::Pure(ino, *at)),
+            Slot::AtRest(r) => Some(Object::Pure(ino, r.at)),
         }
     }
 
@@ -66,8 +65,8 @@ impl InodeTable {
         let slot = shard.get_mut(&ino)?;
         match slot {
             Slot::File(f) => Some(f.clone()),
-            Slot::AtRest(at, lookups) => {
-                let file = Arc::new(self.at_rest.wake(ino, *at, (*lookups).into()));
+            Slot::AtRest(resting) => {
+                let file = Arc::new(self.at_rest.wake(ino, *resting));
                 *slot = Slot::File(file.clone());
                 Some(file)
             }
@@ -93,9 +92,9 @@ impl InodeTable {
         if !here || Arc::strong_count(file) != 2 {
             return None;
         }
-        let at = self.at_rest.node_of(file)?;
-        let lookups = u32::try_from(file.lookups.load(Ordering::Acquire)).ok()?;
-        Some(std::mem::replace(slot, Slot::AtRest(at, lookups)))
+        // what the last of the others did is seen from here on
+        fence(Ordering::Acquire);
+        Some(std::mem::replace(slot, Slot::AtRest(self.at_rest.lay_down(file)?)))
     }
 
     /// Returns the directory of that number, or makes it.
@@ -201,9 +200,9 @@ impl InodeTable {
                 *c = c.saturating_sub(n);
                 *c == 0
             }
-            Some(Slot::AtRest(_, c)) => {
-                *c = u32::try_from(u64::from(*c).saturating_sub(n)).unwrap_or(0);
-                *c == 0
+            Some(Slot::AtRest(r)) => {
+                r.lookups = r.lookups.saturating_sub(u16::try_from(n).unwrap_or(u16::MAX));
+                r.lookups == 0
             }
             None => false,
         };
@@ -262,5 +261,15 @@ impl InodeTable {
     pub(super) fn at_rest(&self) -> usize {
         let rests = |slot: &&Slot| matches!(slot, Slot::AtRest(..));
         self.shards.iter().map(|s| s.read().values().filter(rests).count()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_at_rest_takes_no_more_room_than_a_pointer_to_an_object() {
+        assert_eq!(size_of::<(Ino, Slot)>(), size_of::<(Ino, u64, Arc<FileInode>)>());
     }
 }

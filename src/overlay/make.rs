@@ -2,6 +2,7 @@
 
 use super::Overlay;
 use super::error::{Doing as _, Error, Result};
+use super::inode::DirInode;
 use crate::marker::OverrideStat;
 use crate::sys::{Dir, Errno, File, FileType, Node, OpenFlags, Time, TimeSet};
 
@@ -187,6 +188,7 @@ impl Overlay {
     /// copy-up changes nothing that the view shows.
     pub(super) fn keeping_times<T>(
         &self,
+        shown: &DirInode,
         dir: &Dir,
         change: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
@@ -194,8 +196,12 @@ impl Overlay {
         let done = change()?;
         // the change stands, whether or not the times can be set (the directory may be another's)
         let kept = dir.set_times_self(TimeSet::At(before.atime), TimeSet::At(before.mtime));
-        if let Err(e) = kept {
-            log::debug!("a directory shows the time of a copy-up: {e}");
+        match kept {
+            Ok(()) => self.copied.add_receiver(shown.ino),
+            Err(e) => {
+                log::debug!("a directory shows the time of a copy-up: {e}");
+                self.copied.add(shown.ino);
+            }
         }
         Ok(done)
     }

@@ -13,6 +13,7 @@
 //!     DirInode::names      a change of names in one directory; two in the order of numbers
 //!       DirInode::listing, FileInode::state, DirInode::place, ...    for memory operations only
 //!         InodeTable, UpperLayer::handles, HandleTable               for a map operation
+//!           Overlay::part_of, PlainLayer::entries                    to find a file's name
 //!       Lazy::filling        a step of completing a file, a write to one; below it only its map
 //! ```
 //! No lock is held over data I/O but a file's own `copy_up` and `filling`.

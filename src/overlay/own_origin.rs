@@ -122,18 +122,24 @@ impl Overlay {
             print: layer.map_or(0, LowerLayer::fingerprint),
             batch,
         };
-        if let Some(value) = self.kernel_record(at).and_then(|k| origin.behind(k)) {
-            match node.set_xattr(self.dialect.kernel_origin(), &value, false, false) {
-                Ok(()) => return Ok(()),
-                Err(e) => log::debug!("{:?} keeps no origin of the kernel's: {e}", LayerRef::Upper),
-            }
+        let set = |key, value: &[u8]| {
+            let done = node.set_xattr(key, value, false, false);
+            done.inspect_err(|e| log::debug!("{:?} keeps no origin: {e}", LayerRef::Upper))
+        };
+        let (own, kernels) = (self.dialect.origin(), self.dialect.kernel_origin());
+        let kernel = self.kernel_record(at);
+        if let Some(value) = kernel.clone().and_then(|k| origin.behind(k))
+            && set(kernels, &value).is_ok()
+        {
+            return Ok(());
         }
-        match node.set_xattr(self.dialect.origin(), &origin.encode(), false, false) {
-            Err(e) if batch.is_none() => {
-                log::debug!("{:?} keeps no origin: {e}", LayerRef::Upper);
-                Ok(())
-            }
-            r => r.upper("mark a copy as not yet on disk"),
+        // no room for both in one, perhaps
+        let marked = set(own, &origin.encode());
+        let shown = kernel.map_or(Ok(()), |k| set(kernels, &k));
+        match (marked, shown, batch) {
+            (Err(e), _, Some(_)) => Err(e).upper("mark a copy as not yet on disk"),
+            // a hint that is not there
+            _ => Ok(()),
         }
     }
 

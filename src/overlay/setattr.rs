@@ -247,7 +247,7 @@ impl Overlay {
             let dir = self.upper_dir(&parent)?;
             let link = upper.staged();
             fresh.link_to(&upper.stage, &link.name).upper("stage a link")?;
-            self.keeping_times(&dir, || {
+            self.keeping_times(&parent, &dir, || {
                 link.commit(&dir, &place.name, RenameFlags::Replace)
                     .upper("put a stand-in in place")
             })?;

@@ -73,8 +73,9 @@ pub fn forget_code() {
     for p in parts().iter().filter(|p| p.unchanged) {
         let start = p.start & !(page - 1);
         // SAFETY: nobody writes to these pages, so each is the same when it is read from its file
-        // again; the file of a running program cannot be changed (ETXTBSY). A refusal changes
-        // nothing.
+        // again: that of a running program cannot be changed (ETXTBSY), and who changes a library
+        // in its place changes it for all that use it, pages that were never read included. A
+        // refusal changes nothing.
         unsafe {
             libc::madvise(start as *mut libc::c_void, p.start + p.len - start, libc::MADV_DONTNEED);
         }

@@ -299,3 +299,33 @@ fn a_file_at_rest_moves_with_its_directory() {
     assert_eq!(v.text("e/a"), "lower");
     l.check_untouched();
 }
+
+#[test]
+fn who_looks_a_name_up_while_it_goes_changes_no_link_count() {
+    const PAIRS: usize = 1000;
+    let spec: Vec<String> =
+        (0..PAIRS).flat_map(|i| [format!("f a{i} text"), format!("h b{i} a{i}")]).collect();
+    let spec: Vec<&str> = spec.iter().map(String::as_str).collect();
+    for form in FORMS {
+        let l = Layers::new(&[&spec]);
+        let v = l.open(form);
+        for i in 0..PAIRS {
+            let (gone, stays) = (format!("a{i}"), format!("b{i}"));
+            let ino = v.ino(&gone).unwrap();
+            let looking = AtomicBool::new(false);
+            std::thread::scope(|s| {
+                s.spawn(|| {
+                    while v.ino(&gone).is_ok() {
+                        looking.store(true, Ordering::Relaxed);
+                    }
+                });
+                while !looking.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+                v.unlink(&gone).unwrap();
+            });
+            v.fs.forget(ino, 1 << 20);
+            assert_eq!(v.stat(&stays).unwrap().nlink, 1, "{form:?} {i}");
+        }
+    }
+}
