@@ -2,6 +2,11 @@
 //!
 //! This is what its files are; the names that lead to them are in `plain_names`, their content in
 //! `plain_content`. Attributes and extended attributes are read when asked for.
+//!
+//! Nothing is kept on disk for the next mount. Anybody may change the layer meanwhile, and only each
+//! directory's own times tell whether its names are as they were: it would have to be opened,
+//! watched and looked at all the same. That saves a seventh of a walk with all of it in memory, and
+//! nothing from a cold disk (measured). Who mounts the same layers often can import them.
 
 use super::error::{Doing as _, Error, Result};
 use super::handle::kept_open;
