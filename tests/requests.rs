@@ -90,10 +90,24 @@ fn undisturbed(user: &User, check: impl Fn(&Case)) {
     support::skip("exact counts", "somebody drops the caches all the time");
 }
 
+const FILES: &str = "mkdir l/d && echo one >l/d/one && echo two >l/d/two && echo three >l/three";
+
+/// As [`with_image`], with directories of the same content.
+fn with_lowers(test: &str, check: impl Fn(&Case)) {
+    for user in mounters(test) {
+        undisturbed(&user, |c| {
+            c.sh(FILES).ok();
+            let options = "lowerdir=l,upperdir=u,workdir=w,passthrough=off,lower_changes=ignore";
+            c.stratafs(&["-o", options, "m"]).ok();
+            check(c);
+        });
+    }
+}
+
 fn with_image(test: &str, rw: bool, check: impl Fn(&Case)) {
     for user in mounters(test) {
         undisturbed(&user, |c| {
-            c.sh("mkdir l/d && echo one >l/d/one && echo two >l/d/two && echo three >l/three").ok();
+            c.sh(FILES).ok();
             let root = c.path("store");
             let root = root.to_str().unwrap();
             let import = ["--root", root, "import", "-q", "--lowerdir", "l", "--name", "t"];
@@ -147,39 +161,27 @@ fn changing_names_and_attributes_takes_one_request_each() {
 
 #[test]
 fn plain_lowers_are_asked_as_an_image_is() {
-    for user in mounters("requests of plain lowers") {
-        undisturbed(&user, |c| {
-            c.sh("mkdir l/d && echo one >l/d/one && echo two >l/d/two && echo three >l/three").ok();
-            let options = "lowerdir=l,upperdir=u,workdir=w,passthrough=off,lower_changes=ignore";
-            c.stratafs(&["-o", options, "m"]).ok();
-            changes(c);
-        });
-    }
+    with_lowers("requests of plain lowers", changes);
 }
 
 #[test]
 fn content_costs_no_more_requests_than_it_must() {
-    for user in mounters("requests for content") {
-        undisturbed(&user, |c| {
-            c.sh("mkdir l/d && echo one >l/d/one && echo two >l/d/two").ok();
-            let options = "lowerdir=l,upperdir=u,workdir=w,passthrough=off,lower_changes=ignore";
-            c.stratafs(&["-o", options, "m"]).ok();
-            c.sh("test -e m/d/one && test -e m/d/two").ok();
-            let is = |script: &str, ops: &str| assert_eq!(asked(c, script), want(ops), "{script}");
-            is("echo a >m/new", "lookup create write release");
-            is("{ echo b; echo c; } >>m/new", "open write write release");
-            is("read x <m/new", "open read release");
-            is("read x <m/new", "open release");
-            is("ln m/new m/link", "lookup link");
-            is("read x <m/link", "open release");
-            // one that is not changed is copied up for its attributes alone, and looked at once
-            is("chmod 600 m/d/one", "setattr");
-            is("chmod 644 m/d/one", "setattr");
-            is("find m", "opendir readdirplus readdir readdirplus readdir");
-            is("find m", "");
-            is("rm -r m/d", "unlink unlink rmdir");
-        });
-    }
+    with_lowers("requests for content", |c| {
+        c.sh("test -e m/d/one && test -e m/d/two").ok();
+        let is = |script: &str, ops: &str| assert_eq!(asked(c, script), want(ops), "{script}");
+        is("echo a >m/new", "lookup create write release");
+        is("{ echo b; echo c; } >>m/new", "open write write release");
+        is("read x <m/new", "open read release");
+        is("read x <m/new", "open release");
+        is("ln m/new m/link", "lookup link");
+        is("read x <m/link", "open release");
+        // one that is not changed is copied up for its attributes alone, and looked at once
+        is("chmod 600 m/d/one", "setattr");
+        is("chmod 644 m/d/one", "setattr");
+        is("find m", "opendir readdirplus readdir readdirplus readdir");
+        is("find m", "");
+        is("rm -r m/d", "unlink unlink rmdir");
+    });
 }
 
 #[test]
@@ -203,10 +205,10 @@ fn what_the_kernel_reads_and_writes_by_itself_is_not_asked_for() {
 
 #[test]
 fn a_directory_is_not_asked_for_with_each_copy_in_it() {
-    const FILES: u64 = 200;
+    const COPIES: u64 = 200;
     for user in mounters("copies in one directory") {
         let c = Case::new(user);
-        c.sh(&format!("mkdir l/d && for i in $(seq {FILES}); do echo x >l/d/$i; done")).ok();
+        c.sh(&format!("mkdir l/d && for i in $(seq {COPIES}); do echo x >l/d/$i; done")).ok();
         let _mounted = c.mount();
         c.sh("ls -l m/d >/dev/null").ok();
         let before = requests(&c);
@@ -214,9 +216,9 @@ fn a_directory_is_not_asked_for_with_each_copy_in_it() {
         c.sh("chmod -R 600 m/d/*").ok();
         let after = requests(&c);
         let of = |op: &str| after.get(op).unwrap_or(&0) - before.get(op).unwrap_or(&0);
-        assert_eq!(of("setattr"), FILES);
+        assert_eq!(of("setattr"), COPIES);
         // the shell's own, and one for each tenth of a second
-        assert!(of("getattr") < FILES, "{} of {FILES}", of("getattr"));
+        assert!(of("getattr") < COPIES, "{} of {COPIES}", of("getattr"));
         eventually("the directory shows that it changed", || {
             c.sh("stat -c %Z.%z m/d").ok().out != ctime
         });

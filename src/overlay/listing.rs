@@ -59,7 +59,7 @@ pub(super) struct Listing {
 }
 
 /// What the upper changes about a listing of the lowers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct UpperPart {
     /// Positions of the base that the upper replaced or deleted.
     hidden: HashSet<u32>,
@@ -70,20 +70,8 @@ struct UpperPart {
     whiteouts: HashSet<Box<[u8]>>,
     by_name: HashMap<Arc<[u8]>, u64>,
     own: BTreeMap<u64, OwnEntry>,
-    next: u64,
-}
-
-impl Default for UpperPart {
-    fn default() -> UpperPart {
-        UpperPart {
-            hidden: HashSet::new(),
-            copied: HashMap::new(),
-            whiteouts: HashSet::new(),
-            by_name: HashMap::new(),
-            own: BTreeMap::new(),
-            next: OWN,
-        }
-    }
+    /// How many cookies were given to entries of its own.
+    given: u64,
 }
 
 impl UpperPart {
@@ -232,8 +220,8 @@ impl Listing {
             upper.copied.insert(pos, entry);
             return;
         }
-        let cookie = upper.next;
-        upper.next += 1;
+        let cookie = OWN + upper.given;
+        upper.given += 1;
         upper.by_name.insert(entry.name.clone(), cookie);
         upper.own.insert(cookie, entry);
     }
@@ -282,8 +270,8 @@ impl Listing {
 
     /// Notes that a walk begins: it shows what is here now.
     pub(super) fn begin_walk(&self) {
-        let next = self.upper.as_ref().map_or(OWN, |u| u.next);
-        self.end.store(next, Ordering::Relaxed);
+        let given = self.upper.as_ref().map_or(0, |u| u.given);
+        self.end.store(OWN + given, Ordering::Relaxed);
     }
 
     /// Returns whether a walk that has come to the entry before this cookie is past its end.

@@ -126,18 +126,16 @@ impl Overlay {
             let done = node.set_xattr(key, value, false, false);
             done.inspect_err(|e| log::debug!("{:?} keeps no origin: {e}", LayerRef::Upper))
         };
-        let (own, kernels) = (self.dialect.origin(), self.dialect.kernel_origin());
-        let kernel = self.kernel_record(at);
-        if let Some(value) = kernel.clone().and_then(|k| origin.behind(k))
-            && set(kernels, &value).is_ok()
+        if let Some(value) = self.kernel_record(at).and_then(|k| origin.behind(k))
+            && set(self.dialect.kernel_origin(), &value).is_ok()
         {
             return Ok(());
         }
         // no room for both in one, perhaps
-        let marked = set(own, &origin.encode());
-        let shown = kernel.map_or(Ok(()), |k| set(kernels, &k));
-        match (marked, shown, batch) {
-            (Err(e), _, Some(_)) => Err(e).upper("mark a copy as not yet on disk"),
+        let marked = set(self.dialect.origin(), &origin.encode());
+        self.mark_kernel_origin(node, at);
+        match (marked, batch) {
+            (Err(e), Some(_)) => Err(e).upper("mark a copy as not yet on disk"),
             // a hint that is not there
             _ => Ok(()),
         }
