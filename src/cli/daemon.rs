@@ -151,6 +151,7 @@ fn settings(o: &MountOptions, facts: &Facts, me: Identity) -> MountSettings {
     s.max_write = o.max_write;
     s.short_numbers = o.short_numbers;
     s.passthrough = o.passthrough;
+    s.writeback = o.writeback;
     s.labels.clone_from(&o.labels);
     s.default_permissions |= o.default_permissions;
     s.attributes.nosuid = !o.suid.unwrap_or(mounter);

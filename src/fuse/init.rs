@@ -1,9 +1,12 @@
 //! What is asked of the kernel when the connection begins.
 
 use super::options::Plan;
-use fuser::{InitFlags, KernelConfig};
+use fuser::{InitFlags, KernelConfig, Version};
 
 const MAX_BACKGROUND: u16 = 64;
+/// From this version on (Linux 5.16) the kernel writes back what it holds at a close whether FLUSH
+/// is served or not.
+const WRITES_BACK_BY_ITSELF: Version = Version(7, 35);
 
 /// Returns the capabilities that `plan` wants. Never one whose duty we do not fulfil.
 fn wanted(plan: &Plan) -> InitFlags {
@@ -17,6 +20,7 @@ fn wanted(plan: &Plan) -> InitFlags {
     f.set(InitFlags::FUSE_NO_OPENDIR_SUPPORT, plan.no_opendir);
     f.set(InitFlags::FUSE_POSIX_ACL, plan.acl);
     f.set(InitFlags::FUSE_PASSTHROUGH, plan.passthrough);
+    f.set(InitFlags::FUSE_WRITEBACK_CACHE, plan.writeback);
     // who reads a file while it is so written may still map it
     f.set(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP, plan.direct_writes);
     if !plan.read_only {
@@ -32,6 +36,13 @@ pub(super) fn negotiate(config: &mut KernelConfig, plan: &mut Plan) {
     let offered = config.capabilities();
     if plan.passthrough && !offered.contains(InitFlags::FUSE_PASSTHROUGH) {
         plan.without_passthrough();
+    }
+    if plan.writeback && !offered.contains(InitFlags::FUSE_WRITEBACK_CACHE) {
+        log::warn!("the kernel holds no writes back");
+        plan.without_writeback();
+    }
+    if plan.writeback {
+        plan.no_flush = config.kernel_abi() >= WRITES_BACK_BY_ITSELF;
     }
     plan.direct_writes &= offered.contains(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP);
     plan.no_open &= offered.contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
@@ -78,6 +89,13 @@ mod tests {
                 assert!(!f.intersects(never));
             }
         }
+    }
+
+    #[test]
+    fn writes_are_held_back_for_who_asks_for_it() {
+        let s = MountSettings { writeback: true, ..MountSettings::enforced("x") };
+        assert!(flags(false, true, &s).contains(InitFlags::FUSE_WRITEBACK_CACHE));
+        assert!(!flags(true, true, &s).contains(InitFlags::FUSE_WRITEBACK_CACHE));
     }
 
     #[test]

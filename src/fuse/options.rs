@@ -44,6 +44,9 @@ pub struct MountSettings {
     pub max_write: Option<u32>,
     /// Which files the kernel reads and writes by itself.
     pub passthrough: Passthrough,
+    /// The kernel may hold writes back and send many at once, until the file is closed. Takes the
+    /// place of passthrough. Only where nobody changes the layers unseen.
+    pub writeback: bool,
     /// Inode numbers are below 2^32.
     pub short_numbers: bool,
     /// Options for the kernel's security module (`context` and the like), each with its value.
@@ -69,6 +72,7 @@ impl MountSettings {
             no_acl: false,
             max_write: None,
             passthrough: Passthrough::Auto,
+            writeback: false,
             short_numbers: false,
             labels: Vec::new(),
             threads: None,
@@ -145,13 +149,17 @@ pub(super) struct Plan {
     pub(super) immutable: bool,
     /// The kernel reads and writes some files by itself.
     pub(super) passthrough: bool,
+    /// The kernel holds writes back until the file is closed or synced, or for half a minute. Then
+    /// it says, not we, how long a regular file is and when it and its inode were changed: what our
+    /// answers say of that is not heeded as long as it has the inode in memory. A new file costs a
+    /// GETXATTR and a SETATTR of its times more, each change of a file's names or attributes another
+    /// SETATTR, and a full disk is told at the close. So it is there for who asks for it.
+    pub(super) writeback: bool,
+    /// FLUSH, which has nothing to do, is refused once for all. The kernel writes back what it holds
+    /// before it asks, and tells errors of that by itself (`fuse_flush` in fs/fuse/file.c).
+    pub(super) no_flush: bool,
     /// What is opened for writing alone is written without the kernel's pages, where that is safe.
-    /// A write then is one request, as it is with pages: these would be written back later, and
-    /// many small writes to one page be one request, only with a writeback cache, which is not
-    /// used. With it each new file costs a FLUSH and a SETATTR of its times more, and one round
-    /// trip less only from the third write on; the kernel, not we, says then how long a file is and
-    /// when it was changed, a full disk is told at the close, and what a tool writes into the upper
-    /// is not seen.
+    /// A write then is one request, as it is with pages where none are held back.
     pub(super) direct_writes: bool,
     /// Inode numbers are below 2^32.
     pub(super) short_numbers: bool,
@@ -172,6 +180,7 @@ impl Plan {
             ("acl", self.acl),
             ("read_only", self.read_only),
             ("passthrough", self.passthrough),
+            ("writeback", self.writeback),
             ("direct_writes", self.direct_writes),
             ("short_numbers", self.short_numbers),
         ];
@@ -189,7 +198,10 @@ impl Plan {
         };
         // without opens there is nothing that could be passed through
         let opens_free = facts.read_only && facts.immutable;
+        // an edit of a lower file has a way to the kernel only if somebody tells of it
+        let writeback = settings.writeback && !facts.read_only && told;
         let passthrough = facts.privileged
+            && !writeback
             && match settings.passthrough {
                 Passthrough::On => true,
                 Passthrough::Off => false,
@@ -213,7 +225,9 @@ impl Plan {
             read_only: facts.read_only,
             immutable: facts.immutable,
             passthrough,
-            direct_writes: !facts.read_only && !passthrough,
+            writeback,
+            no_flush: facts.read_only || writeback,
+            direct_writes: !facts.read_only && !passthrough && !writeback,
             short_numbers: settings.short_numbers,
         }
     }
@@ -223,6 +237,13 @@ impl Plan {
         self.passthrough = false;
         self.direct_writes = !self.read_only;
         self.no_open = self.read_only && self.immutable;
+    }
+
+    /// Goes on as if nobody had asked for writes to be held back.
+    pub(super) fn without_writeback(&mut self) {
+        self.writeback = false;
+        self.no_flush = self.read_only;
+        self.direct_writes = !self.read_only && !self.passthrough;
     }
 }
 
@@ -325,6 +346,35 @@ mod tests {
         let mut p = Plan::new(facts, &s);
         p.without_passthrough();
         assert!(p.no_open && !p.passthrough, "the kernel does not offer it");
+    }
+
+    #[test]
+    fn writes_are_held_back_where_nobody_else_changes_files_unseen() {
+        let of = |read_only, immutable, watched, privileged| {
+            let facts = Facts { read_only, immutable, watched, privileged, ..Facts::default() };
+            let s = MountSettings { writeback: true, ..MountSettings::private("x") };
+            let p = Plan::new(facts, &s);
+            (p.writeback, p.passthrough, p.direct_writes)
+        };
+        assert_eq!(of(false, true, false, false), (true, false, false));
+        assert_eq!(
+            of(false, false, true, true),
+            (true, false, false),
+            "in the place of passthrough"
+        );
+        assert_eq!(of(false, false, false, false), (false, false, true));
+        assert_eq!(of(false, false, false, true), (false, true, false));
+        assert_eq!(of(true, true, false, false), (false, false, false));
+        let facts = Facts { immutable: true, ..Facts::default() };
+        let asked = MountSettings { writeback: true, ..MountSettings::private("x") };
+        let mut p = Plan::new(facts, &asked);
+        p.without_writeback();
+        assert_eq!(
+            p,
+            Plan::new(facts, &MountSettings::private("x")),
+            "the kernel does not offer it"
+        );
+        assert!(!p.writeback, "nobody gets it unasked");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct Session {
     workers: Workers,
     overlay: Arc<Overlay>,
     counters: Arc<Counters>,
-    agreed: Plan,
+    adapter: Adapter,
     mount_point: PathBuf,
     device: Option<String>,
     /// Whether copies may wait for [`Overlay::settle_all`].
@@ -84,6 +84,12 @@ impl Session {
             large_files: overlay.is_mostly_large_files(),
         };
         let plan = Plan::new(facts, &settings);
+        if settings.writeback && !plan.writeback && !facts.read_only {
+            log::warn!(
+                "writeback has no effect where lower directories may be edited unseen: it takes \
+                 lower_changes=watch, and watches to be had, or lower_changes=ignore"
+            );
+        }
         let counters = Arc::new(Counters::default());
         let adapter = Adapter::new(Arc::clone(&overlay), Arc::clone(&counters), plan);
 
@@ -104,12 +110,11 @@ impl Session {
                 if let Some(device) = device.as_deref().filter(|_| facts.privileged) {
                     platform::raise_read_ahead(device);
                 }
-                let agreed = adapter.agreed();
                 Session {
                     workers,
                     overlay,
                     counters,
-                    agreed,
+                    adapter: adapter.clone(),
                     mount_point: target.clone(),
                     device,
                     settles,
@@ -150,7 +155,7 @@ impl Session {
     /// Returns what was agreed on with the kernel, by name.
     #[must_use]
     pub fn agreed(&self) -> Vec<(&'static str, String)> {
-        self.agreed.named()
+        self.adapter.agreed().named()
     }
 
     /// Serves until the mount ends: unmounted from outside, by a signal of `signals` (which all
@@ -159,7 +164,7 @@ impl Session {
     /// # Errors
     /// What could not be made durable.
     pub fn run(self, signals: SignalSet) -> Result<Ended, crate::overlay::Error> {
-        let Session { workers, overlay, counters, mount_point, device, settles, .. } = self;
+        let Session { workers, overlay, counters, adapter, mount_point, device, settles } = self;
         let (events, incoming) = channel();
         spawn("join", &events, move || Event::Ended(workers.join()));
         watch_signals(signals, events.clone());
@@ -169,11 +174,12 @@ impl Session {
         if settles {
             settle_in_background(&overlay);
         }
+        let write_back = || adapter.write_back();
         let detach = || detach(&mount_point, device.as_deref());
         let copied = || device.as_deref().is_some_and(sys::mounted_elsewhere);
         // all that start-up needs has run
         sys::forget_code();
-        let ended = wait(&incoming, &counters, &detach, &copied);
+        let ended = wait(&incoming, &counters, &detach, &write_back, &copied);
 
         for (op, n) in counters.seen() {
             log::debug!("{n} {}", op.name());
@@ -273,11 +279,13 @@ enum Phase {
     Lingering(u64),
 }
 
-/// Waits for the end. `detach` unmounts, `copied` tells whether another namespace has the mount.
+/// Waits for the end. `detach` unmounts, `write_back` lets the kernel write back what it holds and
+/// would lose with the connection, `copied` tells whether another namespace has the mount.
 fn wait(
     incoming: &Receiver<Event>,
     counters: &Counters,
     detach: &dyn Fn(),
+    write_back: &dyn Fn(),
     copied: &dyn Fn() -> bool,
 ) -> Ended {
     let mut phase = Phase::Serving;
@@ -300,11 +308,13 @@ fn wait(
             // the second signal, or the end of the grace: those who still use it get ENOTCONN
             (Ok(Event::Signal(_)), Phase::Ending(signal, _)) => return Ended::Signal(*signal),
             (Err(RecvTimeoutError::Timeout), Phase::Ending(signal, _)) => {
+                write_back();
                 log::warn!("ended while the mount was in use");
                 return Ended::Signal(*signal);
             }
             (Ok(Event::Signal(signal)), _) => {
                 log::info!("signal {signal}: unmounting");
+                write_back();
                 detach();
                 phase = Phase::Ending(signal, std::time::Instant::now() + GRACE);
             }

@@ -105,6 +105,13 @@ impl HandleTable {
         open.values().any(|h| h.writable && h.inode().is_some_and(|i| i.ino == ino))
     }
 
+    /// Returns the files that are open for writing, once for each handle.
+    pub(super) fn written(&self) -> Vec<Ino> {
+        let open = self.open.read();
+        let writable = open.values().filter(|h| h.writable);
+        writable.filter_map(|h| h.inode().map(|i| i.ino)).collect()
+    }
+
     pub(super) fn remove(&self, fh: Fh) -> Option<Arc<Handle>> {
         self.open.write().remove(&fh)
     }

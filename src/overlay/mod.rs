@@ -35,6 +35,7 @@ mod detach;
 mod error;
 pub mod failpoint;
 mod handle;
+mod held_back;
 mod ids;
 mod ino;
 mod inode;

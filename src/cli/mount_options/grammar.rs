@@ -60,6 +60,14 @@ impl<'a> Item<'a> {
         }
     }
 
+    pub(super) fn on_or_off(self) -> Result<bool, BadOption> {
+        match self.text()? {
+            "0" | "off" => Ok(false),
+            "1" | "on" => Ok(true),
+            _ => Err(self.bad("on, off, 1 or 0")),
+        }
+    }
+
     pub(super) fn id(self) -> Result<u32, BadOption> {
         self.text()?.parse().map_err(|_| self.bad("the number of a user or group"))
     }

@@ -43,10 +43,7 @@ pub const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
         ],
         "how a FUSE program works rather than what it shows; threads= sets the number of threads",
     ),
-    (
-        &["kernel_cache", "auto_cache", "writeback", "writeback_cache"],
-        "caches live as long as timeout= says, and writes are never held back",
-    ),
+    (&["kernel_cache", "auto_cache"], "caches live as long as timeout= says"),
     (&["auto_unmount"], "the daemon unmounts when it ends; one that was killed cannot"),
     (
         &["fast_ino", "fast_ino_check"],

@@ -36,6 +36,9 @@ pub enum BadOption {
     /// It takes no value.
     #[error("mount option '{0}' takes no value")]
     TakesNoValue(String),
+    /// Two that cannot both be had.
+    #[error("mount options '{0}' and '{1}' exclude each other")]
+    Exclusive(&'static str, &'static str),
     /// The value makes no sense.
     #[error("mount option '{option}': '{value}' is not {wanted}")]
     BadValue {
@@ -128,6 +131,8 @@ pub struct MountOptions {
     pub max_write: Option<u32>,
     /// Which files the kernel reads and writes by itself.
     pub passthrough: Passthrough,
+    /// The kernel holds writes back.
+    pub writeback: bool,
     /// Security contexts for the security module of the kernel: name of the option and value.
     pub labels: Vec<(String, OsString)>,
     /// The overlay's own attributes are in `user.overlay.*`, as the kernel's `userxattr`.
@@ -181,6 +186,9 @@ impl MountOptions {
     fn checked(self) -> Result<MountOptions, BadOption> {
         if self.symfollow == Some(false) && !self.remount {
             return Err(BadOption::Unsupported("nosymfollow".to_owned()));
+        }
+        if self.writeback && self.passthrough == Passthrough::On {
+            return Err(BadOption::Exclusive("writeback", "passthrough=on"));
         }
         Ok(self)
     }
@@ -292,6 +300,9 @@ impl MountOptions {
                     "off" => Passthrough::Off,
                     _ => Passthrough::Auto,
                 }
+            }
+            "writeback" | "writeback_cache" => {
+                self.writeback = option.value.is_none() || option.on_or_off()?;
             }
             "context" | "fscontext" | "defcontext" | "rootcontext" => {
                 self.labels.push((key_text.clone(), label(option)?));

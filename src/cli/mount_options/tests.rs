@@ -142,6 +142,26 @@ fn options_of_fuse_overlayfs_set_what_they_say() {
 }
 
 #[test]
+fn writes_are_held_back_in_every_spelling() {
+    for word in ["writeback", "writeback_cache"] {
+        for (value, on) in [("", true), ("=1", true), ("=on", true), ("=0", false), ("=off", false)]
+        {
+            assert_eq!(parse(&format!("{word}{value}")).unwrap().writeback, on, "{word}{value}");
+        }
+        assert!(matches!(parse(&format!("{word}=yes")), Err(BadOption::BadValue { .. })));
+    }
+    assert!(!parse("writeback,writeback=0").unwrap().writeback && !parse("").unwrap().writeback);
+    let both = Err(BadOption::Exclusive("writeback", "passthrough=on"));
+    assert_eq!(parse("writeback,passthrough=on"), both);
+    assert_eq!(parse("passthrough=on,writeback=1"), both);
+    for fine in
+        ["passthrough=on,writeback=0", "passthrough=auto,writeback", "passthrough=off,writeback"]
+    {
+        assert!(parse(fine).is_ok(), "{fine}");
+    }
+}
+
+#[test]
 fn redirects_are_written_and_followed_as_the_kernel_would() {
     let of = |text: &str| {
         let o = parse(text).unwrap();

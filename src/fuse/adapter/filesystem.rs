@@ -7,7 +7,7 @@ use crate::fuse::convert;
 use crate::fuse::counters::Op;
 use crate::fuse::init;
 use crate::overlay::SetAttr;
-use crate::sys::{self, Errno, FileType, Seek};
+use crate::sys::{self, Errno, FileType, TimeSet};
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo,
     IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
@@ -71,7 +71,7 @@ impl Filesystem for Adapter {
         size: Option<u64>,
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
-        _ctime: Option<SystemTime>,
+        ctime: Option<SystemTime>,
         h: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
@@ -89,7 +89,19 @@ impl Filesystem for Adapter {
         let kill_suid = mode.is_none() && (owner || nothing || (size.is_some() && req.uid() != 0));
         let set =
             SetAttr { mode: mode.map(|m| m & 0o7777), uid, gid, size, atime, mtime, kill_suid };
+        // what the kernel says by itself of a file whose times it keeps; utimensat(2) of one of them
+        // alone looks the same
+        let kept = match (mtime, ctime) {
+            (Some(TimeSet::At(t)), Some(_)) if self.plan.writeback => {
+                let more = owner || mode.is_some() || size.is_some() || atime.is_some();
+                (!more).then_some(t)
+            }
+            _ => None,
+        };
         let a = self.serve(Op::SetAttr, |o| {
+            if let Some(mtime) = kept {
+                return Ok(o.keep_mtime(self.ino(node), h.map(fh), mtime)?);
+            }
             if nothing && !self.clears_set_id(o, caller(req), req.pid(), self.ino(node))? {
                 return Ok(o.getattr(self.ino(node), None)?);
             }
@@ -216,7 +228,7 @@ impl Filesystem for Adapter {
         if self.plan.no_open {
             return reply.error(self.refuse(Op::Open));
         }
-        let mode = convert::open_mode(flags.0);
+        let mode = self.open_mode(flags.0);
         let appends = mode.append && mode.write && !mode.read && !mode.truncate;
         let extends = appends && !self.overlay.is_upper_file(self.ino(node));
         let opened = self.serve(Op::Open, |o| {
@@ -229,7 +241,7 @@ impl Filesystem for Adapter {
             if mode.truncate && req.uid() != 0 {
                 self.open_and_kill_suid(o, req, self.ino(node), mode)
             } else {
-                Ok(o.open(self.ino(node), mode)?)
+                Ok(self.open_for(o, self.ino(node), mode)?)
             }
         });
         match opened {
@@ -259,7 +271,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let open = convert::open_mode(flags);
+        let open = self.open_mode(flags);
         let made = self.serve_change(Op::Create, parent, |o| {
             let name = convert::name(name)?;
             Ok(o.create(caller(req), self.ino(parent), name, mode & 0o7777, umask, open)?)
@@ -322,14 +334,15 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        // without a writeback cache, the pages that the kernel writes back are mapped ones
-        let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        // The pages that the kernel writes back are mapped ones, or it has held them back. In either
+        // case what was to be taken away for that is gone already.
+        let from_pages = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let n = self.serve(Op::Write, |o| {
-            if is_direct(h) {
+            if is_direct(h) && !from_pages {
                 // the kernel does so by itself when it writes to its pages
                 o.lose_capability(fh(h))?;
             }
-            if mapped {
+            if from_pages {
                 return Ok(o.write_mapped(fh(h), offset, data)? as u64);
             }
             let n = o.write(fh(h), offset, data, kill_suid)?;
@@ -352,7 +365,7 @@ impl Filesystem for Adapter {
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        if self.plan.read_only {
+        if self.plan.no_flush {
             return reply.error(self.refuse(Op::Flush));
         }
         empty(self.serve(Op::Flush, |o| Ok(o.flush(fh(h))?)), reply);
@@ -574,27 +587,13 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let found = self.serve(Op::Seek, |o| {
-            // lseek(2): SEEK_DATA is 3, SEEK_HOLE is 4; the kernel does the others itself
-            let what = match whence {
-                3 => Seek::Data,
-                4 => Seek::Hole,
-                _ => return Err(Errno::INVAL.into()),
-            };
-            let offset = u64::try_from(offset).map_err(|_| Errno::NXIO)?;
-            if !self.plan.no_open {
-                return Ok(o.seek(fh(h), what, offset)?);
-            }
-            let h = o.open(self.ino(node), convert::open_mode(0))?;
-            let found = o.seek(h, what, offset);
-            o.release(h);
-            Ok(found?)
-        });
-        match found.map(i64::try_from) {
-            Ok(Ok(pos)) => reply.offset(pos),
-            Ok(Err(_)) => reply.error(fuser::Errno::EOVERFLOW),
-            Err(e) => reply.error(e),
+        if !self.plan.writeback || !self.overlay.is_written(self.ino(node)) {
+            return self.seek(node, h, offset, whence, reply);
         }
+        // the kernel does not write back what it holds before it asks where there is data
+        let adapter = self.clone();
+        let seek = move || adapter.seek(node, h, offset, whence, reply);
+        self.pages.after_writing_back(&self.notifier, node, Box::new(seek));
     }
 
     fn copy_file_range(

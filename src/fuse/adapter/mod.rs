@@ -1,6 +1,7 @@
 //! From requests to calls of the engine and back. Nothing about semantics is decided here.
 
 mod filesystem;
+mod held_back;
 mod listed;
 mod numbers;
 mod pages;
@@ -236,6 +237,9 @@ impl Adapter {
             way
         } else if self.plan.direct_writes {
             self.backings.open_direct(node, mode, || self.overlay.has_had_no_xattrs(node))
+        } else if self.plan.writeback && mode.write && !self.overlay.reads_what_it_writes(h) {
+            // parts of pages cannot be completed by what is around them
+            Way::Direct
         } else {
             Way::Cached { keep: true }
         }

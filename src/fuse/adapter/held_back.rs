@@ -1,0 +1,83 @@
+//! Writes that the kernel holds back (`FUSE_WRITEBACK_CACHE`), and what that asks of us.
+
+use super::passthrough::plain as fh;
+use super::{Adapter, Served};
+use crate::fuse::convert;
+use crate::fuse::counters::Op;
+use crate::overlay::{self, Fh, Ino, OpenMode, Overlay};
+use crate::sys::{Errno, Seek};
+use fuser::{FileHandle, INodeNo, ReplyLseek};
+
+impl Adapter {
+    /// How a file is to be opened for these flags of open(2). By any handle that writes, the kernel
+    /// reads what is around a write to part of a page, and writes back what others wrote.
+    pub(super) fn open_mode(&self, flags: i32) -> OpenMode {
+        let mode = convert::open_mode(flags);
+        OpenMode { read: mode.read || mode.write && self.plan.writeback, ..mode }
+    }
+
+    /// Opens so, or for writing alone where the mounter may not read what he may write.
+    pub(super) fn open_for(&self, o: &Overlay, node: Ino, mode: OpenMode) -> overlay::Result<Fh> {
+        match o.open(node, mode) {
+            Err(e) if self.plan.writeback && mode.write && e.errno() == Errno::ACCESS => {
+                o.open(node, OpenMode { read: false, ..mode })
+            }
+            done => done,
+        }
+    }
+
+    /// Lets the kernel write back all that it holds, and returns when it has. Not by a thread that
+    /// serves requests.
+    pub(in crate::fuse) fn write_back(&self) {
+        let Some(notifier) = self.notifier().filter(|_| self.agreed().writeback) else { return };
+        for node in self.overlay.written().into_iter().filter_map(|ino| self.known(ino)) {
+            super::pages::write_back(&notifier, node, 0, 0);
+        }
+    }
+
+    /// Returns the names of a file of the lowers.
+    pub(in crate::fuse) fn lower_names(&self, file: Ino) -> Vec<(Ino, Box<[u8]>)> {
+        self.overlay.lower_names(file)
+    }
+
+    /// Finds the next data or hole.
+    pub(super) fn seek(
+        &self,
+        node: INodeNo,
+        h: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let found = self.serve(Op::Seek, |o| self.find(o, node, h, offset, whence));
+        match found.map(i64::try_from) {
+            Ok(Ok(pos)) => reply.offset(pos),
+            Ok(Err(_)) => reply.error(fuser::Errno::EOVERFLOW),
+            Err(e) => reply.error(e),
+        }
+    }
+
+    fn find(
+        &self,
+        o: &Overlay,
+        node: INodeNo,
+        h: FileHandle,
+        offset: i64,
+        whence: i32,
+    ) -> Served<u64> {
+        // lseek(2): SEEK_DATA is 3, SEEK_HOLE is 4; the kernel does the others itself
+        let what = match whence {
+            3 => Seek::Data,
+            4 => Seek::Hole,
+            _ => return Err(Errno::INVAL.into()),
+        };
+        let offset = u64::try_from(offset).map_err(|_| Errno::NXIO)?;
+        if !self.plan.no_open {
+            return Ok(o.seek(fh(h), what, offset)?);
+        }
+        let h = o.open(self.ino(node), convert::open_mode(0))?;
+        let found = o.seek(h, what, offset);
+        o.release(h);
+        Ok(found?)
+    }
+}
