@@ -55,28 +55,17 @@ pub(super) fn follow_copies(overlay: &Arc<Overlay>, adapter: &Adapter) {
 fn tell(adapter: &Adapter, notifier: &Notifier, change: &Change) {
     let (Change::Name { parent: about, .. } | Change::Inode(about)) = change;
     let Some(number) = adapter.known(*about) else { return };
-    note(match change {
+    let told = match change {
         Change::Name { name, .. } => notifier.inval_entry(number, OsStr::from_bytes(name)),
         Change::Inode(_) => notifier.inval_inode(number, 0, 0),
-    });
-    // A kernel that holds writes back keeps a file's length and times for as long as it has its
-    // inode. Without a name it lets that go too, when nobody has the file open any more.
-    if let Change::Inode(file) = change
-        && adapter.agreed().writeback
-    {
-        for (parent, name) in adapter.lower_names(*file) {
-            if let Some(parent) = adapter.known(parent) {
-                note(notifier.inval_entry(parent, OsStr::from_bytes(&name)));
-            }
-        }
-    }
-}
-
-fn note(told: std::io::Result<()>) {
+    };
     match told {
         // the kernel does not know it
         Err(e) if e.raw_os_error() == Some(Errno::NOENT.raw()) => {}
-        Err(e) => log::debug!("the kernel was told of a change of the lowers: {e}"),
+        Err(e) => log::debug!("{change:?}: {e}"),
         Ok(()) => {}
+    }
+    if let Change::Inode(file) = change {
+        adapter.file_was_edited(notifier, *file);
     }
 }

@@ -44,6 +44,11 @@ impl Overlay {
             known.apply(&mut attr);
         }
         self.options.ids.show(&mut attr);
+        if attr.kind == FileType::File
+            && let Some(mtime) = self.held_times.get(attr.ino)
+        {
+            attr.mtime = mtime;
+        }
         let one = self.options.dir_links == DirLinks::One;
         if one && attr.kind == FileType::Dir && attr.nlink > 1 {
             attr.nlink = 1;

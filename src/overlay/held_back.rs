@@ -1,14 +1,75 @@
-//! What a kernel that holds writes back needs: the times that it keeps by itself, which files it may
-//! hold something of, and by which names it has what somebody else has changed.
+//! What a kernel that holds writes back needs: it keeps the time of a file's last write by itself,
+//! may have something of any file that is open for writing, and has names of what others change.
+//!
+//! The disk takes a time of its own with each write. The kernel's is another one, and it tells it
+//! only if it has changed: within one tick of its clock it has not. So that a file shows the same
+//! time when the kernel has forgotten it, the kernel's is kept in mind for as long as the file is
+//! open for writing, and given to the disk at the end.
 
+use super::handle::Handle;
 use super::inode::Object;
 use super::types::{Attr, Fh, Ino, SetAttr};
 use super::{Overlay, Result};
 use crate::sys::{Errno, Time, TimeSet};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The kernel's times of files that are open for writing, each with the number of those handles.
+#[derive(Debug, Default)]
+pub(super) struct HeldTimes {
+    files: Mutex<HashMap<Ino, (Time, u64)>>,
+    /// Whether there has ever been one.
+    any: AtomicBool,
+}
+
+impl HeldTimes {
+    pub(super) fn get(&self, ino: Ino) -> Option<Time> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        self.files.lock().get(&ino).map(|(time, _)| *time)
+    }
+
+    /// The kernel has another one now.
+    pub(super) fn set(&self, ino: Ino, to: Time) {
+        if self.any.load(Ordering::Acquire)
+            && let Some((time, _)) = self.files.lock().get_mut(&ino)
+        {
+            *time = to;
+        }
+    }
+
+    fn add(&self, ino: Ino, time: Time) {
+        self.any.store(true, Ordering::Release);
+        self.files.lock().entry(ino).or_insert((time, 0)).1 += 1;
+    }
+
+    /// Takes a handle off; returns whether it was the last.
+    fn take(&self, ino: Ino) -> bool {
+        let mut files = self.files.lock();
+        let Some((_, handles)) = files.get_mut(&ino) else { return false };
+        *handles = handles.saturating_sub(1);
+        *handles == 0
+    }
+
+    fn forget(&self, ino: Ino) {
+        let mut files = self.files.lock();
+        if files.get(&ino).is_some_and(|(_, handles)| *handles == 0) {
+            files.remove(&ino);
+        }
+    }
+}
 
 impl Overlay {
-    /// Gives a file the time of its last write as the kernel has kept it, which says so after
-    /// writes, and after each change of names and attributes too. Returns the attributes.
+    /// Keeps in mind that the kernel takes this for the time of a file's last write until it says
+    /// otherwise, as long as a handle is open that was just opened for writing.
+    pub fn hold_mtime(&self, ino: Ino, mtime: Time) {
+        self.held_times.add(ino, mtime);
+    }
+
+    /// Gives a file the time of its last write as the kernel has it, which says so after writes, and
+    /// after each change of names and attributes too. Returns the attributes.
     ///
     /// Nothing is done to a file that has this time already: it is not copied up for that.
     ///
@@ -17,7 +78,8 @@ impl Overlay {
     /// none: the disk has kept one of its own.
     pub fn keep_mtime(&self, ino: Ino, fh: Option<Fh>, mtime: Time) -> Result<Attr> {
         let attr = self.getattr(ino, fh)?;
-        if attr.mtime == mtime {
+        // that of a file being written is not what the disk says
+        if attr.mtime == mtime && self.held_times.get(ino).is_none() {
             return Ok(attr);
         }
         let set = SetAttr { mtime: Some(TimeSet::At(mtime)), ..SetAttr::default() };
@@ -28,6 +90,21 @@ impl Overlay {
         }
     }
 
+    /// Gives the disk the kernel's time when a handle is closed, if it is the last that wrote.
+    pub(super) fn settle_mtime(&self, fh: Fh, handle: &Handle) {
+        let Some(inode) = handle.inode().filter(|_| handle.writable) else { return };
+        let Some(held) = self.held_times.get(inode.ino) else { return };
+        if !self.held_times.take(inode.ino) {
+            return;
+        }
+        let differs = handle.file().stat().is_ok_and(|s| s.mtime != held);
+        let set = SetAttr { mtime: Some(TimeSet::At(held)), ..SetAttr::default() };
+        if differs && let Err(e) = self.setattr(inode.ino, Some(fh), &set) {
+            log::debug!("the time of a file's last write is that of the disk: {e}");
+        }
+        self.held_times.forget(inode.ino);
+    }
+
     /// Returns the files that are open for writing, each once.
     #[must_use]
     pub fn written(&self) -> Vec<Ino> {
@@ -35,12 +112,6 @@ impl Overlay {
         all.sort_unstable();
         all.dedup();
         all
-    }
-
-    /// Returns whether what is written by this handle can also be read by it.
-    #[must_use]
-    pub fn reads_what_it_writes(&self, fh: Fh) -> bool {
-        self.handles.get(fh).is_some_and(|h| h.file().is_readable().unwrap_or(false))
     }
 
     /// Returns the names, each in its directory, under which the lowers show a file that is in none

@@ -12,7 +12,7 @@
 //!   Overlay::tree          read: any change of names; write: moving a directory elsewhere
 //!     DirInode::names      a change of names in one directory; two in the order of numbers
 //!       DirInode::listing, FileInode::state, DirInode::place, ...    for memory operations only
-//!         InodeTable, UpperLayer::handles, HandleTable               for a map operation
+//!         InodeTable, UpperLayer::handles, HandleTable, HeldTimes    for a map operation
 //!           Overlay::part_of, PlainLayer::entries                    to find a file's name
 //!       Lazy::filling        a step of completing a file, a write to one; below it only its map
 //! ```
@@ -89,6 +89,7 @@ use crate::sys::{Dir, Errno, File, Identity};
 use at_rest::{AtRest, PartOf};
 use error::Doing as _;
 use handle::HandleTable;
+use held_back::HeldTimes;
 use ino::Devices;
 use inode::{Backing, DirInode, FileInode, Object, Place};
 use inode_table::InodeTable;
@@ -141,6 +142,7 @@ pub struct Overlay {
     /// How many names of a hard-linked lower file went in earlier mounts, as far as that was asked.
     gone_before: RwLock<hashbrown::HashMap<Ino, u32>>,
     handles: HandleTable,
+    held_times: HeldTimes,
     contents: Mutex<lru::LruCache<Ino, Arc<File>>>,
     kept_open: KeptOpen,
     tree: RwLock<()>,
@@ -219,6 +221,7 @@ impl Overlay {
             moved_known: AtomicBool::new(false),
             gone_before: RwLock::default(),
             handles: HandleTable::default(),
+            held_times: HeldTimes::default(),
             contents: Mutex::new(contents),
             kept_open: KeptOpen::new(),
             tree: RwLock::new(()),

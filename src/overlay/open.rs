@@ -131,6 +131,9 @@ impl Overlay {
 
     /// Closes a handle.
     pub fn release(&self, fh: Fh) {
+        if let Some(handle) = self.handles.get(fh) {
+            self.settle_mtime(fh, &handle);
+        }
         let Some(handle) = self.handles.remove(fh) else { return };
         if let Some(inode) = handle.inode() {
             inode.handles.fetch_sub(1, Ordering::AcqRel);

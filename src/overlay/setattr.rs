@@ -19,6 +19,9 @@ impl Overlay {
     /// `EROFS`, `EISDIR` for the size of a directory, or what the upper's file system says.
     pub fn setattr(&self, ino: Ino, fh: Option<Fh>, set: &SetAttr) -> Result<Attr> {
         self.writable()?;
+        if let Some(TimeSet::At(mtime)) = set.mtime {
+            self.held_times.set(ino, mtime);
+        }
         let ids = &self.options.ids;
         let set = &SetAttr {
             uid: set.uid.map(|id| ids.uids.stored(id)),

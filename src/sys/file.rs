@@ -139,12 +139,6 @@ impl File {
         self.fd
     }
 
-    /// Returns whether it was opened for reading.
-    pub fn is_readable(&self) -> Result<bool> {
-        let access = fs::fcntl_getfl(&self.fd)? & OFlags::RWMODE;
-        Ok(access != OFlags::WRONLY)
-    }
-
     /// Returns the attributes.
     pub fn stat(&self) -> Result<Stat> {
         Ok(fs::fstat(&self.fd)?.into())

@@ -72,6 +72,12 @@ fn as_root_with_lazy_copy_up() {
     supervise(Mode::Lazy, Work::Seeds(0..60));
 }
 
+/// The kernel holds back what is written.
+#[test]
+fn as_root_with_writeback() {
+    supervise(Mode::Writeback, Work::Seeds(0..60));
+}
+
 /// Ours is mounted anew between the steps, while the kernel's mount stays.
 #[test]
 fn as_root_over_remounts() {
@@ -121,6 +127,7 @@ fn cases_that_once_failed() {
     for mode in [
         Mode::Root,
         Mode::Lazy,
+        Mode::Writeback,
         Mode::Namespace,
         Mode::Redirect,
         Mode::Metacopy,

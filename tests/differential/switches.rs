@@ -23,7 +23,7 @@ const fn metacopy(ours: &'static str) -> Switches {
 }
 
 /// The set of a case is that of its seed, modulo their number.
-pub const SETS: [Switches; 22] = [
+pub const SETS: [Switches; 25] = [
     set("redirect_dir=on,passthrough=off"),
     set("redirect_dir=on,passthrough=on"),
     set("redirect_dir=on,threads=1"),
@@ -43,6 +43,9 @@ pub const SETS: [Switches; 22] = [
     set("redirect_dir=on,passthrough=off,timeout=0,lower_changes=timeout,threads=1"),
     // it trusts everything
     set("redirect_dir=copy,passthrough=on,lower_changes=ignore,timeout=1000000,threads=4,xino=off"),
+    set("redirect_dir=on,writeback,threads=1,lower_changes=ignore"),
+    set("redirect_dir=on,writeback,default_permissions,allow_other,timeout=0,xino=off"),
+    metacopy("redirect_dir=copy,writeback=1,lazy_copy_up=1,metacopy=on,max_write=4096"),
     metacopy("redirect_dir=on,lazy_copy_up=1,metacopy=on,threads=1"),
     metacopy("redirect_dir=copy,lazy_copy_up=1,metacopy=on,passthrough=off,max_write=4096"),
     set("redirect_dir=on,uidmapping=0:0:65536,gidmapping=0:0:65536,static_nlink"),
@@ -54,7 +57,7 @@ pub const SETS: [Switches; 22] = [
 ];
 
 /// The same for containers of a store, whose defaults are others.
-pub const CONTAINERS: [Switches; 10] = [
+pub const CONTAINERS: [Switches; 11] = [
     set("metacopy=off"),
     metacopy(""),
     set("metacopy=off,passthrough=off"),
@@ -64,5 +67,6 @@ pub const CONTAINERS: [Switches; 10] = [
     metacopy("lazy_copy_up=1,fsync=strict"),
     metacopy("timeout=0,passthrough=off,max_write=4096"),
     set("metacopy=off,xino=off,volatile"),
+    metacopy("writeback"),
     metacopy("redirect_dir=copy,lazy_copy_up=1,threads=4,passthrough=on"),
 ];

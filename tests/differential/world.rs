@@ -16,6 +16,8 @@ pub enum Mode {
     Others,
     /// As `Root`; every file that is written waits for its blocks (`lazy_copy_up`).
     Lazy,
+    /// As `Root`; the kernel holds back what is written (`writeback`).
+    Writeback,
     /// Root of a user name space that knows no one else. A third of the cases as in `Remount`.
     Namespace,
     /// As `Root`; after half of the steps each goes on with the other's upper. The kernel mounts
@@ -37,10 +39,11 @@ pub enum Mode {
 }
 
 impl Mode {
-    pub const ALL: [Mode; 11] = [
+    pub const ALL: [Mode; 12] = [
         Mode::Root,
         Mode::Others,
         Mode::Lazy,
+        Mode::Writeback,
         Mode::Namespace,
         Mode::Redirect,
         Mode::Metacopy,
@@ -56,6 +59,7 @@ impl Mode {
             Mode::Root => "root",
             Mode::Others => "others",
             Mode::Lazy => "lazy",
+            Mode::Writeback => "writeback",
             Mode::Namespace => "namespace",
             Mode::Redirect => "redirect",
             Mode::Metacopy => "metacopy",
@@ -86,6 +90,7 @@ impl Mode {
         let (ours, metacopy) = match self {
             Mode::Namespace => ("userxattr,redirect_dir=off", false),
             Mode::Lazy => ("redirect_dir=on,lazy_copy_up=1", false),
+            Mode::Writeback => ("redirect_dir=on,writeback", false),
             Mode::Metacopy | Mode::RemountMetacopy => ("redirect_dir=on,metacopy=on", true),
             _ => ("redirect_dir=on", false),
         };

@@ -1,5 +1,6 @@
 //! One short method per request: convert, serve, answer.
 
+use super::pages;
 use super::passthrough::{Way, is_direct, numbered};
 use super::set_id::take_setgid;
 use super::{Adapter, GENERATION, READ_BUFFER, caller, empty, fh, sized, written};
@@ -105,6 +106,13 @@ impl Filesystem for Adapter {
             if nothing && !self.clears_set_id(o, caller(req), req.pid(), self.ino(node))? {
                 return Ok(o.getattr(self.ino(node), None)?);
             }
+            // that a cut to the same length is none, the kernel knows by itself
+            let same = if self.plan.writeback && size.is_some() && mtime.is_none() {
+                Some(TimeSet::At(o.getattr(self.ino(node), None)?.mtime))
+            } else {
+                None
+            };
+            let set = SetAttr { mtime: mtime.or(same), ..set };
             let strange = kill_suid && req.uid() != 0;
             let before =
                 if strange && owner { Some(o.getattr(self.ino(node), None)?.gid) } else { None };
@@ -238,11 +246,13 @@ impl Filesystem for Adapter {
             {
                 return Err(Errno::TXTBSY.into());
             }
-            if mode.truncate && req.uid() != 0 {
-                self.open_and_kill_suid(o, req, self.ino(node), mode)
-            } else {
-                Ok(self.open_for(o, self.ino(node), mode)?)
-            }
+            self.holding_mtime(o, self.ino(node), mode, || {
+                if mode.truncate && req.uid() != 0 {
+                    self.open_and_kill_suid(o, req, self.ino(node), mode)
+                } else {
+                    Ok(o.open(self.ino(node), mode)?)
+                }
+            })
         });
         match opened {
             Ok(h) => {
@@ -274,7 +284,12 @@ impl Filesystem for Adapter {
         let open = self.open_mode(flags);
         let made = self.serve_change(Op::Create, parent, |o| {
             let name = convert::name(name)?;
-            Ok(o.create(caller(req), self.ino(parent), name, mode & 0o7777, umask, open)?)
+            let (caller, dir) = (caller(req), self.ino(parent));
+            let (a, h) = o.create(caller, dir, name, mode & 0o7777, umask, open)?;
+            if self.plan.writeback {
+                o.hold_mtime(a.ino, a.mtime);
+            }
+            Ok((a, h))
         });
         match made {
             Ok((a, h)) => {
@@ -338,7 +353,7 @@ impl Filesystem for Adapter {
         // case what was to be taken away for that is gone already.
         let from_pages = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let n = self.serve(Op::Write, |o| {
-            if is_direct(h) && !from_pages {
+            if is_direct(h) {
                 // the kernel does so by itself when it writes to its pages
                 o.lose_capability(fh(h))?;
             }
@@ -389,6 +404,7 @@ impl Filesystem for Adapter {
             Ok(())
         });
         empty(done, reply);
+        self.edited.closed(self, node);
     }
 
     fn fsync(
@@ -593,7 +609,10 @@ impl Filesystem for Adapter {
         // the kernel does not write back what it holds before it asks where there is data
         let adapter = self.clone();
         let seek = move || adapter.seek(node, h, offset, whence, reply);
-        self.pages.after_writing_back(&self.notifier, node, Box::new(seek));
+        self.pages.later(&self.notifier, move |notifier| {
+            pages::write_back(notifier, node, 0, 0);
+            seek();
+        });
     }
 
     fn copy_file_range(

@@ -4,7 +4,7 @@ use super::passthrough::plain as fh;
 use super::{Adapter, Served};
 use crate::fuse::convert;
 use crate::fuse::counters::Op;
-use crate::overlay::{self, Fh, Ino, OpenMode, Overlay};
+use crate::overlay::{Fh, Ino, OpenMode, Overlay};
 use crate::sys::{Errno, Seek};
 use fuser::{FileHandle, INodeNo, ReplyLseek};
 
@@ -16,14 +16,22 @@ impl Adapter {
         OpenMode { read: mode.read || mode.write && self.plan.writeback, ..mode }
     }
 
-    /// Opens so, or for writing alone where the mounter may not read what he may write.
-    pub(super) fn open_for(&self, o: &Overlay, node: Ino, mode: OpenMode) -> overlay::Result<Fh> {
-        match o.open(node, mode) {
-            Err(e) if self.plan.writeback && mode.write && e.errno() == Errno::ACCESS => {
-                o.open(node, OpenMode { read: false, ..mode })
-            }
-            done => done,
+    /// Runs an `open`, so that who opens for writing keeps the kernel's time of the last write.
+    pub(super) fn holding_mtime(
+        &self,
+        o: &Overlay,
+        node: Ino,
+        mode: OpenMode,
+        open: impl FnOnce() -> Served<Fh>,
+    ) -> Served<Fh> {
+        if !(self.plan.writeback && mode.write) {
+            return open();
         }
+        // before it is cut
+        let mtime = o.getattr(node, None)?.mtime;
+        let h = open()?;
+        o.hold_mtime(node, mtime);
+        Ok(h)
     }
 
     /// Lets the kernel write back all that it holds, and returns when it has. Not by a thread that
@@ -33,11 +41,6 @@ impl Adapter {
         for node in self.overlay.written().into_iter().filter_map(|ino| self.known(ino)) {
             super::pages::write_back(&notifier, node, 0, 0);
         }
-    }
-
-    /// Returns the names of a file of the lowers.
-    pub(in crate::fuse) fn lower_names(&self, file: Ino) -> Vec<(Ino, Box<[u8]>)> {
-        self.overlay.lower_names(file)
     }
 
     /// Finds the next data or hole.

@@ -1,5 +1,6 @@
 //! From requests to calls of the engine and back. Nothing about semantics is decided here.
 
+mod edited;
 mod filesystem;
 mod held_back;
 mod listed;
@@ -13,6 +14,7 @@ use super::counters::{Counters, Op};
 use super::options::Plan;
 use crate::overlay::{Attr, Caller, Fh, Ino, OpenMode, Overlay};
 use crate::sys::{self, File};
+use edited::Edited;
 use fuser::{
     BackingId, FileAttr, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEmpty,
     ReplyEntry, ReplyWrite, ReplyXattr, Request, SessionACL,
@@ -50,6 +52,8 @@ pub(super) struct Adapter {
     /// Which inodes are open in which way, where passthrough is in use.
     backings: Arc<Backings>,
     pages: Arc<Pages>,
+    /// Lower files that somebody has edited while they were open.
+    edited: Arc<Edited>,
     /// Whose listing the kernel may hold, where it holds them and names change.
     listed: Arc<Listed>,
     /// What the kernel has agreed to.
@@ -78,6 +82,7 @@ impl Adapter {
             plan,
             backings: Arc::default(),
             pages: Arc::default(),
+            edited: Arc::default(),
             listed: Arc::default(),
             agreed: Arc::default(),
             notifier: Arc::default(),
@@ -237,9 +242,6 @@ impl Adapter {
             way
         } else if self.plan.direct_writes {
             self.backings.open_direct(node, mode, || self.overlay.has_had_no_xattrs(node))
-        } else if self.plan.writeback && mode.write && !self.overlay.reads_what_it_writes(h) {
-            // parts of pages cannot be completed by what is around them
-            Way::Direct
         } else {
             Way::Cached { keep: true }
         }

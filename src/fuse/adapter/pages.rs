@@ -7,16 +7,9 @@ use crate::sys::Errno;
 use fuser::{INodeNo, Notifier};
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 
-/// What comes after a file's pages were written back.
-pub(super) type Then = Box<dyn FnOnce() + Send>;
-
-/// What that thread is to do.
-enum Task {
-    Drop(INodeNo, Range<u64>),
-    WriteBack(INodeNo, Then),
-}
+type Task = Box<dyn FnOnce(&Notifier) + Send>;
 
 /// The way to that thread, which is started when it is needed first.
 #[derive(Debug, Default)]
@@ -30,53 +23,32 @@ impl Pages {
         node: INodeNo,
         bytes: Range<u64>,
     ) {
-        if !self.send(notifier, Task::Drop(node, bytes)) {
-            log::debug!("a mapping of a new file may be old: no thread");
-        }
+        let offset = i64::try_from(bytes.start).unwrap_or(i64::MAX);
+        let len = i64::try_from(bytes.end - bytes.start).unwrap_or(i64::MAX);
+        self.later(notifier, move |notifier| write_back(notifier, node, offset, len));
     }
 
-    /// Lets the kernel write back a file's pages, and does something then.
-    pub(super) fn after_writing_back(
+    /// Does something in that thread, after all that it was given before.
+    pub(super) fn later(
         &self,
         notifier: &OnceLock<Notifier>,
-        node: INodeNo,
-        then: Then,
+        task: impl FnOnce(&Notifier) + Send + 'static,
     ) {
-        // what is lost with the thread is a reply, which answers with an error as it goes
-        if !self.send(notifier, Task::WriteBack(node, then)) {
-            log::warn!("a request could not wait for the kernel's pages: no thread");
-        }
-    }
-
-    fn send(&self, notifier: &OnceLock<Notifier>, task: Task) -> bool {
-        let Some(notifier) = notifier.get() else { return false };
+        let Some(notifier) = notifier.get() else { return };
         let to = self.0.get_or_init(|| {
-            let (to, tasks) = channel();
+            let (to, tasks) = channel::<Task>();
             let notifier = notifier.clone();
             let started = std::thread::Builder::new()
                 .name("pages".to_owned())
-                .spawn(move || follow(&tasks, &notifier));
+                .spawn(move || tasks.into_iter().for_each(|task| task(&notifier)));
             if let Err(e) = started {
                 log::error!("thread pages: {e}");
             }
             to
         });
-        to.send(task).is_ok()
-    }
-}
-
-fn follow(tasks: &Receiver<Task>, notifier: &Notifier) {
-    for task in tasks {
-        match task {
-            Task::Drop(node, bytes) => {
-                let offset = i64::try_from(bytes.start).unwrap_or(i64::MAX);
-                let len = i64::try_from(bytes.end - bytes.start).unwrap_or(i64::MAX);
-                write_back(notifier, node, offset, len);
-            }
-            Task::WriteBack(node, then) => {
-                write_back(notifier, node, 0, 0);
-                then();
-            }
+        // a reply that is dropped with its task answers with an error
+        if to.send(Box::new(task)).is_err() {
+            log::debug!("what the kernel has of a file may be old: no thread");
         }
     }
 }

@@ -18,7 +18,7 @@ impl Adapter {
         mode: OpenMode,
     ) -> Served<Fh> {
         let before = o.getattr(node, None)?;
-        let h = self.open_for(o, node, mode)?;
+        let h = o.open(node, mode)?;
         let kept = self.loses_setgid(req, &before, before.gid).then_some(before.mode & !0o6000);
         let kill = SetAttr { kill_suid: true, mode: kept, ..SetAttr::default() };
         if let Err(e) = o.setattr(node, Some(h), &kill) {
