@@ -184,6 +184,66 @@ fn content_costs_no_more_requests_than_it_must() {
     });
 }
 
+/// As [`with_lowers`], with writes that the kernel holds back. Without the `setattr` by which it says
+/// when a file was written: there is none if its clock has not ticked since the file was made.
+fn with_writeback(test: &str, check: impl Fn(&Case, &dyn Fn(&str, &str))) {
+    for user in mounters(test) {
+        undisturbed(&user, |c| {
+            c.sh(FILES).ok();
+            let options = "lowerdir=l,upperdir=u,workdir=w,writeback,lower_changes=ignore";
+            c.stratafs(&["-o", options, "m"]).ok();
+            assert!(agreed(c, "writeback"));
+            // the first flush is refused for good
+            c.sh("echo x >m/first && test -e m/d/one && test -e m/d/two").ok();
+            check(c, &|script, ops| {
+                let mut found = asked(c, script);
+                let said = found.remove("setattr").unwrap_or(0);
+                let mut wanted = want(ops);
+                let may = wanted.remove("setattr").unwrap_or(0);
+                assert_eq!(found, wanted, "{script}");
+                assert!(said <= may, "{script}: {said} setattr");
+            });
+        });
+    }
+}
+
+#[test]
+fn writes_that_are_held_back_are_one_request() {
+    with_writeback("requests with writeback", |_, is| {
+        is("echo a >m/new", "lookup create getxattr write setattr release");
+        is("{ echo b; echo c; } >>m/new", "open write setattr release");
+        // as many as there are in a page, and in some thousand of them
+        let append = "for i in 0 1 2 3 4 5 6 7 8 9; do printf %100s; done";
+        let thousand = "for k in $(seq 100); do $1; done".replace("$1", append);
+        is(&format!("{{ {thousand}; }} >>m/new"), "open write setattr release");
+        // what is around a part of a page is read first, and stays
+        is("printf x 1<>m/d/one", "open getxattr read write setattr release");
+        is("printf y 1<>m/d/one", "open write setattr release");
+        // the shell closes a second descriptor of it before it writes
+        is("echo cut >m/d/one", "open setattr write setattr release");
+        is("read x <m/d/two", "open read release");
+        is("read x <m/d/two", "open release");
+        is("echo z >>m/d/two", "open getxattr write setattr release");
+    });
+}
+
+#[test]
+fn the_kernel_says_when_names_and_attributes_changed_where_it_keeps_times() {
+    with_writeback("requests for names with writeback", |c, is| {
+        is("ln m/first m/link", "lookup link setattr");
+        is("mv m/link m/other", "lookup rename setattr");
+        is("rm m/other", "unlink setattr");
+        is("rm m/first", "unlink setattr");
+        is("chmod 600 m/three", "lookup setattr");
+        c.sh("find m && find m").ok();
+        is("rm -r m/d", "unlink setattr unlink setattr rmdir");
+        is(
+            "mkdir m/e && ln -s x m/e/l && rm m/e/l && rmdir m/e",
+            "lookup mkdir lookup symlink unlink rmdir",
+        );
+    });
+}
+
 #[test]
 fn what_the_kernel_reads_and_writes_by_itself_is_not_asked_for() {
     for user in mounters("requests with passthrough").into_iter().filter(|u| u.uid == 0) {
