@@ -337,6 +337,36 @@
 //! * `O_DIRECT` has the alignment rules of the upper's file system then, as in the kernel's
 //!   overlayfs.
 //!
+//! # Writes that are held back
+//! With `writeback` (fuse-overlayfs spells it `writeback=1`) the kernel keeps what is written and
+//! sends it at the close, at fsync, or within half a minute, many small writes as one request
+//! (`requests::writes_that_are_held_back_are_one_request`). It takes the place of passthrough; both
+//! asked for by name are refused. Tests are in `tests/writeback.rs`. Nobody sees a difference in the
+//! mount (`differential::as_root_with_writeback`, and the sets of `switches.rs` that have it), but:
+//! * A full disk, a quota and a broken disk are told at the close or by fsync, not by the write
+//!   (`writeback::a_full_disk_is_told_at_the_close_and_by_fsync`); at the close a quota is `EIO`. Until
+//!   the kernel needs the memory, the mount shows what could not be written.
+//! * Who reads the upper itself misses what is still held back of files that are open
+//!   (`writeback::what_was_written_is_in_the_upper_when_it_is_closed`), and what others write there,
+//!   which is wrong anyway, is shown with the old length. A daemon that is killed loses what it was
+//!   not sent; one that is told to end asks for all of it, twice
+//!   (`writeback::nothing_is_lost_when_the_daemon_is_told_to_end`).
+//! * syncfs(2) and sync(2) make the kernel send what it holds, and need not wait for it
+//!   (`writeback::sync_brings_what_is_held_back_into_the_upper`); fsync(2) waits.
+//! * The kernel keeps length, time of the last write and time of change of a regular file by itself
+//!   for as long as it has the inode. The disk gets the second to the nanosecond, the third cannot be
+//!   set: after a remount it is that of the disk, some milliseconds later.
+//! * An edited lower file (below) shows its length and times when the kernel has forgotten the old
+//!   ones, which it does as soon as nobody has the file open. Who has it open reads new bytes
+//!   within the old length, and zeros where it was cut; who appends then appends there
+//!   (`writeback::an_edited_lower_file_shows_its_length_when_nobody_has_it_open`,
+//!   `lower_changes::each_kind_of_edit_becomes_visible_where_writes_are_held_back`). Where watches
+//!   ran out an edit in place is seen only when the kernel needs the memory. With `lower_changes=timeout`, or where nothing can be watched, nothing is held back, and the log
+//!   says so (`writeback::where_lowers_may_be_edited_unseen_nothing_is_held_back`).
+//! * `SEEK_DATA` and `SEEK_HOLE` in a file that is open for writing make the kernel write back all
+//!   of it first, and read it anew
+//!   (`writeback::holes_and_data_are_found_while_they_are_held_back`).
+//!
 //! # What FUSE itself cannot do here
 //! A chown(2) that changes nothing reaches the daemon as a request that sets nothing, like what
 //! clears set-id bits before a copy or an allocation. Of a file that its caller does not own it is

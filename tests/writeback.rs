@@ -244,6 +244,38 @@ fn a_file_that_may_be_written_but_not_read_is_written() {
 }
 
 #[test]
+fn a_file_of_another_is_written_though_its_times_cannot_be_set() {
+    let test = "files of others with writeback";
+    let Ok(user) = ordinary() else { return skip(test, "no ordinary user") };
+    if !is_root() || !mounters(test).contains(&user) {
+        return skip(test, "it takes root to make one");
+    }
+    let c = Case::new(user);
+    std::fs::write(c.path("u/f"), "old\n").unwrap();
+    std::process::Command::new("chmod").arg("666").arg(c.path("u/f")).status().unwrap();
+    mount(&c, "");
+    let said = c.sh("cat m/f && dd if=/dev/zero bs=1 count=1 conv=fsync status=none >>m/f").ok();
+    assert_eq!((&said.out[..], &said.err[..]), ("old\n", ""));
+    unmount(&c);
+    assert_eq!(text(&c.path("u/f")), "old\n\0");
+}
+
+#[test]
+fn writes_around_the_cache_go_together_with_those_that_are_held_back() {
+    for_each_mount("O_DIRECT with writeback", "head -c 5000 /dev/zero >l/f", |c| {
+        c.sh("exec 3>>m/f; printf abc >&3; touch -d 2001-02-03Z m/f
+              head -c 8192 /dev/zero | tr '\\0' x >x
+              dd if=x of=m/f bs=4096 count=2 seek=1 oflag=direct conv=notrunc status=none
+              printf end >&3; dd if=m/f bs=4096 iflag=direct status=none >copy; cmp copy m/f
+              test $(stat -c %s m/f) = 12291; ! stat -c %y m/f | grep 2001")
+            .ok();
+        let f = std::fs::read(c.path("u/f")).unwrap();
+        assert!(f[..4096].iter().all(|b| *b == 0) && f[4096..12288].iter().all(|b| *b == b'x'));
+        assert_eq!(&f[12288..], b"end");
+    });
+}
+
+#[test]
 fn what_a_map_writes_is_in_the_upper() {
     roots("maps with writeback", "head -c 20000 /dev/zero >l/f", |c| {
         let f = both(&c.path("m/f"));

@@ -173,6 +173,7 @@ Mount options:
   sync, dirsync; remount[,ro|rw|..] changes such flags of a mount that is there
   (noatime by remount does not reach the upper: that takes a new mount)
   lower_changes=watch|timeout|ignore, max_watches=N, timeout=SECONDS, threads=N, max_write=BYTES,
+  writeback[=1|0] (small writes are sent together; a full disk is told at the close)
   fsname=NAME, passthrough=on|off|auto, xino=on|auto|off (off: inode numbers below 2^32), debug
 Accepted without effect: what mount(8) adds, and fast_ino, index, nfs_export, threaded and the like.
 ";

@@ -97,7 +97,9 @@ impl Overlay {
         if !self.held_times.take(inode.ino) {
             return;
         }
-        let differs = handle.file().stat().is_ok_and(|s| s.mtime != held);
+        // an incomplete copy is given its time again when it is complete
+        let differs =
+            handle.lazy().is_some() || handle.file().stat().is_ok_and(|s| s.mtime != held);
         let set = SetAttr { mtime: Some(TimeSet::At(held)), ..SetAttr::default() };
         if differs && let Err(e) = self.setattr(inode.ino, Some(fh), &set) {
             log::debug!("the time of a file's last write is that of the disk: {e}");

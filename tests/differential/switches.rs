@@ -44,7 +44,7 @@ pub const SETS: [Switches; 25] = [
     // it trusts everything
     set("redirect_dir=copy,passthrough=on,lower_changes=ignore,timeout=1000000,threads=4,xino=off"),
     set("redirect_dir=on,writeback,threads=1,lower_changes=ignore"),
-    set("redirect_dir=on,writeback,default_permissions,allow_other,timeout=0,xino=off"),
+    set("redirect_dir=on,writeback,default_permissions,allow_other,timeout=0,xino=off,sync"),
     metacopy("redirect_dir=copy,writeback=1,lazy_copy_up=1,metacopy=on,max_write=4096"),
     metacopy("redirect_dir=on,lazy_copy_up=1,metacopy=on,threads=1"),
     metacopy("redirect_dir=copy,lazy_copy_up=1,metacopy=on,passthrough=off,max_write=4096"),
