@@ -18,7 +18,8 @@ pub enum Mode {
     Lazy,
     /// As `Root`; the kernel holds back what is written (`writeback`).
     Writeback,
-    /// Root of a user name space that knows no one else. A third of the cases as in `Remount`.
+    /// Root of a user name space that knows no one else. A third of the cases as in `Remount`, half
+    /// of them as in `Writeback`.
     Namespace,
     /// As `Root`; after half of the steps each goes on with the other's upper. The kernel mounts
     /// with `redirect_dir=on` alone.
@@ -140,7 +141,9 @@ impl Mounts {
             Mode::Image => &CONTAINERS[..],
             Mode::Namespace => {
                 self.remounts = seed % 3 == 2;
-                return String::new();
+                let ours = ["userxattr,redirect_dir=off", "userxattr,redirect_dir=off,writeback"];
+                self.switches = set(ours[seed % 2]);
+                return format!("[{}]", self.switches.ours);
             }
             _ => return String::new(),
         };
