@@ -153,7 +153,10 @@ pub(super) struct Plan {
     /// it says, not we, how long a regular file is and when it and its inode were changed: what our
     /// answers say of that is not heeded as long as it has the inode in memory. A new file costs a
     /// GETXATTR and a SETATTR of its times more, each change of a file's names or attributes another
-    /// SETATTR, and a full disk is told at the close. So it is there for who asks for it.
+    /// SETATTR, and a full disk is told at the close. Measured (tmpfs, an ordinary user, pairs): an
+    /// append of 100 bytes 12 to 1.1 µs, blocks of 4 KiB 245 to 714 MiB/s, of 1 MiB 1,445 to 869;
+    /// a new file of 100 bytes 60 to 79 µs, its removal 24 to 33, open, append and close 32 to 58.
+    /// So it is there for who asks for it.
     pub(super) writeback: bool,
     /// FLUSH, which has nothing to do, is refused once for all. The kernel writes back what it holds
     /// before it asks, and tells errors of that by itself (`fuse_flush` in fs/fuse/file.c).

@@ -6,6 +6,7 @@
 //! time when the kernel has forgotten it, the kernel's is kept in mind for as long as the file is
 //! open for writing, and given to the disk at the end.
 
+use super::error::Doing as _;
 use super::handle::Handle;
 use super::inode::Object;
 use super::types::{Attr, Fh, Ino, SetAttr};
@@ -77,16 +78,39 @@ impl Overlay {
     /// As [`Overlay::setattr`]. That the mounter may not set the time of a file that he may write is
     /// none: the disk has kept one of its own.
     pub fn keep_mtime(&self, ino: Ino, fh: Option<Fh>, mtime: Time) -> Result<Attr> {
+        if let Some(handle) = fh.and_then(|fh| self.handles.get(fh))
+            && self.is_held(&handle)
+        {
+            self.held_times.set(ino, mtime);
+            match self.put_mtime(fh, &handle, mtime) {
+                Err(e) if e.errno() != Errno::PERM => return Err(e),
+                _ => return self.getattr(ino, fh),
+            }
+        }
         let attr = self.getattr(ino, fh)?;
         // that of a file being written is not what the disk says
         if attr.mtime == mtime && self.held_times.get(ino).is_none() {
             return Ok(attr);
         }
-        let set = SetAttr { mtime: Some(TimeSet::At(mtime)), ..SetAttr::default() };
-        match self.setattr(ino, fh, &set) {
-            // without a handle it is what somebody has asked for
-            Err(e) if fh.is_some() && e.errno() == Errno::PERM => Ok(attr),
-            done => done,
+        self.setattr(ino, fh, &only_mtime(mtime))
+    }
+
+    fn is_held(&self, handle: &Handle) -> bool {
+        handle.writable && handle.inode().is_some_and(|i| self.held_times.get(i.ino).is_some())
+    }
+
+    /// Sets the time of the last write on disk.
+    fn put_mtime(&self, fh: Option<Fh>, handle: &Handle, mtime: Time) -> Result<()> {
+        match (handle.inode(), handle.lazy()) {
+            // an incomplete copy is given its time again when it is complete
+            (Some(inode), Some(_)) => self.setattr(inode.ino, fh, &only_mtime(mtime)).map(drop),
+            _ => {
+                let file = handle.file();
+                if file.stat().is_ok_and(|s| s.mtime == mtime) {
+                    return Ok(());
+                }
+                file.set_times(TimeSet::Omit, TimeSet::At(mtime)).upper("set the times")
+            }
         }
     }
 
@@ -97,11 +121,7 @@ impl Overlay {
         if !self.held_times.take(inode.ino) {
             return;
         }
-        // an incomplete copy is given its time again when it is complete
-        let differs =
-            handle.lazy().is_some() || handle.file().stat().is_ok_and(|s| s.mtime != held);
-        let set = SetAttr { mtime: Some(TimeSet::At(held)), ..SetAttr::default() };
-        if differs && let Err(e) = self.setattr(inode.ino, Some(fh), &set) {
+        if let Err(e) = self.put_mtime(Some(fh), handle, held) {
             log::debug!("the time of a file's last write is that of the disk: {e}");
         }
         self.held_times.forget(inode.ino);
@@ -128,4 +148,8 @@ impl Overlay {
             _ => Vec::new(),
         }
     }
+}
+
+fn only_mtime(to: Time) -> SetAttr {
+    SetAttr { mtime: Some(TimeSet::At(to)), ..SetAttr::default() }
 }
