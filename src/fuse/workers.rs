@@ -33,24 +33,23 @@ impl Workers {
         let origin = platform::clone_device(connection.as_fd()).map(Arc::new);
         let first =
             Session::from_fd(adapter.clone(), connection, adapter.who_is_served(), config())?;
-        let mut sessions = vec![first];
         let origin = origin.ok();
-        if let Some(origin) = &origin {
-            for _ in 1..count {
-                sessions.push(join_connection(adapter, origin)?);
-            }
-            // on a device of its own: it would keep a worker's from closing
-            adapter.connected(join_connection(adapter, origin)?.notifier());
-        } else {
-            adapter.connected(sessions[0].notifier());
-        }
-        let start = |(i, session): (usize, Session)| {
+        // on a device of its own: it would keep a worker's from closing
+        let own = origin.as_ref().map(|o| join_connection(adapter, o)).transpose()?;
+        adapter.connected(own.as_ref().unwrap_or(&first).notifier());
+        let start = |i: usize, session: Session| {
             let (adapter, origin) = (adapter.clone(), origin.clone());
             Builder::new()
                 .name(format!("worker-{i}"))
                 .spawn(move || work(&adapter, session, origin.as_deref()))
         };
-        let threads = sessions.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
+        // the first one answers while the others are made ready
+        let mut threads = vec![start(0, first)?];
+        if let Some(origin) = &origin {
+            for i in 1..count {
+                threads.push(start(i, join_connection(adapter, origin)?)?);
+            }
+        }
         Ok(Workers { threads })
     }
 

@@ -96,6 +96,11 @@ impl Index {
         Ok(())
     }
 
+    /// Gives back the memory into which it was read; a mount needs little of it.
+    pub fn let_go(&self) {
+        self.map.let_go();
+    }
+
     /// Checks all of it, in time proportional to its size.
     pub fn verify(&self) -> Result<(), IndexError> {
         use IndexError::Damaged;

@@ -152,6 +152,7 @@ fn one(
 fn whole(dir: &Dir, name: &[u8], layer: &Layer) -> Result<Index, IndexError> {
     let index = Index::open(dir, name)?;
     check(&index, layer)?;
+    index.let_go();
     Ok(index)
 }
 

@@ -37,6 +37,17 @@ impl Mapping {
         let start = self.part.start;
         Some(Mapping { map: self.map.clone(), part: start + part.start..start + part.end })
     }
+
+    /// Gives back the memory of all of the mapped file: what is read again comes from the page
+    /// cache. For who has read all of it once and will read little from now on.
+    pub fn let_go(&self) {
+        let Some(map) = &self.map else { return };
+        // SAFETY: nobody writes to this mapping, so each page is the same when it is read from the
+        // file again.
+        let done = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        // a wish, no more
+        done.unwrap_or_default();
+    }
 }
 
 impl std::ops::Deref for Mapping {
@@ -62,6 +73,28 @@ mod tests {
         assert_eq!(&*part.part(1..3).unwrap(), b"34");
         assert!(part.part(1..7).is_none() && all.part(11..11).is_none());
         drop(all);
+        part.let_go();
         assert_eq!(&*part, b"234567");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_was_let_go_is_in_memory_no_more() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("an index");
+        std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+        let dir = Dir::open(tmp.path()).unwrap();
+        let all = Mapping::of(&dir.open_file(b"an index", OpenFlags::READ, 0).unwrap()).unwrap();
+        let resident = || -> u64 {
+            let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+            let this = maps.split(path.to_str().unwrap()).nth(1).unwrap();
+            let line = this.lines().find(|l| l.starts_with("Rss:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        assert!(all.iter().all(|b| *b == 7));
+        assert_eq!(resident(), 1024);
+        all.let_go();
+        assert_eq!(resident(), 0);
+        assert!(all.iter().all(|b| *b == 7));
     }
 }

@@ -1,6 +1,7 @@
 //! What this process may do, and what a file system can hold: asked once, then carried as a value.
 
 use super::{Dir, Errno, FileType, RenameFlags, Result, platform};
+use std::sync::OnceLock;
 
 /// Who this process is, as far as the file system cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +20,9 @@ impl Identity {
     /// Returns the identity of this process.
     #[must_use]
     pub fn current() -> Identity {
-        let user_namespace = platform::in_user_namespace();
+        // a process that starts no namespace of its own stays in the one that it has
+        static USER_NAMESPACE: OnceLock<bool> = OnceLock::new();
+        let user_namespace = *USER_NAMESPACE.get_or_init(platform::in_user_namespace);
         let uid = rustix::process::geteuid().as_raw();
         Identity {
             uid,

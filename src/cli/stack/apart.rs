@@ -31,7 +31,8 @@ impl Apart {
     }
 
     /// Returns handles for the upper and the work directory. Both must lie in one copy, for the
-    /// kernel moves and links nothing between two mounts: so their common parent is copied.
+    /// kernel moves and links nothing between two mounts: so their common parent is copied. The
+    /// paths are without symlinks.
     /// With `noatime`, reading changes no access time.
     pub(super) fn pair(
         &mut self,
@@ -98,8 +99,7 @@ fn same(new: Dir, old: &Dir) -> sys::Result<Dir> {
 }
 
 fn pair(upper: &(&Path, Dir), work: &(&Path, Dir), noatime: bool) -> sys::Result<(Dir, Dir)> {
-    let real = |p: &Path| p.canonicalize().map_err(Errno::from);
-    let (u, w) = (real(upper.0)?, real(work.0)?);
+    let (u, w) = (upper.0, work.0);
     let common = u.ancestors().find(|a| w.starts_with(a)).ok_or(Errno::XDEV)?;
     let top = sys::open_apart(&Dir::open(common)?, false, noatime)?;
     let find = |path: &Path, old: &Dir| {
@@ -107,5 +107,5 @@ fn pair(upper: &(&Path, Dir), work: &(&Path, Dir), noatime: bool) -> sys::Result
         let rest = path.strip_prefix(common).map_err(|_| Errno::XDEV)?;
         same(top.open_dir_beneath(rest.as_os_str().as_bytes())?, old)
     };
-    Ok((find(&u, &upper.1)?, find(&w, &work.1)?))
+    Ok((find(u, &upper.1)?, find(w, &work.1)?))
 }

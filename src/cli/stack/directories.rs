@@ -37,17 +37,18 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
     let mut stack = Stack { lowers: Vec::new(), data_only: Vec::new(), upper: None };
     let (mut locks, mut locked) = (Vec::new(), Vec::new());
     let mut apart = Apart::default();
+    let real: Vec<PathBuf> = o.lowers.iter().chain(&o.data_only).map(|p| resolved(p)).collect();
     if let Some(upper) = &o.upper {
         let dir = open("upper directory", upper)?;
         match &o.work {
             Some(work) if o.read_only != Some(true) => {
                 let work_dir = open("work directory", work)?;
-                check_pair(upper, &dir, work, &work_dir)?;
-                check_lowers(o, &[upper, work])?;
-                let (dir, work_dir) =
-                    apart.pair((upper, dir), (work, work_dir), o.atime == Some(false));
+                let (u, w) = (resolved(upper), resolved(work));
+                check_pair((upper, &dir, &u), (work, &work_dir, &w))?;
+                check_lowers(o, &real, &[(upper, &u), (work, &w)])?;
+                let (dir, work_dir) = apart.pair((&u, dir), (&w, work_dir), o.atime == Some(false));
                 locks = vec![lock(&dir, upper)?, lock(&work_dir, work)?];
-                locked = vec![resolved(upper), resolved(work)];
+                locked = vec![u, w];
                 stack.upper = Some(Upper { dir, work: work_dir });
             }
             // nothing is written: one more layer to read
@@ -75,7 +76,7 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
         }),
         rename_by_copy: o.rename_by_copy,
         whiteout_names: match o.whiteout_names {
-            WhiteoutNames::Ordinary if of_a_store(o) => WhiteoutNames::Read,
+            WhiteoutNames::Ordinary if of_a_store(&real, o) => WhiteoutNames::Read,
             told => told,
         },
         lower_changes: o.lower_changes.unwrap_or(LowerChanges::Watch),
@@ -95,9 +96,9 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
 
 /// Returns whether any layer is one of containers/storage, which leaves whiteouts in the form of
 /// layer archives for its mount program to understand.
-fn of_a_store(o: &MountOptions) -> bool {
-    let real = |p: &PathBuf| p.canonicalize().is_ok_and(|p| belongs_to_a_store(&p));
-    o.lowers.iter().chain(&o.upper).any(real)
+fn of_a_store(lowers: &[PathBuf], o: &MountOptions) -> bool {
+    lowers.iter().take(o.lowers.len()).any(|p| belongs_to_a_store(p))
+        || o.upper.as_ref().is_some_and(|p| belongs_to_a_store(&resolved(p)))
 }
 
 /// Returns whether the upper is a layer of containers/storage or Docker (`ID/diff` with `ID/link`
@@ -107,39 +108,43 @@ fn belongs_to_a_store(upper: &Path) -> bool {
     upper.file_name() == Some("diff".as_ref()) && upper.with_file_name("link").is_file()
 }
 
+/// A directory that is written: as the user named it, its handle, and where it really is.
+type Written<'a> = (&'a Path, &'a Dir, &'a Path);
+
 /// Upper and work must be two directories of one file system, neither inside the other.
-fn check_pair(upper: &Path, u: &Dir, work: &Path, w: &Dir) -> Result<(), CliError> {
-    let stat = |d: &Dir, p: &Path| {
-        d.stat_self().map_err(|e| CliError::message(format!("{}: {e}", p.display())))
+fn check_pair(upper: Written<'_>, work: Written<'_>) -> Result<(), CliError> {
+    let stat = |(path, dir, _): Written<'_>| {
+        dir.stat_self().map_err(|e| CliError::message(format!("{}: {e}", path.display())))
     };
-    let (us, ws) = (stat(u, upper)?, stat(w, work)?);
+    let (us, ws) = (stat(upper)?, stat(work)?);
     if us.dev != ws.dev {
         return Err(CliError::message(format!(
             "the work directory {} is not on the file system of the upper directory {}",
-            work.display(),
-            upper.display()
+            work.0.display(),
+            upper.0.display()
         )));
     }
-    let real = |p: &Path| p.canonicalize().unwrap_or_else(|_| p.to_owned());
-    let (u, w) = (real(upper), real(work));
-    if u.starts_with(&w) || w.starts_with(&u) {
+    if upper.2.starts_with(work.2) || work.2.starts_with(upper.2) {
         return Err(CliError::message(format!(
             "the upper directory {} and the work directory {} must not contain each other",
-            upper.display(),
-            work.display()
+            upper.0.display(),
+            work.0.display()
         )));
     }
     Ok(())
 }
 
 /// No lower may be, or lie in, what is written. The kernel's overlayfs refuses it too (`ELOOP`).
-fn check_lowers(o: &MountOptions, written: &[&Path]) -> Result<(), CliError> {
-    let real = |p: &Path| p.canonicalize().unwrap_or_else(|_| p.to_owned());
-    for dir in written {
-        let place = real(dir);
-        if let Some(lower) =
-            o.lowers.iter().chain(&o.data_only).find(|l| real(l).starts_with(&place))
-        {
+/// `lowers` says where those of the options really are, and `written` what is written: as named,
+/// and where it really is.
+fn check_lowers(
+    o: &MountOptions,
+    lowers: &[PathBuf],
+    written: &[(&Path, &Path)],
+) -> Result<(), CliError> {
+    for (dir, place) in written {
+        let named = o.lowers.iter().chain(&o.data_only);
+        if let Some((lower, _)) = named.zip(lowers).find(|(_, real)| real.starts_with(place)) {
             return Err(CliError::message(format!(
                 "the lower directory {} lies in {}, which this mount would write to",
                 lower.display(),
