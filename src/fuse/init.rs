@@ -4,9 +4,9 @@ use super::options::Plan;
 use fuser::{InitFlags, KernelConfig, Version};
 
 const MAX_BACKGROUND: u16 = 64;
-/// From this version on (Linux 5.16) the kernel writes back what it holds at a close whether FLUSH
+/// Kernels of this version (Linux 6.2) and later write back what they hold at a close, whether FLUSH
 /// is served or not.
-const WRITES_BACK_BY_ITSELF: Version = Version(7, 35);
+const WRITES_BACK_BY_ITSELF: Version = Version(7, 38);
 
 /// Returns the capabilities that `plan` wants. Never one whose duty we do not fulfil.
 fn wanted(plan: &Plan) -> InitFlags {
