@@ -98,7 +98,7 @@
 //!   (`engine::changes::a_reader_from_before_the_copy_up_sees_what_is_written_later`).
 //! * What is written to a file is seen at once by who reads or maps it, also where the data does not
 //!   go through the kernel's pages: a new file that is open for writing alone, in mounts without
-//!   passthrough (`mount::what_is_written_to_a_new_file_is_seen_by_who_reads_it_meanwhile`,
+//!   passthrough and writeback (`mount::what_is_written_to_a_new_file_is_seen_by_who_reads_it_meanwhile`,
 //!   `mount::a_new_file_that_gets_a_capability_loses_it_to_the_next_write`). A page that a mapping
 //!   reads for the first time while it is being so written shows the new data a moment later
 //!   (`mount::who_watches_a_mapping_of_a_new_file_sees_the_last_write`).

@@ -4,6 +4,7 @@
 mod access_times;
 mod changes;
 mod faults;
+mod held_back;
 mod lazy;
 mod lower_changes;
 mod merge;
