@@ -64,9 +64,14 @@ impl HeldTimes {
 
 impl Overlay {
     /// Keeps in mind that the kernel takes this for the time of a file's last write until it says
-    /// otherwise, as long as a handle is open that was just opened for writing.
-    pub fn hold_mtime(&self, ino: Ino, mtime: Time) {
-        self.held_times.add(ino, mtime);
+    /// otherwise, as long as a handle is open that was just opened. One that does not write changes
+    /// nothing.
+    pub fn hold_mtime(&self, fh: Fh, mtime: Time) {
+        if let Some(handle) = self.handles.get(fh).filter(|h| h.writable)
+            && let Some(inode) = handle.inode()
+        {
+            self.held_times.add(inode.ino, mtime);
+        }
     }
 
     /// Gives a file the time of its last write as the kernel has it, which says so after writes, and

@@ -1,6 +1,6 @@
 //! Times that the kernel keeps by itself, because it holds writes back.
 
-use crate::support::{Form, Layers, READ, View, WRITE, name};
+use crate::support::{Form, Layers, READ, View, WRITE, me, name};
 use std::os::unix::fs::MetadataExt;
 use stratafs::overlay::{Ino, OpenMode, Options, SetAttr};
 use stratafs::sys::{Time, TimeSet};
@@ -33,9 +33,8 @@ fn the_disk_gets_the_kernels_time_at_the_last_close() {
         let before = v.stat("f").unwrap();
         let (first, second) = (v.fs.open(before.ino, BOTH), v.fs.open(before.ino, BOTH));
         let (first, second) = (first.unwrap(), second.unwrap());
-        for _ in 0..2 {
-            v.fs.hold_mtime(before.ino, before.mtime);
-        }
+        v.fs.hold_mtime(first, before.mtime);
+        v.fs.hold_mtime(second, before.mtime);
         v.fs.write_mapped(first, 3, b"x").unwrap();
         // the kernel has said nothing of it so far
         assert_eq!(v.stat("f").unwrap().mtime, before.mtime);
@@ -52,6 +51,22 @@ fn the_disk_gets_the_kernels_time_at_the_last_close() {
         let now = SetAttr { mtime: Some(TimeSet::At(before.mtime)), ..SetAttr::default() };
         v.fs.setattr(before.ino, None, &now).unwrap();
         assert_eq!(v.stat("f").unwrap().mtime, before.mtime);
+    });
+}
+
+#[test]
+fn a_handle_that_does_not_write_holds_no_time() {
+    each(|_, v| {
+        let (made, h) = v.fs.create(me(), Ino::ROOT, name("new"), 0o644, 0, READ).unwrap();
+        v.fs.hold_mtime(h, THEN);
+        assert_eq!(v.stat("new").unwrap().mtime, made.mtime);
+        v.fs.release(h);
+        // the last that writes lets it go
+        let h = v.fs.open(made.ino, BOTH).unwrap();
+        v.fs.hold_mtime(h, THEN);
+        v.fs.release(h);
+        v.append("new", b"x").unwrap();
+        assert_ne!(v.stat("new").unwrap().mtime, THEN);
     });
 }
 

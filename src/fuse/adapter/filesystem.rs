@@ -287,7 +287,7 @@ impl Filesystem for Adapter {
             let (caller, dir) = (caller(req), self.ino(parent));
             let (a, h) = o.create(caller, dir, name, mode & 0o7777, umask, open)?;
             if self.plan.writeback {
-                o.hold_mtime(a.ino, a.mtime);
+                o.hold_mtime(h, a.mtime);
             }
             Ok((a, h))
         });

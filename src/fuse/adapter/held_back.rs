@@ -30,7 +30,7 @@ impl Adapter {
         // before it is cut
         let mtime = o.getattr(node, None)?.mtime;
         let h = open()?;
-        o.hold_mtime(node, mtime);
+        o.hold_mtime(h, mtime);
         Ok(h)
     }
 
