@@ -405,10 +405,11 @@ fn numbers_of_several_devices_do_not_meet_and_stay() {
 fn mounts_inside_a_lower_are_not_seen() {
     for_each_mounter("a mount inside its own lower", |n| {
         let root = n.case.user.uid == 0;
-        for threads in ["", ",threads=1"] {
+        n.ok("mkdir k");
+        for more in ["", ":k", ",threads=1"] {
             for target in ["l/mnt", "l", "l/mnt/in"] {
                 n.ok("rm -rf l u w; mkdir -p u w l/mnt/in l/d; echo 1 >l/f; echo 2 >l/d/g; echo 3 >l/mnt/in/h");
-                n.ok(&format!("sf lowerdir=l,upperdir=u,workdir=w{threads} {target}"));
+                n.ok(&format!("sf upperdir=u,workdir=w,lowerdir=l{more} {target}"));
                 // what the mount covers: seen by who can copy the lower's mount, else it looks empty
                 let covered = n.ok(&format!("timeout 10 find {target}/mnt | wc -l"));
                 let all = root || target == "l";

@@ -1,6 +1,6 @@
 //! How a view is mounted, and what follows from that for the kernel's caches.
 
-use crate::sys::MountAttributes;
+use crate::sys::{self, MountAttributes};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -90,8 +90,7 @@ impl MountSettings {
     }
 
     pub(super) fn thread_count(&self) -> usize {
-        let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        self.threads.unwrap_or_else(|| processors.clamp(2, 4)).max(1)
+        self.threads.unwrap_or_else(|| sys::processors().clamp(2, 4)).max(1)
     }
 }
 

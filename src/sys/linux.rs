@@ -349,3 +349,9 @@ pub(super) fn read_ahead(fd: BorrowedFd<'_>) {
     // a wish, no more
     fs::fadvise(fd, 0, None, fs::Advice::WillNeed).unwrap_or_default();
 }
+
+/// Returns how many processors this process may run on (sched_getaffinity(2)). What a control
+/// group grants of their time is not asked for, which costs a dozen files.
+pub fn processors() -> usize {
+    rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count() as usize)
+}

@@ -380,3 +380,8 @@ pub fn forget_code() {}
 
 /// Asks for all of a file to be read from disk. Left to the system here.
 pub(super) fn read_ahead(_fd: BorrowedFd<'_>) {}
+
+/// Returns how many processors there are.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -62,7 +62,7 @@ pub use mounting::{
 pub use node::Node;
 pub use platform::{
     Detached, Readiness, changes_owner, detach, effective_capability_sys_admin, groups_of,
-    is_executed, unmount,
+    is_executed, processors, unmount,
 };
 pub use probe::{Capabilities, IdRanges, Identity, known_ids};
 pub use process::{

@@ -57,14 +57,21 @@ pub struct Capabilities {
     pub trusted_xattr: bool,
 }
 
+/// The names that are tried.
+const PROBED: [&[u8]; 3] = [b"a", b"b", b"c"];
+
 impl Capabilities {
     /// Tries each of them in `dir`, in a directory of its own which is removed again.
     pub fn probe(dir: &Dir) -> Result<Capabilities> {
         let name = format!(".probe-{:016x}", u64::from_ne_bytes(super::random_bytes()));
         let name = name.as_bytes();
         dir.mkdir(name, 0o700)?;
-        let found = dir.open_dir(name).and_then(|d| Capabilities::probe_in(&d));
-        dir.remove_tree(name)?;
+        let found = dir.open_dir(name).and_then(|d| {
+            let found = Capabilities::probe_in(&d);
+            PROBED.iter().try_for_each(|name| remove(&d, name))?;
+            found
+        });
+        dir.rmdir(name).or_else(|_| dir.remove_tree(name))?;
         found
     }
 
@@ -73,14 +80,18 @@ impl Capabilities {
         let xattr = |key: &[u8]| node.set_xattr(key, b"y", false, false).is_ok();
         let (user_xattr, trusted_xattr) =
             (xattr(b"user.overlay.probe"), xattr(b"trusted.overlay.probe"));
-        d.mknod(b"a", FileType::File, 0o600, 0)?;
-        d.mknod(b"b", FileType::File, 0o600, 0)?;
         // a file system may accept the mknod and give back something else (9p, some NFS)
         let is_whiteout = |name| d.stat(name).is_ok_and(|s| s.is_whiteout_device());
-        let whiteout_device = d.mknod_whiteout(b"w").is_ok() && is_whiteout(b"w");
-        let rename_exchange = d.rename(b"a", d, b"b", RenameFlags::Exchange).is_ok();
+        let [file, other, moved] = PROBED;
+        d.mknod(file, FileType::File, 0o600, 0)?;
+        let whiteout_device = d.mknod_whiteout(other).is_ok() && is_whiteout(other);
+        if !whiteout_device {
+            remove(d, other)?;
+            d.mknod(other, FileType::File, 0o600, 0)?;
+        }
+        let rename_exchange = d.rename(file, d, other, RenameFlags::Exchange).is_ok();
         let rename_whiteout =
-            d.rename(b"a", d, b"c", RenameFlags::Whiteout).is_ok() && is_whiteout(b"a");
+            d.rename(other, d, moved, RenameFlags::Whiteout).is_ok() && is_whiteout(other);
         Ok(Capabilities {
             whiteout_device,
             rename_whiteout,
@@ -101,6 +112,14 @@ impl Capabilities {
                  use one that does, such as ext4, xfs, btrfs or (since Linux 6.6) tmpfs");
         }
         Ok(())
+    }
+}
+
+/// Removes a name that may be there.
+fn remove(d: &Dir, name: &[u8]) -> Result<()> {
+    match d.unlink(name) {
+        Err(Errno::NOENT) => Ok(()),
+        done => done,
     }
 }
 

@@ -7,7 +7,8 @@
 use crate::id::CacheId;
 use crate::store::{Store, StoreError};
 use crate::sys::{self, Dir, Errno};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 /// Moves handles to private copies of their mounts, as long as that works.
 #[derive(Debug, Default)]
@@ -22,8 +23,36 @@ impl Apart {
         !self.failed
     }
 
-    /// Returns a handle for reading a lower layer: nothing can be written through it.
-    pub(super) fn layer(&mut self, dir: Dir) -> Dir {
+    /// Returns handles for reading lower layers: nothing can be written through them. The paths are
+    /// without symlinks.
+    ///
+    /// What many layers have in common above them is copied once, where it is one mount: a copy for
+    /// each would be most of what a mount of hundreds costs.
+    pub(super) fn layers(&mut self, layers: Vec<(PathBuf, Dir)>) -> Vec<Dir> {
+        let copy = match &layers[..] {
+            [] | [_] => None,
+            [(first, _), others @ ..] => {
+                let above = |a: &&Path| others.iter().all(|(path, _)| path.starts_with(a));
+                first.ancestors().find(above).and_then(|common| {
+                    let copy = Dir::open(common).and_then(|dir| sys::open_apart(&dir, true, true));
+                    copy.ok().map(|copy| (common.to_owned(), copy))
+                })
+            }
+        };
+        let of_copy = |path: &Path, dir: &Dir| {
+            let (common, copy) = copy.as_ref()?;
+            find(copy, common, path, dir).ok()
+        };
+        let open =
+            |(path, dir): (PathBuf, Dir)| of_copy(&path, &dir).unwrap_or_else(|| self.layer(dir));
+        layers.into_iter().map(open).collect()
+    }
+
+    fn layer(&mut self, dir: Dir) -> Dir {
+        // who was refused once is refused again
+        if self.failed {
+            return dir;
+        }
         match sys::open_apart(&dir, true, true) {
             Ok(d) => d,
             Err(e) => self.stay(dir, e),
@@ -98,14 +127,16 @@ fn same(new: Dir, old: &Dir) -> sys::Result<Dir> {
     if (a.dev, a.ino) == (b.dev, b.ino) { Ok(new) } else { Err(Errno::XDEV) }
 }
 
+/// Finds in `copy`, which is of `common`, the directory that lies at `path` and that `old` is a
+/// handle of.
+fn find(copy: &Dir, common: &Path, path: &Path, old: &Dir) -> sys::Result<Dir> {
+    let rest = path.strip_prefix(common).map_err(|_| Errno::XDEV)?;
+    same(copy.open_dir_beneath(rest.as_os_str().as_bytes())?, old)
+}
+
 fn pair(upper: &(&Path, Dir), work: &(&Path, Dir), noatime: bool) -> sys::Result<(Dir, Dir)> {
     let (u, w) = (upper.0, work.0);
     let common = u.ancestors().find(|a| w.starts_with(a)).ok_or(Errno::XDEV)?;
-    let top = sys::open_apart(&Dir::open(common)?, false, noatime)?;
-    let find = |path: &Path, old: &Dir| {
-        use std::os::unix::ffi::OsStrExt as _;
-        let rest = path.strip_prefix(common).map_err(|_| Errno::XDEV)?;
-        same(top.open_dir_beneath(rest.as_os_str().as_bytes())?, old)
-    };
-    Ok((find(u, &upper.1)?, find(w, &work.1)?))
+    let copy = sys::open_apart(&Dir::open(common)?, false, noatime)?;
+    Ok((find(&copy, common, u, &upper.1)?, find(&copy, common, w, &work.1)?))
 }

@@ -37,6 +37,7 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
     let mut stack = Stack { lowers: Vec::new(), data_only: Vec::new(), upper: None };
     let (mut locks, mut locked) = (Vec::new(), Vec::new());
     let mut apart = Apart::default();
+    let mut layers: Vec<(PathBuf, Dir)> = Vec::new();
     let real: Vec<PathBuf> = o.lowers.iter().chain(&o.data_only).map(|p| resolved(p)).collect();
     if let Some(upper) = &o.upper {
         let dir = open("upper directory", upper)?;
@@ -52,15 +53,19 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
                 stack.upper = Some(Upper { dir, work: work_dir });
             }
             // nothing is written: one more layer to read
-            _ => stack.lowers.push(Lower::Plain(apart.layer(dir))),
+            _ => layers.push((resolved(upper), dir)),
         }
     }
-    for lower in &o.lowers {
-        stack.lowers.push(Lower::Plain(apart.layer(open("lower directory", lower)?)));
+    let above = layers.len();
+    for (path, real) in o.lowers.iter().zip(&real) {
+        layers.push((real.clone(), open("lower directory", path)?));
     }
-    for lower in &o.data_only {
-        stack.data_only.push(Lower::Plain(apart.layer(open("data-only directory", lower)?)));
+    for (path, real) in o.data_only.iter().zip(&real[o.lowers.len()..]) {
+        layers.push((real.clone(), open("data-only directory", path)?));
     }
+    let mut lowers = apart.layers(layers).into_iter().map(Lower::Plain);
+    stack.lowers = lowers.by_ref().take(above + o.lowers.len()).collect();
+    stack.data_only = lowers.collect();
     let dialect = o.userxattr.then_some(Dialect::User);
     let options = Options {
         dialect,
@@ -83,7 +88,8 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
         max_watches: o.max_watches,
         ..common(o)
     };
-    let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
+    let here = std::env::current_dir().unwrap_or_default();
+    let absolute = |p: &PathBuf| std::path::absolute(here.join(p)).unwrap_or_else(|_| p.clone());
     let facts = Facts {
         source: o.fs_name.clone().unwrap_or_else(|| "stratafs".into()),
         lowers: o.lowers.iter().map(absolute).collect(),
