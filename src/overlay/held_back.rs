@@ -25,8 +25,13 @@ pub(super) struct HeldTimes {
 }
 
 impl HeldTimes {
+    /// Returns whether there can be one at all.
+    pub(super) fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
     pub(super) fn get(&self, ino: Ino) -> Option<Time> {
-        if !self.any.load(Ordering::Acquire) {
+        if !self.any() {
             return None;
         }
         self.files.lock().get(&ino).map(|(time, _)| *time)
@@ -34,7 +39,7 @@ impl HeldTimes {
 
     /// The kernel has another one now.
     pub(super) fn set(&self, ino: Ino, to: Time) {
-        if self.any.load(Ordering::Acquire)
+        if self.any()
             && let Some((time, _)) = self.files.lock().get_mut(&ino)
         {
             *time = to;

@@ -131,7 +131,9 @@ impl Overlay {
 
     /// Closes a handle.
     pub fn release(&self, fh: Fh) {
-        if let Some(handle) = self.handles.get(fh) {
+        if self.held_times.any()
+            && let Some(handle) = self.handles.get(fh)
+        {
             self.settle_mtime(fh, &handle);
         }
         let Some(handle) = self.handles.remove(fh) else { return };
