@@ -356,13 +356,11 @@
 //! * The kernel keeps length, time of the last write and time of change of a regular file by itself
 //!   for as long as it has the inode. The disk gets the second to the nanosecond, the third cannot be
 //!   set: after a remount it is that of the disk, some milliseconds later.
-//! * An edited lower file (below) shows its length and times when the kernel has forgotten the old
-//!   ones, which it does as soon as nobody has the file open. Who has it open reads new bytes
-//!   within the old length, and zeros where it was cut; who appends then appends there
-//!   (`writeback::an_edited_lower_file_shows_its_length_when_nobody_has_it_open`,
-//!   `lower_changes::each_kind_of_edit_becomes_visible_where_writes_are_held_back`). Where watches
-//!   ran out an edit in place is seen only when the kernel needs the memory. With `lower_changes=timeout`, or where nothing can be watched, nothing is held back, and the log
-//!   says so (`writeback::where_lowers_may_be_edited_unseen_nothing_is_held_back`).
+//! * Nobody may edit the lowers while they are mounted so: the kernel cannot be told that a file has
+//!   another length. `lower_changes=ignore` goes without saying, and the others are refused beside
+//!   it (`writeback::who_asks_for_it_says_that_nobody_edits_the_lowers`).
+//! * A file of somebody else that the mounter may write but not read cannot be opened for writing:
+//!   the kernel reads what is around a write to part of a page.
 //! * `SEEK_DATA` and `SEEK_HOLE` in a file that is open for writing make the kernel write back all
 //!   of it first, and read it anew
 //!   (`writeback::holes_and_data_are_found_while_they_are_held_back`).

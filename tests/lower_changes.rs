@@ -66,17 +66,7 @@ fn shows(c: &Case, script: &str, wanted: &str) {
 
 #[test]
 fn each_kind_of_edit_becomes_visible() {
-    edits_become_visible("lower_changes=watch");
-}
-
-/// The kernel keeps a file's length by itself then, until it forgets the file.
-#[test]
-fn each_kind_of_edit_becomes_visible_where_writes_are_held_back() {
-    edits_become_visible("writeback");
-}
-
-fn edits_become_visible(options: &str) {
-    for_each_mount("edits of lowers", options, |c| {
+    for_each_mount("edits of lowers", "lower_changes=watch", |c| {
         // everything is in the kernel's caches
         shows(c, "ls m/d; cat m/d/f; stat -c %a m/a; ls m/d/new m/gone", "f\nt\nold\n644");
         c.sh("echo changed in place >l/d/f").ok();

@@ -65,7 +65,4 @@ fn tell(adapter: &Adapter, notifier: &Notifier, change: &Change) {
         Err(e) => log::debug!("{change:?}: {e}"),
         Ok(()) => {}
     }
-    if let Change::Inode(file) = change {
-        adapter.file_was_edited(notifier, *file);
-    }
 }

@@ -45,7 +45,7 @@ pub struct MountSettings {
     /// Which files the kernel reads and writes by itself.
     pub passthrough: Passthrough,
     /// The kernel may hold writes back and send many at once, until the file is closed. Takes the
-    /// place of passthrough. Only where nobody changes the layers unseen.
+    /// place of passthrough. Only where nobody else changes the layers.
     pub writeback: bool,
     /// Inode numbers are below 2^32.
     pub short_numbers: bool,
@@ -200,8 +200,8 @@ impl Plan {
         };
         // without opens there is nothing that could be passed through
         let opens_free = facts.read_only && facts.immutable;
-        // an edit of a lower file has a way to the kernel only if somebody tells of it
-        let writeback = settings.writeback && !facts.read_only && told;
+        // the kernel cannot be told that a file which it knows has another length
+        let writeback = settings.writeback && !facts.read_only && facts.immutable;
         let passthrough = facts.privileged
             && !writeback
             && match settings.passthrough {
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_are_held_back_where_nobody_else_changes_files_unseen() {
+    fn writes_are_held_back_where_nobody_else_changes_files() {
         let of = |read_only, immutable, watched, privileged| {
             let facts = Facts { read_only, immutable, watched, privileged, ..Facts::default() };
             let s = MountSettings { writeback: true, ..MountSettings::private("x") };
@@ -360,10 +360,11 @@ mod tests {
         };
         assert_eq!(of(false, true, false, false), (true, false, false));
         assert_eq!(
-            of(false, false, true, true),
+            of(false, true, false, true),
             (true, false, false),
             "in the place of passthrough"
         );
+        assert_eq!(of(false, false, true, false), (false, false, true));
         assert_eq!(of(false, false, false, false), (false, false, true));
         assert_eq!(of(false, false, false, true), (false, true, false));
         assert_eq!(of(true, true, false, false), (false, false, false));

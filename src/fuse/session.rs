@@ -57,6 +57,8 @@ enum Event {
     Signal(i32),
     /// The table of mounts shows the mount no more.
     Gone,
+    /// The kernel has written back what it held.
+    WrittenBack,
 }
 
 impl Session {
@@ -86,8 +88,8 @@ impl Session {
         let plan = Plan::new(facts, &settings);
         if settings.writeback && !plan.writeback && !facts.read_only {
             log::warn!(
-                "writeback has no effect where lower directories may be edited unseen: it takes \
-                 lower_changes=watch, and watches to be had, or lower_changes=ignore"
+                "writeback has no effect where others may edit lower directories: it takes \
+                 lower_changes=ignore"
             );
         }
         let counters = Arc::new(Counters::default());
@@ -174,7 +176,16 @@ impl Session {
         if settles {
             settle_in_background(&overlay);
         }
-        let write_back = || adapter.write_back();
+        let write_back = || {
+            let (adapter, holds) = (adapter.clone(), adapter.agreed().writeback);
+            if holds {
+                spawn("write back", &events, move || {
+                    adapter.write_back();
+                    Event::WrittenBack
+                });
+            }
+            holds
+        };
         let detach = || detach(&mount_point, device.as_deref());
         let copied = || device.as_deref().is_some_and(sys::mounted_elsewhere);
         // all that start-up needs has run
@@ -275,30 +286,34 @@ enum Phase {
     Serving,
     /// Told to end by this signal; until then.
     Ending(i32, std::time::Instant),
+    /// What was written in the meantime is written back; until then.
+    Leaving(i32, std::time::Instant),
     /// Gone from our namespace; requests seen at the last look.
     Lingering(u64),
 }
 
-/// Waits for the end. `detach` unmounts, `write_back` lets the kernel write back what it holds and
-/// would lose with the connection, `copied` tells whether another namespace has the mount.
+/// Waits for the end. `detach` unmounts, `write_back` lets the kernel begin to write back what it
+/// holds and would lose with the connection, if it holds anything, `copied` tells whether another namespace has the mount.
 fn wait(
     incoming: &Receiver<Event>,
     counters: &Counters,
     detach: &dyn Fn(),
-    write_back: &dyn Fn(),
+    write_back: &dyn Fn() -> bool,
     copied: &dyn Fn() -> bool,
 ) -> Ended {
     let mut phase = Phase::Serving;
     loop {
         let event = match &phase {
             Phase::Serving => incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Phase::Ending(_, until) => {
+            Phase::Ending(_, until) | Phase::Leaving(_, until) => {
                 incoming.recv_timeout(until.saturating_duration_since(std::time::Instant::now()))
             }
             Phase::Lingering(_) => incoming.recv_timeout(SILENCE),
         };
         match (event, &phase) {
-            (Ok(Event::Ended(Ok(()))), Phase::Ending(signal, _)) => return Ended::Signal(*signal),
+            (Ok(Event::Ended(Ok(()))), Phase::Ending(signal, _) | Phase::Leaving(signal, _)) => {
+                return Ended::Signal(*signal);
+            }
             (Ok(Event::Ended(Ok(()))), _) => return Ended::Unmounted,
             (Ok(Event::Ended(Err(e))), _) => {
                 // the threads have gone, so the mount must go too, or its users would hang
@@ -306,19 +321,29 @@ fn wait(
                 return Ended::Broken(e);
             }
             // the second signal, or the end of the grace: those who still use it get ENOTCONN
-            (Ok(Event::Signal(_)), Phase::Ending(signal, _)) => return Ended::Signal(*signal),
-            (Err(RecvTimeoutError::Timeout), Phase::Ending(signal, _)) => {
-                write_back();
+            (Ok(Event::Signal(_)), Phase::Ending(signal, _) | Phase::Leaving(signal, _)) => {
+                return Ended::Signal(*signal);
+            }
+            (Err(RecvTimeoutError::Timeout), Phase::Ending(signal, _)) if write_back() => {
+                phase = Phase::Leaving(*signal, std::time::Instant::now() + GRACE);
+            }
+            (Ok(Event::WrittenBack), Phase::Leaving(signal, _))
+            | (
+                Err(RecvTimeoutError::Timeout),
+                Phase::Ending(signal, _) | Phase::Leaving(signal, _),
+            ) => {
                 log::warn!("ended while the mount was in use");
                 return Ended::Signal(*signal);
             }
             (Ok(Event::Signal(signal)), _) => {
                 log::info!("signal {signal}: unmounting");
-                write_back();
-                detach();
+                if !write_back() {
+                    detach();
+                }
                 phase = Phase::Ending(signal, std::time::Instant::now() + GRACE);
             }
-            (Ok(Event::Gone), Phase::Ending(..)) => {}
+            (Ok(Event::WrittenBack), _) => detach(),
+            (Ok(Event::Gone), Phase::Ending(..) | Phase::Leaving(..)) => {}
             (Ok(Event::Gone), _) => phase = Phase::Lingering(counters.total()),
             (Err(RecvTimeoutError::Timeout), Phase::Lingering(seen)) => {
                 let now = counters.total();

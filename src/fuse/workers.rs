@@ -47,7 +47,11 @@ impl Workers {
         let mut threads = vec![start(0, first)?];
         if let Some(origin) = &origin {
             for i in 1..count {
-                threads.push(start(i, join_connection(adapter, origin)?)?);
+                // the first one serves already, and can alone
+                match join_connection(adapter, origin).and_then(|session| start(i, session)) {
+                    Ok(thread) => threads.push(thread),
+                    Err(e) => log::warn!("one thread less serves requests: {e}"),
+                }
             }
         }
         Ok(Workers { threads })

@@ -26,6 +26,8 @@ pub(super) struct Handle {
     /// Whether `file` is still the lower's.
     lower: AtomicBool,
     pub(super) writable: bool,
+    /// Whether it keeps the kernel's time of the last write ([`super::held_back`]).
+    pub(super) holds: AtomicBool,
 }
 
 impl Handle {
@@ -38,7 +40,13 @@ impl Handle {
         if let Some(i) = &inode {
             i.handles.fetch_add(1, Ordering::AcqRel);
         }
-        Handle { inode, file: RwLock::new(file.into()), lower: AtomicBool::new(lower), writable }
+        Handle {
+            inode,
+            file: RwLock::new(file.into()),
+            lower: AtomicBool::new(lower),
+            writable,
+            holds: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn inode(&self) -> Option<&Arc<FileInode>> {

@@ -1,5 +1,5 @@
 //! What a kernel that holds writes back needs: it keeps the time of a file's last write by itself,
-//! may have something of any file that is open for writing, and has names of what others change.
+//! and may have something of any file that is open for writing.
 //!
 //! The disk takes a time of its own with each write. The kernel's is another one, and it tells it
 //! only if it has changed: within one tick of its clock it has not. So that a file shows the same
@@ -8,7 +8,6 @@
 
 use super::error::Doing as _;
 use super::handle::Handle;
-use super::inode::Object;
 use super::types::{Attr, Fh, Ino, SetAttr};
 use super::{Overlay, Result};
 use crate::sys::{Errno, Time, TimeSet};
@@ -37,13 +36,17 @@ impl HeldTimes {
         self.files.lock().get(&ino).map(|(time, _)| *time)
     }
 
-    /// The kernel has another one now.
-    pub(super) fn set(&self, ino: Ino, to: Time) {
-        if self.any()
-            && let Some((time, _)) = self.files.lock().get_mut(&ino)
-        {
-            *time = to;
+    /// The kernel has another one now. Returns whether one was kept.
+    pub(super) fn set(&self, ino: Ino, to: Time) -> bool {
+        if !self.any() {
+            return false;
         }
+        let mut files = self.files.lock();
+        let kept = files.get_mut(&ino);
+        kept.is_some_and(|(time, _)| {
+            *time = to;
+            true
+        })
     }
 
     fn add(&self, ino: Ino, time: Time) {
@@ -68,14 +71,38 @@ impl HeldTimes {
 }
 
 impl Overlay {
-    /// Keeps in mind that the kernel takes this for the time of a file's last write until it says
-    /// otherwise, as long as a handle is open that was just opened. One that does not write changes
-    /// nothing.
+    /// Opens a file by `open`, and keeps in mind that the kernel takes the time of its last write
+    /// before that for the one it has, until it says otherwise, as long as the handle is open. One
+    /// that does not write changes nothing.
+    ///
+    /// # Errors
+    /// Those of `open`, and [`Overlay::getattr`]'s.
+    pub fn holding_mtime<E: From<super::Error>>(
+        &self,
+        ino: Ino,
+        open: impl FnOnce() -> std::result::Result<Fh, E>,
+    ) -> std::result::Result<Fh, E> {
+        // before the file is cut, and before others could close what they have written meanwhile
+        self.held_times.add(ino, self.getattr(ino, None)?.mtime);
+        let opened = open();
+        let handle = opened.as_ref().ok().and_then(|fh| self.handles.get(*fh));
+        match handle.filter(|h| h.writable && h.inode().is_some_and(|i| i.ino == ino)) {
+            Some(handle) => handle.holds.store(true, Ordering::Release),
+            None => {
+                self.held_times.take(ino);
+                self.held_times.forget(ino);
+            }
+        }
+        opened
+    }
+
+    /// As [`Overlay::holding_mtime`], of a file that was just made.
     pub fn hold_mtime(&self, fh: Fh, mtime: Time) {
         if let Some(handle) = self.handles.get(fh).filter(|h| h.writable)
             && let Some(inode) = handle.inode()
         {
             self.held_times.add(inode.ino, mtime);
+            handle.holds.store(true, Ordering::Release);
         }
     }
 
@@ -126,7 +153,10 @@ impl Overlay {
 
     /// Gives the disk the kernel's time when a handle is closed, if it is the last that wrote.
     pub(super) fn settle_mtime(&self, fh: Fh, handle: &Handle) {
-        let Some(inode) = handle.inode().filter(|_| handle.writable) else { return };
+        if !handle.holds.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let Some(inode) = handle.inode() else { return };
         let Some(held) = self.held_times.get(inode.ino) else { return };
         if !self.held_times.take(inode.ino) {
             return;
@@ -144,19 +174,6 @@ impl Overlay {
         all.sort_unstable();
         all.dedup();
         all
-    }
-
-    /// Returns the names, each in its directory, under which the lowers show a file that is in none
-    /// but them, as far as they were looked up.
-    #[must_use]
-    pub fn lower_names(&self, ino: Ino) -> Vec<(Ino, Box<[u8]>)> {
-        match self.inodes.get(ino) {
-            Some(Object::File(f)) if !f.data_in_upper() => {
-                let state = f.state.read();
-                state.lower_names.iter().map(|p| (p.parent, Box::from(&*p.name))).collect()
-            }
-            _ => Vec::new(),
-        }
     }
 }
 

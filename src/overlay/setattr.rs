@@ -19,9 +19,16 @@ impl Overlay {
     /// `EROFS`, `EISDIR` for the size of a directory, or what the upper's file system says.
     pub fn setattr(&self, ino: Ino, fh: Option<Fh>, set: &SetAttr) -> Result<Attr> {
         self.writable()?;
-        if let Some(TimeSet::At(mtime)) = set.mtime {
-            self.held_times.set(ino, mtime);
+        let mut attr = self.set_attributes(ino, fh, set)?;
+        if let Some(TimeSet::At(mtime)) = set.mtime
+            && self.held_times.set(ino, mtime)
+        {
+            attr.mtime = mtime;
         }
+        Ok(attr)
+    }
+
+    fn set_attributes(&self, ino: Ino, fh: Option<Fh>, set: &SetAttr) -> Result<Attr> {
         let ids = &self.options.ids;
         let set = &SetAttr {
             uid: set.uid.map(|id| ids.uids.stored(id)),

@@ -25,6 +25,11 @@ pub fn remount(_: &std::path::Path, _: super::MountAttributes) -> Result<()> {
     Err(Errno::OPNOTSUPP)
 }
 
+/// Mounts have no numbers here.
+pub fn mount_id(_: &super::Dir) -> Result<u64> {
+    Err(Errno::NOSYS)
+}
+
 /// There are no private copies of mounts here.
 pub fn open_apart(_: &super::Dir, _: bool, _: bool) -> Result<super::Dir> {
     Err(Errno::OPNOTSUPP)

@@ -42,7 +42,7 @@ mod no_inotify;
 #[cfg(target_os = "macos")]
 use macos as platform;
 #[cfg(target_os = "macos")]
-pub use macos::{forget_code, open_apart, read_program_ahead, remount};
+pub use macos::{forget_code, mount_id, open_apart, read_program_ahead, remount};
 #[cfg(target_os = "macos")]
 use no_inotify as inotify;
 
@@ -57,7 +57,7 @@ pub use mapping::Mapping;
 pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounted_elsewhere, mounts};
 #[cfg(target_os = "linux")]
 pub use mounting::{
-    join_fuse_connection, mount_fuse, open_apart, receive_fd, remount, replace_descriptor,
+    join_fuse_connection, mount_fuse, mount_id, open_apart, receive_fd, remount, replace_descriptor,
 };
 pub use node::Node;
 pub use platform::{

@@ -107,6 +107,19 @@ pub fn open_apart(dir: &Dir, read_only: bool, noatime: bool) -> Result<Dir> {
     open_dir_in(tree.as_fd())
 }
 
+/// Returns the number of the mount through which a directory was opened (statx(2), Linux 5.8).
+///
+/// # Errors
+/// `ENOSYS` where the kernel does not say.
+pub fn mount_id(dir: &Dir) -> Result<u64> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    let found = statx(dir, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+        return Err(Errno::NOSYS);
+    }
+    Ok(found.stx_mnt_id)
+}
+
 fn open_dir_in(tree: BorrowedFd<'_>) -> Result<Dir> {
     use rustix::fs::{Mode, OFlags, openat};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

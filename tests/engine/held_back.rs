@@ -2,10 +2,11 @@
 
 use crate::support::{Form, Layers, READ, View, WRITE, me, name};
 use std::os::unix::fs::MetadataExt;
-use stratafs::overlay::{Ino, OpenMode, Options, SetAttr};
+use stratafs::overlay::{Error, Ino, OpenMode, Options, SetAttr};
 use stratafs::sys::{Time, TimeSet};
 
 const THEN: Time = Time { sec: 981_173_106, nsec: 789_012_345 };
+const LATER: Time = Time { sec: 981_173_107, nsec: 1 };
 const BOTH: OpenMode = OpenMode { read: true, ..WRITE };
 
 /// The time of the last write that the upper has.
@@ -83,16 +84,40 @@ fn a_time_that_a_file_has_already_copies_nothing_up() {
 }
 
 #[test]
-fn who_writes_what_is_known_and_by_which_names_others_have_it() {
+fn who_writes_what_is_known() {
     let l = Layers::new(&[&["f f 0123456789", "f g other"]]);
     let v = l.open(Form::Plain);
     let look = |n| v.fs.lookup(Ino::ROOT, name(n)).unwrap().ino;
     let (f, g) = (look("f"), look("g"));
-    assert_eq!(v.fs.lower_names(f), [(Ino::ROOT, Box::from(&b"f"[..]))]);
     let open = [(f, BOTH), (f, WRITE), (g, READ)];
     let open = open.map(|(ino, mode)| v.fs.open(ino, mode).unwrap());
     assert_eq!(v.fs.written(), [f]);
-    assert!(v.fs.lower_names(f).is_empty(), "it is in the upper now");
     open.into_iter().for_each(|h| v.fs.release(h));
     assert!(v.fs.written().is_empty());
+}
+
+/// A handle that never held a time, one that failed, and one that others close meanwhile leave
+/// everybody else's as it is.
+#[test]
+fn a_time_is_held_by_those_who_took_it() {
+    each(|l, v| {
+        let f = v.stat("f").unwrap();
+        let hold = || v.fs.holding_mtime(f.ino, || v.fs.open(f.ino, WRITE)).unwrap();
+        let first = hold();
+        v.fs.keep_mtime(f.ino, Some(first), THEN).unwrap();
+        v.fs.release(v.fs.open(f.ino, WRITE).unwrap());
+        let failed = v.fs.holding_mtime(f.ino, || Err::<_, Error>(Error::NotPermitted));
+        assert!(failed.is_err());
+        assert_eq!(v.stat("f").unwrap().mtime, THEN, "the first still holds it");
+        // a time set and a close while another is being opened
+        let second =
+            v.fs.holding_mtime(f.ino, || {
+                v.fs.keep_mtime(f.ino, Some(first), LATER)?;
+                v.fs.release(first);
+                v.fs.open(f.ino, WRITE)
+            })
+            .unwrap();
+        v.fs.release(second);
+        assert_eq!((on_disk(l, "f"), v.stat("f").unwrap().mtime), (LATER, LATER));
+    });
 }

@@ -131,7 +131,7 @@ pub struct MountOptions {
     pub max_write: Option<u32>,
     /// Which files the kernel reads and writes by itself.
     pub passthrough: Passthrough,
-    /// The kernel holds writes back.
+    /// The kernel holds writes back. Without `lower_changes` nobody is expected to edit the lowers.
     pub writeback: bool,
     /// Security contexts for the security module of the kernel: name of the option and value.
     pub labels: Vec<(String, OsString)>,
@@ -189,6 +189,17 @@ impl MountOptions {
         }
         if self.writeback && self.passthrough == Passthrough::On {
             return Err(BadOption::Exclusive("writeback", "passthrough=on"));
+        }
+        if self.writeback {
+            match self.lower_changes {
+                None | Some(LowerChanges::Ignore) => {}
+                Some(LowerChanges::Watch) => {
+                    return Err(BadOption::Exclusive("writeback", "lower_changes=watch"));
+                }
+                Some(LowerChanges::Timeout) => {
+                    return Err(BadOption::Exclusive("writeback", "lower_changes=timeout"));
+                }
+            }
         }
         Ok(self)
     }

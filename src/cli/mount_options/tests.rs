@@ -154,6 +154,13 @@ fn writes_are_held_back_in_every_spelling() {
     let both = Err(BadOption::Exclusive("writeback", "passthrough=on"));
     assert_eq!(parse("writeback,passthrough=on"), both);
     assert_eq!(parse("passthrough=on,writeback=1"), both);
+    for how in ["watch", "timeout"] {
+        assert!(matches!(
+            parse(&format!("writeback,lower_changes={how}")),
+            Err(BadOption::Exclusive(..))
+        ));
+    }
+    assert!(parse("writeback,lower_changes=ignore").is_ok());
     for fine in
         ["passthrough=on,writeback=0", "passthrough=auto,writeback", "passthrough=off,writeback"]
     {

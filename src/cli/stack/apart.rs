@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 pub(super) struct Apart {
     /// One handle at least could not be moved.
     failed: bool,
+    /// This user may not move any.
+    refused: bool,
 }
 
 impl Apart {
@@ -33,24 +35,17 @@ impl Apart {
             [] | [_] => None,
             [(first, _), others @ ..] => {
                 let above = |a: &&Path| others.iter().all(|(path, _)| path.starts_with(a));
-                first.ancestors().find(above).and_then(|common| {
-                    let copy = Dir::open(common).and_then(|dir| sys::open_apart(&dir, true, true));
-                    copy.ok().map(|copy| (common.to_owned(), copy))
-                })
+                first.ancestors().find(above).and_then(|common| Copy::of(common, true, true).ok())
             }
         };
-        let of_copy = |path: &Path, dir: &Dir| {
-            let (common, copy) = copy.as_ref()?;
-            find(copy, common, path, dir).ok()
-        };
+        let of_copy = |path: &Path, dir: &Dir| copy.as_ref()?.find(path, dir).ok();
         let open =
             |(path, dir): (PathBuf, Dir)| of_copy(&path, &dir).unwrap_or_else(|| self.layer(dir));
         layers.into_iter().map(open).collect()
     }
 
     fn layer(&mut self, dir: Dir) -> Dir {
-        // who was refused once is refused again
-        if self.failed {
+        if self.refused {
             return dir;
         }
         match sys::open_apart(&dir, true, true) {
@@ -78,6 +73,7 @@ impl Apart {
     fn stay(&mut self, dir: Dir, e: Errno) -> Dir {
         log::debug!("no private copy of a layer's mount: {e}");
         self.failed = true;
+        self.refused = matches!(e, Errno::PERM | Errno::NOSYS);
         dir
     }
 }
@@ -127,16 +123,33 @@ fn same(new: Dir, old: &Dir) -> sys::Result<Dir> {
     if (a.dev, a.ino) == (b.dev, b.ino) { Ok(new) } else { Err(Errno::XDEV) }
 }
 
-/// Finds in `copy`, which is of `common`, the directory that lies at `path` and that `old` is a
-/// handle of.
-fn find(copy: &Dir, common: &Path, path: &Path, old: &Dir) -> sys::Result<Dir> {
-    let rest = path.strip_prefix(common).map_err(|_| Errno::XDEV)?;
-    same(copy.open_dir_beneath(rest.as_os_str().as_bytes())?, old)
+/// A private copy of the mount that a directory lies in, from that directory on.
+struct Copy {
+    of: PathBuf,
+    mount: u64,
+    copy: Dir,
+}
+
+impl Copy {
+    fn of(path: &Path, read_only: bool, noatime: bool) -> sys::Result<Copy> {
+        let dir = Dir::open(path)?;
+        let copy = sys::open_apart(&dir, read_only, noatime)?;
+        Ok(Copy { of: path.to_owned(), mount: sys::mount_id(&dir)?, copy })
+    }
+
+    /// Finds the directory that lies at `path` and that `old` is a handle of. What is of another
+    /// mount is not in the copy, or without that mount's own ways (owners, access times).
+    fn find(&self, path: &Path, old: &Dir) -> sys::Result<Dir> {
+        if sys::mount_id(old)? != self.mount {
+            return Err(Errno::XDEV);
+        }
+        let rest = path.strip_prefix(&self.of).map_err(|_| Errno::XDEV)?;
+        same(self.copy.open_dir_beneath(rest.as_os_str().as_bytes())?, old)
+    }
 }
 
 fn pair(upper: &(&Path, Dir), work: &(&Path, Dir), noatime: bool) -> sys::Result<(Dir, Dir)> {
-    let (u, w) = (upper.0, work.0);
-    let common = u.ancestors().find(|a| w.starts_with(a)).ok_or(Errno::XDEV)?;
-    let copy = sys::open_apart(&Dir::open(common)?, false, noatime)?;
-    Ok((find(&copy, common, u, &upper.1)?, find(&copy, common, w, &work.1)?))
+    let common = upper.0.ancestors().find(|a| work.0.starts_with(a)).ok_or(Errno::XDEV)?;
+    let copy = Copy::of(common, false, noatime)?;
+    Ok((copy.find(upper.0, &upper.1)?, copy.find(work.0, &work.1)?))
 }

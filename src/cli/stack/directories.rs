@@ -66,6 +66,7 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
     let mut lowers = apart.layers(layers).into_iter().map(Lower::Plain);
     stack.lowers = lowers.by_ref().take(above + o.lowers.len()).collect();
     stack.data_only = lowers.collect();
+    let held_back = o.writeback && stack.upper.is_some();
     let dialect = o.userxattr.then_some(Dialect::User);
     let options = Options {
         dialect,
@@ -84,7 +85,10 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
             WhiteoutNames::Ordinary if of_a_store(&real, o) => WhiteoutNames::Read,
             told => told,
         },
-        lower_changes: o.lower_changes.unwrap_or(LowerChanges::Watch),
+        lower_changes: o.lower_changes.unwrap_or(match held_back {
+            true => LowerChanges::Ignore,
+            false => LowerChanges::Watch,
+        }),
         max_watches: o.max_watches,
         ..common(o)
     };

@@ -106,17 +106,13 @@ impl Filesystem for Adapter {
             if nothing && !self.clears_set_id(o, caller(req), req.pid(), self.ino(node))? {
                 return Ok(o.getattr(self.ino(node), None)?);
             }
-            // that a cut to the same length is none, the kernel knows by itself
-            let same = if self.plan.writeback && size.is_some() && mtime.is_none() {
-                Some(TimeSet::At(o.getattr(self.ino(node), None)?.mtime))
-            } else {
-                None
-            };
-            let set = SetAttr { mtime: mtime.or(same), ..set };
             let strange = kill_suid && req.uid() != 0;
             let before =
                 if strange && owner { Some(o.getattr(self.ino(node), None)?.gid) } else { None };
-            let a = o.setattr(self.ino(node), h.map(fh), &set)?;
+            let a = match self.plan.writeback && (ctime.is_some() || size.is_some()) {
+                true => self.set_keeping_mtime(o, self.ino(node), h.map(fh), &set)?,
+                false => o.setattr(self.ino(node), h.map(fh), &set)?,
+            };
             if strange && self.loses_setgid(req, &a, before.unwrap_or(a.gid)) {
                 return take_setgid(o, &a);
             }
@@ -404,7 +400,6 @@ impl Filesystem for Adapter {
             Ok(())
         });
         empty(done, reply);
-        self.edited.closed(self, node);
     }
 
     fn fsync(

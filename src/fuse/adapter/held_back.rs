@@ -4,8 +4,8 @@ use super::passthrough::plain as fh;
 use super::{Adapter, Served};
 use crate::fuse::convert;
 use crate::fuse::counters::Op;
-use crate::overlay::{Fh, Ino, OpenMode, Overlay};
-use crate::sys::{Errno, Seek};
+use crate::overlay::{Attr, Error, Fh, Ino, OpenMode, Overlay, SetAttr};
+use crate::sys::{Errno, Seek, TimeSet};
 use fuser::{FileHandle, INodeNo, ReplyLseek};
 
 impl Adapter {
@@ -27,11 +27,38 @@ impl Adapter {
         if !(self.plan.writeback && mode.write) {
             return open();
         }
-        // before it is cut
-        let mtime = o.getattr(node, None)?.mtime;
-        let h = open()?;
-        o.hold_mtime(h, mtime);
-        Ok(h)
+        o.holding_mtime(node, open)
+    }
+
+    /// Changes attributes where the kernel keeps the times of files: `mtime` is its own then, not
+    /// its user's, who may be allowed less.
+    pub(super) fn set_keeping_mtime(
+        &self,
+        o: &Overlay,
+        node: Ino,
+        h: Option<Fh>,
+        set: &SetAttr,
+    ) -> Served<Attr> {
+        let refused = |e: &Error| e.errno() == Errno::PERM;
+        if set.size.is_none() {
+            // utimensat(2) to the present time, which who may write may ask for
+            let now = SetAttr { mtime: Some(TimeSet::Now), ..*set };
+            let touched = set.atime == Some(TimeSet::Now);
+            return Ok(o.setattr(node, h, set).or_else(|e| match touched && refused(&e) {
+                true => o.setattr(node, h, &now),
+                false => Err(e),
+            })?);
+        }
+        // that a cut to the same length is none, the kernel knows by itself
+        let mtime = match set.mtime {
+            Some(TimeSet::At(t)) => t,
+            _ => o.getattr(node, None)?.mtime,
+        };
+        let cut = o.setattr(node, h, &SetAttr { mtime: None, ..*set })?;
+        match o.keep_mtime(node, h, mtime) {
+            Err(e) if refused(&e) => Ok(cut),
+            done => Ok(done?),
+        }
     }
 
     /// Lets the kernel write back all that it holds, and returns when it has. Not by a thread that

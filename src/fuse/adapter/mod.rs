@@ -1,6 +1,5 @@
 //! From requests to calls of the engine and back. Nothing about semantics is decided here.
 
-mod edited;
 mod filesystem;
 mod held_back;
 mod listed;
@@ -14,7 +13,6 @@ use super::counters::{Counters, Op};
 use super::options::Plan;
 use crate::overlay::{Attr, Caller, Fh, Ino, OpenMode, Overlay};
 use crate::sys::{self, File};
-use edited::Edited;
 use fuser::{
     BackingId, FileAttr, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEmpty,
     ReplyEntry, ReplyWrite, ReplyXattr, Request, SessionACL,
@@ -52,8 +50,6 @@ pub(super) struct Adapter {
     /// Which inodes are open in which way, where passthrough is in use.
     backings: Arc<Backings>,
     pages: Arc<Pages>,
-    /// Lower files that somebody has edited while they were open.
-    edited: Arc<Edited>,
     /// Whose listing the kernel may hold, where it holds them and names change.
     listed: Arc<Listed>,
     /// What the kernel has agreed to.
@@ -82,7 +78,6 @@ impl Adapter {
             plan,
             backings: Arc::default(),
             pages: Arc::default(),
-            edited: Arc::default(),
             listed: Arc::default(),
             agreed: Arc::default(),
             notifier: Arc::default(),
