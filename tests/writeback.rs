@@ -146,10 +146,40 @@ fn a_full_disk_is_told_at_the_close_and_by_fsync() {
         let fsync = c.sh("dd if=/dev/zero of=m/a bs=4k count=600 conv=fsync");
         assert!(fsync.code == Some(1) && fsync.err.contains(full), "{fsync:?}");
         c.sh("rm m/a && echo fits >m/a && test $(cat m/a) = fits").ok();
-        // in a file that was there; told to who closes first
-        let shell = c.sh("exec 3>>m/a 4>>m/a; head -c 2000000 /dev/zero >&3 && sync m/a");
-        assert!(shell.code != Some(0) && shell.err.contains(full), "{shell:?}");
+        // in a file that was there; told to who closes first, wherever in a request it ends
+        for n in 0..20 {
+            let shell = c.sh("exec 3>>m/a 4>>m/a; head -c 2000000 /dev/zero >&3 && sync m/a");
+            assert!(shell.code != Some(0) && shell.err.contains(full), "{n}: {shell:?}");
+            c.sh("rm m/a && head -c 7 /dev/zero >m/a").ok();
+        }
         unmount(c);
+    }
+}
+
+/// The kernel takes a request's worth of pages for written if it is not told otherwise, however short
+/// the write was.
+#[test]
+fn what_a_map_writes_to_a_full_disk_is_told() {
+    let test = "a full disk under a map";
+    for user in mounters(test).into_iter().filter(|u| u.uid == 0) {
+        for options in ["writeback", "passthrough=off"] {
+            let Some(small) = Small::new(test, user, 1024) else { return };
+            let c = &small.case;
+            let options = format!("lowerdir=l,upperdir=small/u,workdir=small/w,{options}");
+            c.stratafs(&["-o", &options, "m"]).ok();
+            for n in 0..5 {
+                let f = both(&c.path("m/f"));
+                f.set_len(2_000_000).unwrap();
+                // SAFETY: nobody else changes the file
+                let mut map = unsafe { memmap2::MmapMut::map_mut(&f) }.unwrap();
+                map.fill(1);
+                let told = map.flush().unwrap_err();
+                assert_eq!(told.kind(), std::io::ErrorKind::StorageFull, "{options}, {n}");
+                drop((map, f));
+                c.sh("rm m/f").ok();
+            }
+            unmount(c);
+        }
     }
 }
 

@@ -100,14 +100,24 @@ impl Overlay {
         }
     }
 
-    /// Writes what was written through a map. That takes no set-id bits and capabilities away; the
-    /// write of it in the upper would.
+    /// Writes what was written through a map, or what the kernel held back: all of it, for the
+    /// kernel does not look at how much it was (`fuse_writepage_end` in fs/fuse/file.c). That takes
+    /// no set-id bits and capabilities away; the write of it in the upper would.
     ///
     /// # Errors
-    /// As [`Overlay::write`].
-    pub fn write_mapped(&self, fh: Fh, offset: u64, data: &[u8]) -> Result<usize> {
+    /// As [`Overlay::write`], also after a part was written.
+    pub fn write_mapped(&self, fh: Fh, offset: u64, data: &[u8]) -> Result<()> {
         let (handle, file) = self.writable_file(fh)?;
-        let write = || self.write_in(&handle, &file, offset, data);
+        let write = || {
+            let mut done = 0;
+            while done < data.len() {
+                match self.write_in(&handle, &file, offset + done as u64, &data[done..])? {
+                    0 => return Err(Errno::IO).upper("write"),
+                    n => done += n,
+                }
+            }
+            Ok(())
+        };
         // only looked at: a write that is to take them away must not find it set before it is true
         if handle.inode().is_some_and(|i| i.no_set_id.load(Ordering::Acquire)) {
             return write();

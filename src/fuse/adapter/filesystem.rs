@@ -354,7 +354,8 @@ impl Filesystem for Adapter {
                 o.lose_capability(fh(h))?;
             }
             if from_pages {
-                return Ok(o.write_mapped(fh(h), offset, data)? as u64);
+                o.write_mapped(fh(h), offset, data)?;
+                return Ok(data.len() as u64);
             }
             let n = o.write(fh(h), offset, data, kill_suid)?;
             if kill_suid {
