@@ -64,6 +64,30 @@ fn shows(c: &Case, script: &str, wanted: &str) {
     });
 }
 
+/// The kernel appends where it takes the end to be, and learns of another one only if it asks.
+#[test]
+fn an_append_goes_behind_what_others_have_written_below() {
+    for_each_mount("appends to edited files", "lower_changes=watch", |c| {
+        if c.sh(": >m/writable").code != Some(0) {
+            return;
+        }
+        for (n, open) in ["3>>m/d/f", "3<>m/a"].iter().enumerate() {
+            let f = ["d/f", "a"][n];
+            c.sh(&format!("stat m/{f} && cat m/{f} && echo longer than before >l/{f}")).ok();
+            if n == 0 {
+                // told by now, or not: it makes no difference
+                c.sh("sleep 0.5").ok();
+            }
+            let more = if open.contains(">>") { "echo x >&3" } else { "echo x >>m/a" };
+            c.sh(&format!("exec {open}; {more}; {more}")).ok();
+            let wanted = "longer than before\nx\nx\n";
+            assert_eq!(c.sh(&format!("cat m/{f}")).ok().out, wanted, "{f}");
+            assert_eq!(c.sh(&format!("cat u/{f}")).ok().out, wanted, "{f}");
+            c.sh(&format!("echo y >>m/{f}; cat m/{f} | tail -1 | grep -x y")).ok();
+        }
+    });
+}
+
 #[test]
 fn each_kind_of_edit_becomes_visible() {
     for_each_mount("edits of lowers", "lower_changes=watch", |c| {

@@ -340,7 +340,7 @@ impl Filesystem for Adapter {
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
@@ -348,6 +348,7 @@ impl Filesystem for Adapter {
         // The pages that the kernel writes back are mapped ones, or it has held them back. In either
         // case what was to be taken away for that is gone already.
         let from_pages = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let mut elsewhere = false;
         let n = self.serve(Op::Write, |o| {
             if is_direct(h) {
                 // the kernel does so by itself when it writes to its pages
@@ -357,14 +358,22 @@ impl Filesystem for Adapter {
                 o.write_mapped(fh(h), offset, data)?;
                 return Ok(data.len() as u64);
             }
-            let n = o.write(fh(h), offset, data, kill_suid)?;
+            // the kernel's idea of the end is old if somebody has edited the lower file
+            let at = match convert::open_mode(flags.0).append {
+                true => o.getattr(self.ino(node), Some(fh(h)))?.size,
+                false => offset,
+            };
+            elsewhere = at != offset;
+            let n = o.write(fh(h), at, data, kill_suid)?;
             if kill_suid {
                 self.drop_setgid(o, req, fh(h))?;
             }
             Ok(n as u64)
         });
         written(n, reply);
-        if is_direct(h) && self.backings.has_company(self.ino(node)) {
+        if elsewhere {
+            self.pages.drop_all(&self.notifier, node);
+        } else if is_direct(h) && self.backings.has_company(self.ino(node)) {
             self.pages.drop_written(&self.notifier, node, offset..offset + data.len() as u64);
         }
     }

@@ -28,6 +28,11 @@ impl Pages {
         self.later(notifier, move |notifier| write_back(notifier, node, offset, len));
     }
 
+    /// Lets the kernel drop all its pages of a file, and what it knows of its length, soon.
+    pub(super) fn drop_all(&self, notifier: &OnceLock<Notifier>, node: INodeNo) {
+        self.later(notifier, move |notifier| write_back(notifier, node, 0, 0));
+    }
+
     /// Does something in that thread, after all that it was given before.
     pub(super) fn later(
         &self,
