@@ -3,6 +3,7 @@
 use super::CliError;
 use crate::sys::{Dir, Errno, Identity};
 use std::ffi::OsString;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
 /// Returns `given`, else `$STRATAFS_ROOT`, else the place for this user.
@@ -33,10 +34,36 @@ pub(super) fn cache_dir() -> Result<Dir, CliError> {
     let path = base
         .ok_or_else(|| CliError::message("there is no place for a cache: HOME is not set"))?
         .join("stratafs");
-    std::fs::create_dir_all(&path)
+    let said = |e: Errno| CliError::message(format!("{}: {e}", path.display()));
+    // a daemon has no umask
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&path)
         .map_err(Errno::from)
         .and_then(|()| Dir::open(&path))
-        .map_err(|e| CliError::message(format!("{}: {e}", path.display())))
+        .and_then(own)
+        .map_err(|e| match e {
+            Errno::PERM => said(e).hint("it must belong to the user who mounts: remove it"),
+            e => said(e),
+        })
+}
+
+/// Makes sure that nobody else can write in a cache: what is there decides what mounts show. One that
+/// was open to others (versions before 2026-11-22 made it so) is closed and emptied.
+///
+/// # Errors
+/// `EPERM` if it is another user's.
+fn own(dir: Dir) -> Result<Dir, Errno> {
+    let found = dir.stat_self()?;
+    if found.uid != Identity::current().uid {
+        return Err(Errno::PERM);
+    }
+    if found.permissions() & 0o022 != 0 {
+        dir.as_node()?.chmod(0o700)?;
+        dir.list()?.iter().try_for_each(|e| dir.remove_tree(&e.name))?;
+    }
+    Ok(dir)
 }
 
 fn default_root(
@@ -66,6 +93,23 @@ fn default_root(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cache_that_was_open_to_others_is_closed_and_emptied() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let tmp = tempfile::tempdir().unwrap();
+        let mode = |mode| {
+            std::fs::set_permissions(tmp.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let write = || std::fs::write(tmp.path().join("an.index"), b"planted").unwrap();
+        write();
+        mode(0o755);
+        assert!(!own(Dir::open(tmp.path()).unwrap()).unwrap().is_empty().unwrap());
+        mode(0o777);
+        let dir = own(Dir::open(tmp.path()).unwrap()).unwrap();
+        assert!(dir.is_empty().unwrap());
+        assert_eq!(dir.stat_self().unwrap().permissions(), 0o700);
+    }
 
     #[test]
     #[cfg(target_os = "linux")]
