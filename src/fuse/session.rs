@@ -293,7 +293,8 @@ enum Phase {
 }
 
 /// Waits for the end. `detach` unmounts, `write_back` lets the kernel begin to write back what it
-/// holds and would lose with the connection, if it holds anything, `copied` tells whether another namespace has the mount.
+/// holds and would lose with the connection, if it holds anything, `copied` tells whether another
+/// namespace has the mount.
 fn wait(
     incoming: &Receiver<Event>,
     counters: &Counters,

@@ -96,7 +96,7 @@ impl Index {
         Ok(())
     }
 
-    /// Gives back the memory into which it was read; a mount needs little of it.
+    /// Gives back the memory into which it was read.
     pub fn let_go(&self) {
         self.map.let_go();
     }

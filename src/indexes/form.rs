@@ -20,7 +20,7 @@ const MAGIC: [u8; 8] = *b"\x8fSTRSTK\n";
 const VERSION: u32 = 1;
 /// The largest index that is kept here a second time. Of a larger one the reading takes longer
 /// than finding it.
-pub(super) const LARGEST: usize = 256 << 10;
+const LARGEST: usize = 256 << 10;
 
 const CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
 

@@ -93,8 +93,6 @@ fn try_read(store: &Store, top: &ChainId) -> Result<Kept, Unusable> {
     for IndexedLayer { layer, index } in &layers {
         super::check(index, layer)?;
     }
-    map.let_go();
-    layers.iter().filter(|l| l.index.bytes().len() > form::LARGEST).for_each(|l| l.index.let_go());
     Ok(Kept { layers, aged })
 }
 

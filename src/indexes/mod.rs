@@ -152,7 +152,6 @@ fn one(
 fn whole(dir: &Dir, name: &[u8], layer: &Layer) -> Result<Index, IndexError> {
     let index = Index::open(dir, name)?;
     check(&index, layer)?;
-    index.let_go();
     Ok(index)
 }
 
@@ -160,7 +159,10 @@ fn check(index: &Index, layer: &Layer) -> Result<(), IndexError> {
     if index.layer() != layer.cache.mark() {
         return Err(IndexError::Damaged("it belongs to another layer"));
     }
-    index.check_body()
+    index.check_body()?;
+    // of what the checksum has read a mount needs little
+    index.let_go();
+    Ok(())
 }
 
 fn rebuild(

@@ -38,13 +38,19 @@ impl Mapping {
         Some(Mapping { map: self.map.clone(), part: start + part.start..start + part.end })
     }
 
-    /// Gives back the memory of all of the mapped file: what is read again comes from the page
-    /// cache. For who has read all of it once and will read little from now on.
+    /// Gives back the memory of this part: what is read again comes from the page cache. For who has
+    /// read all of it once and will read little from now on.
     pub fn let_go(&self) {
         let Some(map) = &self.map else { return };
         // SAFETY: nobody writes to this mapping, so each page is the same when it is read from the
         // file again.
-        let done = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        let done = unsafe {
+            map.unchecked_advise_range(
+                memmap2::UncheckedAdvice::DontNeed,
+                self.part.start,
+                self.part.len(),
+            )
+        };
         // a wish, no more
         done.unwrap_or_default();
     }
