@@ -4,7 +4,8 @@
 //! # Parts, and who may know whom
 //! ```text
 //! main -> cli -> { fuse, inspect, overlay, import, indexes, store, image }
-//! fuse -> overlay        inspect -> { overlay, index }     overlay -> { resolve, index, marker }
+//! fuse -> overlay        inspect -> { overlay, index }
+//! overlay -> { resolve, index, marker, snapshot }          index_cache -> { snapshot, id }
 //! import -> { image, unpack, indexes, store }              indexes -> { unpack, index, store }
 //! unpack -> { resolve, index, marker }    index -> marker  store, image -> id
 //! everything -> { id, name, sys }                          sys -> nothing of ours
@@ -15,6 +16,8 @@
 //! * [`overlay`]: the engine, a plain API over inode numbers and names; knows no FUSE and no store.
 //! * [`fuse`]: the adapter: converts, calls the engine, replies once.
 //! * [`index`]: one mapped file per layer that answers every question about the layer's names.
+//! * [`snapshot`]: what a plain directory looked like, believed once it was compared; [`index_cache`]
+//!   keeps those of lower directories from one mount to the next.
 //! * [`store`]: Docker's data root on disk; [`indexes`] finds or rebuilds the indexes of a chain.
 //! * [`image`], [`unpack`], [`import`]: where images come from, and how they get into the store.
 //! * [`inspect`]: explain, layers, diff.
@@ -41,6 +44,7 @@ pub mod id;
 pub mod image;
 pub mod import;
 pub mod index;
+pub mod index_cache;
 pub mod indexes;
 pub mod inspect;
 pub mod marker;
@@ -49,6 +53,7 @@ pub mod overlay;
 pub mod reference;
 pub mod resolve;
 pub mod semantics;
+pub mod snapshot;
 pub mod store;
 pub mod sys;
 pub mod unpack;

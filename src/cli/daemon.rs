@@ -7,6 +7,8 @@ use super::{CliError, Context, logging};
 use crate::fuse::{Ended, MountError, MountSettings, Session};
 use crate::sys::{self, Detached, Identity};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is to be mounted.
 #[derive(Clone, Debug)]
@@ -75,7 +77,7 @@ fn serve(
     let signals = sys::block_signals().map_err(|e| CliError::failed("blocking signals", &e))?;
     log::debug!("{} files may be open", sys::raise_open_files());
     sys::clear_umask();
-    let Built { overlay, facts, locks, exclusive } = match &job.what {
+    let Built { overlay, facts, locks, exclusive, known } = match &job.what {
         What::Directories => stack::directories(&job.options)?,
         What::Store(target) => stack::from_store(&context.root, target, &job.options)?,
     };
@@ -84,6 +86,10 @@ fn serve(
     let read_only = overlay.read_only();
     let session =
         Session::mount(overlay, &job.mount_point, &settings).map_err(|e| cannot_mount(job, &e))?;
+    let stop = Arc::<AtomicBool>::default();
+    if let Some(known) = known {
+        known.fill(stop.clone());
+    }
     let record = record(&session, facts, read_only);
     let entry = live::write(&record)
         .inspect_err(|e| log::info!("no record of this mount could be kept: {e}"))
@@ -97,6 +103,7 @@ fn serve(
         log::warn!("detaching from the caller: {e}");
     }
     let ended = session.run(signals);
+    stop.store(true, Ordering::Relaxed);
     drop((entry, locks));
     match ended {
         Ok(Ended::Broken(e)) => Err(CliError::failed("the FUSE connection broke", &e)),

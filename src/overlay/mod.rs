@@ -59,6 +59,7 @@ mod own;
 mod own_origin;
 mod plain;
 mod plain_content;
+mod plain_known;
 mod plain_marks;
 mod plain_names;
 mod readdir;
@@ -85,6 +86,7 @@ pub use wh_names::WhiteoutNames;
 
 use crate::id::LayerIndex;
 use crate::marker::Dialect;
+use crate::snapshot::Slot;
 use crate::sys::{Dir, Errno, File, Identity};
 use at_rest::{AtRest, PartOf};
 use error::Doing as _;
@@ -174,7 +176,7 @@ impl Overlay {
         let data_only = u32::try_from(stack.data_only.len()).map_err(|_| Error::Invalid)?;
         let bottom_first = stack.data_only.into_iter().rev().chain(stack.lowers.into_iter().rev());
         let bottom_first: Vec<Lower> = bottom_first.collect();
-        let plain = bottom_first.iter().filter(|l| matches!(l, Lower::Plain(_))).count();
+        let plain = bottom_first.iter().filter(|l| !matches!(l, Lower::Indexed { .. })).count();
         let watch = Watch::new(options.lower_changes, options.max_watches).filter(|_| plain > 0);
         let watch = watch.and_then(|w| match w {
             Ok(w) => Some(Arc::new(w)),
@@ -183,20 +185,24 @@ impl Overlay {
                 None
             }
         });
+        let plain_layer =
+            |layer: LayerIndex, dir: Dir, known: Option<Slot>| -> Result<LowerLayer> {
+                let recorded = Recorded::find(&dir, &options, layer)?;
+                // who asks for changes is told of them by the directories themselves
+                let known = known.filter(|_| options.lower_changes == LowerChanges::Ignore);
+                let new = PlainLayer::new(layer, dir, dialect, devices.clone(), recorded)?
+                    .heeding(options.whiteout_names)
+                    .watched_by(watch.clone())
+                    .among_mounts(!options.layers_apart)
+                    .known_by(known)
+                    .one_of(plain);
+                Ok(LowerLayer::Plain(new))
+            };
         for (i, lower) in bottom_first.into_iter().enumerate() {
             let layer = LayerIndex(u16::try_from(i).map_err(|_| Error::Invalid)?.into());
             lowers.push(match lower {
-                Lower::Plain(dir) => {
-                    let recorded = Recorded::find(&dir, &options, layer)?;
-                    let devices = devices.clone();
-                    LowerLayer::Plain(
-                        PlainLayer::new(layer, dir, dialect, devices, recorded)?
-                            .heeding(options.whiteout_names)
-                            .watched_by(watch.clone())
-                            .among_mounts(!options.layers_apart)
-                            .one_of(plain),
-                    )
-                }
+                Lower::Plain(dir) => plain_layer(layer, dir, None)?,
+                Lower::Known { dir, snapshot } => plain_layer(layer, dir, Some(snapshot))?,
                 Lower::Indexed { index, diff } => {
                     LowerLayer::Indexed(IndexedLayer::new(layer, index, diff))
                 }

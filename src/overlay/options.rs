@@ -7,6 +7,7 @@ use super::records::Records;
 use super::wh_names::WhiteoutNames;
 use crate::index::Index;
 use crate::marker::Dialect;
+use crate::snapshot::Slot;
 use crate::sys::Dir;
 use std::sync::Arc;
 
@@ -27,6 +28,14 @@ pub struct Stack {
 pub enum Lower {
     /// A directory in overlay form that somebody else made, and may change.
     Plain(Dir),
+    /// The same, of which a snapshot may turn up that can be believed. Used with
+    /// [`LowerChanges::Ignore`] only.
+    Known {
+        /// The directory.
+        dir: Dir,
+        /// Where the snapshot will be.
+        snapshot: Slot,
+    },
     /// An immutable layer of a store: its metadata come from the index, its content from `diff`.
     Indexed {
         /// The layer's index.

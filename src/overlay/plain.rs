@@ -3,10 +3,8 @@
 //! This is what its files are; the names that lead to them are in `plain_names`, their content in
 //! `plain_content`. Attributes and extended attributes are read when asked for.
 //!
-//! Nothing is kept on disk for the next mount. Anybody may change the layer meanwhile, and only each
-//! directory's own times tell whether its names are as they were: it would have to be opened,
-//! watched and looked at all the same. That saves a seventh of a walk with all of it in memory, and
-//! nothing from a cold disk (measured). Who mounts the same layers often can import them.
+//! Where a snapshot of the layer may be believed, that is asked in the place of the disk
+//! (`plain_known`).
 
 use super::error::{Doing as _, Error, Result};
 use super::handle::kept_open;
@@ -24,6 +22,7 @@ use crate::index::{Kind, NodeId};
 use crate::marker::{Dialect, OverrideStat, Redirect};
 use crate::name::printable;
 use crate::resolve::LayerRef;
+use crate::snapshot::{Seen, Slot};
 use crate::sys::{self, Dir, DirEntry, Errno, FileHandle, FileType, Node, OpenFlags, Stat};
 use parking_lot::{Mutex, RwLock};
 use std::num::NonZeroUsize;
@@ -73,21 +72,33 @@ pub(super) struct PlainLayer {
     pub(super) watch: Option<Arc<Watch>>,
     /// The file system lists other inode numbers than it shows.
     pub(super) odd_numbers: AtomicBool,
+    /// What the layer looks like, as soon as that is known.
+    pub(super) known: Option<Slot>,
     /// Held by who reads names by means of a handle's own position.
     listing: Mutex<()>,
 }
 
 /// A directory at which one looks several times.
-enum Held {
+enum Held<'a> {
     Open(Dir),
     Found(Node),
+    Known(Seen<'a>),
 }
 
-impl Held {
+impl Held<'_> {
     fn stat(&self) -> sys::Result<Stat> {
         match self {
             Held::Open(dir) => dir.stat_self(),
             Held::Found(node) => node.stat(),
+            Held::Known(seen) => Ok(seen.stat()),
+        }
+    }
+
+    fn get_xattr(&self, key: &[u8]) -> sys::Result<Option<Vec<u8>>> {
+        match self {
+            Held::Open(dir) => dir.get_xattr_self(key),
+            Held::Found(node) => node.get_xattr(key),
+            Held::Known(seen) => Ok(seen.xattr(key)),
         }
     }
 }
@@ -121,6 +132,7 @@ impl PlainLayer {
             groups: Mutex::new(None),
             watch: None,
             odd_numbers: AtomicBool::new(false),
+            known: None,
             listing: Mutex::new(()),
         })
     }
@@ -141,6 +153,11 @@ impl PlainLayer {
     /// Notices what others change.
     pub(super) fn watched_by(self, watch: Option<Arc<Watch>>) -> PlainLayer {
         PlainLayer { watch, ..self }
+    }
+
+    /// Asks a snapshot in the place of the disk, as soon as there is one.
+    pub(super) fn known_by(self, known: Option<Slot>) -> PlainLayer {
+        PlainLayer { known, ..self }
     }
 
     /// Says whether the layer's handles see mounts.
@@ -189,8 +206,8 @@ impl PlainLayer {
         handle.layer(self.at(), "open a file")
     }
 
-    /// Returns the names of a directory.
-    pub(super) fn list(&self, dir: &Dir) -> sys::Result<Vec<DirEntry>> {
+    /// Returns the names of a directory of the disk.
+    pub(super) fn list_disk(&self, dir: &Dir) -> sys::Result<Vec<DirEntry>> {
         match self.listing.try_lock() {
             Some(_alone) => dir.list_by_this_handle(),
             None => dir.list(),
@@ -240,8 +257,13 @@ impl PlainLayer {
     fn record_of_file(&self, node: NodeId) -> Result<FileRecord> {
         let parent = self.parent(node);
         let version = self.with(parent, |e| e.version)?;
-        let (dir, name) = self.place(node)?;
-        let record = self.recorded.read(|key| dir.get_xattr(&name, key));
+        let record = match self.known(node) {
+            Some(known) => self.recorded.read(|key| Ok(known.xattr(key))),
+            None => {
+                let (dir, name) = self.place(node)?;
+                self.recorded.read(|key| dir.get_xattr(&name, key))
+            }
+        };
         let record = FileRecord(record.layer(self.at(), "read the recorded attributes")?);
         if self.with(node, |e| e.state.may_stand_in())? {
             let mut all = self.entries.write();
@@ -263,12 +285,10 @@ impl PlainLayer {
         if self.kind_on_disk(node) == Kind::Dir && !self.marks(node)?.redirect {
             return Ok(None);
         }
-        let handle = match self.handle(node) {
-            Err(e) if is_covered(&e) => return Ok(None),
-            handle => handle?,
+        let Some(value) = self.get_xattr_of(node, self.dialect.redirect(), "read a redirect")?
+        else {
+            return Ok(None);
         };
-        let value = handle.get_xattr(self.dialect.redirect());
-        let Some(value) = value.layer(self.at(), "read a redirect")? else { return Ok(None) };
         match Redirect::parse(&value) {
             Ok(r) => Ok(Some(r)),
             Err(e) => {
@@ -279,24 +299,23 @@ impl PlainLayer {
     }
 
     pub(super) fn meta(&self, node: NodeId) -> Result<Meta> {
-        let held = if node == NodeId::ROOT || self.is_watched_for_mounts(node) {
+        let (stat, seen) = if let Some(known) = self.known(node) {
+            (Ok(known.stat()), Some(Held::Known(known)))
+        } else if node == NodeId::ROOT || self.is_watched_for_mounts(node) {
             match self.hold(node) {
                 Err(e) if is_covered(&e) => return self.covered_meta(),
-                held => Some(held?),
+                held => {
+                    let held = held?;
+                    (held.stat(), Some(held))
+                }
             }
         } else {
-            None
-        };
-        let stat = match &held {
-            Some(held) => held.stat(),
-            None => {
-                let (dir, name) = self.place(node)?;
-                dir.stat(&name)
-            }
+            let (dir, name) = self.place(node)?;
+            (dir.stat(&name), None)
         };
         let mut meta = Meta::from(&stat.layer(self.at(), "look at a file")?);
         if self.recorded.any() && matches!(meta.kind, FileType::File | FileType::Dir) {
-            let record = match (meta.kind, held) {
+            let record = match (meta.kind, seen) {
                 (FileType::File, _) => self.record_of_file(node)?.0,
                 (_, Some(held)) => self.record_of_dir(&held)?,
                 (_, None) => self.record_of_dir(&self.hold(node)?)?,
@@ -308,16 +327,13 @@ impl PlainLayer {
         Ok(meta)
     }
 
-    fn record_of_dir(&self, held: &Held) -> Result<Option<OverrideStat>> {
-        let record = self.recorded.read(|key| match held {
-            Held::Open(dir) => dir.get_xattr_self(key),
-            Held::Found(node) => node.get_xattr(key),
-        });
+    fn record_of_dir(&self, held: &Held<'_>) -> Result<Option<OverrideStat>> {
+        let record = self.recorded.read(|key| held.get_xattr(key));
         record.layer(self.at(), "read the recorded attributes")
     }
 
     /// Returns a directory as it is open already, or finds it.
-    fn hold(&self, node: NodeId) -> Result<Held> {
+    fn hold(&self, node: NodeId) -> Result<Held<'_>> {
         let open = match node {
             NodeId::ROOT => Some(self.root.clone()),
             _ => self.handles.lock().get(&node).cloned(),
@@ -335,6 +351,11 @@ impl PlainLayer {
     }
 
     pub(super) fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
+        if let Some(known) = self.known(node)
+            && known.stat().file_type() == FileType::Symlink
+        {
+            return Ok(known.target().to_vec());
+        }
         let (dir, name) = self.place(node)?;
         match dir.readlink(&name) {
             // a regular file that stands in for a symlink
@@ -351,6 +372,10 @@ impl PlainLayer {
     }
 
     pub(super) fn xattrs(&self, node: NodeId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        if let Some(known) = self.known(node) {
+            let shown = |key: &[u8]| shown_name(self.dialect, self.recorded.private(), key);
+            return Ok(known.xattrs().filter_map(|(k, v)| Some((shown(k)?, v.to_vec()))).collect());
+        }
         let handle = match self.handle(node) {
             Err(e) if is_covered(&e) => return Ok(Vec::new()),
             handle => handle?,
@@ -368,7 +393,9 @@ impl PlainLayer {
     }
 
     pub(super) fn xattr_names(&self, node: NodeId) -> Result<Vec<Vec<u8>>> {
-        let all = if self.kind(node) == Kind::File {
+        let all = if let Some(known) = self.known(node) {
+            Ok(known.xattrs().map(|(key, _)| key.to_vec()).collect())
+        } else if self.kind(node) == Kind::File {
             let (dir, name) = self.place(node)?;
             dir.list_xattr(&name)
         } else {
@@ -385,14 +412,9 @@ impl PlainLayer {
     pub(super) fn xattr(&self, node: NodeId, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let disk = disk_name(self.dialect, self.recorded.private(), key);
         if self.kind(node) == Kind::File {
-            let (dir, name) = self.place(node)?;
-            let value = dir.get_xattr(&name, &disk);
-            return value.layer(self.at(), "read an extended attribute");
+            return self.file_xattr(node, &disk, "read an extended attribute");
         }
-        match self.handle(node) {
-            Err(e) if is_covered(&e) => Ok(None),
-            handle => handle?.get_xattr(&disk).layer(self.at(), "read an extended attribute"),
-        }
+        self.get_xattr_of(node, &disk, "read an extended attribute")
     }
 
     /// Returns what names the file on its file system.

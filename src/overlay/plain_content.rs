@@ -36,6 +36,7 @@ impl PlainLayer {
         if self.watch.is_some() {
             self.confirm(node, &stat)?;
         }
+        self.confirm_known(node, &stat)?;
         Ok((file, stat))
     }
 
@@ -78,12 +79,13 @@ impl PlainLayer {
         if self.kind(node) != Kind::File {
             return Ok(false);
         }
-        let (dir, name) = self.place(node)?;
-        let stat = dir.stat(&name).layer(self.at(), "look at a file")?;
+        let (parent, name) = self.living(node)?;
+        let source = self.source(parent)?;
+        let stat = source.stat(&name).layer(self.at(), "look at a file")?;
         if data_is_here(&stat) {
             return Ok(false);
         }
-        self.sends_below(node, dir.get_xattr(&name, self.dialect.metacopy()))
+        self.sends_below(node, source.get_xattr(&name, self.dialect.metacopy()))
     }
 
     /// Returns whether a file with this metacopy attribute has its data in a layer below.

@@ -4,9 +4,9 @@
 use super::error::{Doing as _, Result};
 use super::lower::At;
 use super::plain::{PlainLayer, is_covered};
-use super::wh_names::marks_opaque;
+use super::plain_known::Source;
 use crate::index::NodeId;
-use crate::marker::WHITEOUT_PREFIX;
+use crate::marker::{OPAQUE_NAME, WHITEOUT_PREFIX};
 use crate::sys::{self, Dir, Errno};
 
 /// fuse-overlayfs' own opaque mark.
@@ -107,6 +107,11 @@ impl PlainLayer {
         if let Some(marks) = state.marks() {
             return Ok(marks);
         }
+        if let Some(known) = self.known(dir) {
+            let marks = self.parse_marks(dir, &|key| Ok(known.xattr(key)))?;
+            self.remember_marks(dir, version, marks);
+            return Ok(marks);
+        }
         let handle = match self.dir(dir) {
             // taken for empty
             Err(e) if is_covered(&e) => return Ok(Marks::default()),
@@ -117,12 +122,16 @@ impl PlainLayer {
         let told = self.watch.is_none() || state.is_watched() || self.watch_dir(dir, &handle);
         let marks = self.read_marks(dir, &handle)?;
         if told {
-            let mut all = self.entries.write();
-            if let Some(e) = all.get_mut(dir.0 as usize).filter(|e| e.version == version) {
-                e.state = e.state.with(marks);
-            }
+            self.remember_marks(dir, version, marks);
         }
         Ok(marks)
+    }
+
+    fn remember_marks(&self, dir: NodeId, version: u16, marks: Marks) {
+        let mut all = self.entries.write();
+        if let Some(e) = all.get_mut(dir.0 as usize).filter(|e| e.version == version) {
+            e.state = e.state.with(marks);
+        }
     }
 
     pub(super) fn opaque(&self, node: NodeId) -> Result<bool> {
@@ -178,20 +187,19 @@ impl PlainLayer {
 
     /// Returns whether a name inside or beside the directory hides what lies below it.
     fn is_marked_opaque(&self, dir: NodeId) -> Result<bool> {
-        let marks = |d: &Dir| marks_opaque(d).layer(self.at(), "look for the opaque mark");
-        if marks(&self.dir(dir)?)? {
+        let has = |source: &Source<'_>, name: &[u8]| match source.stat(name) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => Ok(false),
+            Err(e) => Err(e).layer(self.at(), "look for the opaque mark"),
+        };
+        if has(&self.source(dir)?, OPAQUE_NAME)? {
             return Ok(true);
         }
         if dir == NodeId::ROOT {
             return Ok(false);
         }
-        let (parent, name) = self.place(dir)?;
-        let beside = parent.stat(&[WHITEOUT_PREFIX, &name].concat());
-        match beside {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(false),
-            Err(e) => Err(e).layer(self.at(), "look for a whiteout"),
-        }
+        let (parent, name) = self.living(dir)?;
+        has(&self.source(parent)?, &[WHITEOUT_PREFIX, &name].concat())
     }
 }
 

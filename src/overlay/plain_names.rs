@@ -7,13 +7,15 @@
 use super::error::{Doing as _, Error, Result};
 use super::lower::At;
 use super::plain::{FileRecord, PlainLayer, is_covered};
+use super::plain_known::Source;
 use super::plain_marks::{Opaque, State};
 use super::types::Ino;
 use super::watch::Stamp;
 use super::wh_names::hidden;
 use crate::index::{Kind, NodeId};
 use crate::marker::WHITEOUT_PREFIX;
-use crate::sys::{Dir, DirEntry, Errno, FileType};
+use crate::snapshot::RecordId;
+use crate::sys::{DirEntry, Errno, FileType};
 use std::sync::Arc;
 
 /// How often a directory is read again that is changed while it is read, before what was found is
@@ -31,6 +33,8 @@ pub(super) struct Entry {
     pub(super) state: State,
     /// Counts the changes of a directory.
     pub(super) version: u16,
+    /// Where the layer's snapshot has it, if it was found there.
+    pub(super) record: Option<RecordId>,
     pub(super) name: Box<[u8]>,
     pub(super) ino: Ino,
     /// The names of a directory that was read, sorted by bytes.
@@ -39,7 +43,8 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(parent: NodeId, name: Box<[u8]>, kind: Kind, ino: Ino) -> Entry {
-        Entry { parent, kind, state: State::default(), version: 0, name, ino, children: None }
+        let state = State::default();
+        Entry { parent, kind, state, version: 0, record: None, name, ino, children: None }
     }
 }
 
@@ -119,34 +124,34 @@ impl PlainLayer {
 
     /// Reads a directory's names from disk, sorted by bytes. It is watched from before that on.
     fn read(&self, dir: NodeId) -> Result<Vec<Entry>> {
-        let handle = match self.dir(dir) {
+        let source = match self.source(dir) {
             // taken for empty
             Err(e) if is_covered(&e) => return Ok(Vec::new()),
-            handle => handle?,
+            source => source?,
         };
-        if let Some(watch) = &self.watch {
+        if let (Some(watch), Source::Disk(handle)) = (&self.watch, &source) {
             let at = At { layer: self.layer, node: dir };
-            if self.watch_dir(dir, &handle) {
+            if self.watch_dir(dir, handle) {
                 watch.is_read(at);
             } else {
-                watch.goes_without(at, Stamp::of(&handle).layer(self.at(), "look at a directory")?);
+                watch.goes_without(at, Stamp::of(handle).layer(self.at(), "look at a directory")?);
             }
         }
-        let mut found = self.list(&handle).layer(self.at(), "list a directory")?;
+        let mut found = self.list(&source).layer(self.at(), "list a directory")?;
         let mut marks = Vec::new();
         if self.names.heeded() {
-            marks.extend(found.iter().filter_map(|e| {
+            marks.extend(found.iter().filter_map(|(e, _)| {
                 let name = Box::<[u8]>::from(hidden(&e.name)?);
                 Some((name, e.ino))
             }));
-            found.retain(|e| !e.name.starts_with(WHITEOUT_PREFIX));
+            found.retain(|(e, _)| !e.name.starts_with(WHITEOUT_PREFIX));
         }
-        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        found.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
         let holds_xattr_whiteouts = self.marks(dir)?.opaque == Opaque::HoldsXattrWhiteouts;
         let mut fresh = Vec::with_capacity(found.len());
-        for e in found {
-            let (kind, ino) = self.classify(&handle, &e, holds_xattr_whiteouts)?;
-            let mut entry = Entry::new(dir, e.name, kind, ino);
+        for (e, record) in found {
+            let (kind, ino) = self.classify(&source, &e, holds_xattr_whiteouts)?;
+            let mut entry = Entry { record, ..Entry::new(dir, e.name, kind, ino) };
             // to look at each file's record now would read its inode from disk
             entry.state = entry.state.standing_in(kind == Kind::File && self.recorded.any());
             fresh.push(entry);
@@ -261,7 +266,12 @@ impl PlainLayer {
         !now.is_some_and(|s| s.is_as(then))
     }
 
-    fn classify(&self, dir: &Dir, e: &DirEntry, xattr_whiteouts: bool) -> Result<(Kind, Ino)> {
+    fn classify(
+        &self,
+        dir: &Source<'_>,
+        e: &DirEntry,
+        xattr_whiteouts: bool,
+    ) -> Result<(Kind, Ino)> {
         let mut dev = self.dev;
         let mut real = e.ino;
         let kind = match e.file_type {

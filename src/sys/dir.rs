@@ -296,6 +296,11 @@ impl Dir {
         platform::holes_tell(self.fd.as_fd())
     }
 
+    /// Returns whether another machine or program keeps the times of this file system.
+    pub fn is_foreign(&self) -> Result<bool> {
+        platform::is_foreign(self.fd.as_fd())
+    }
+
     /// Returns what statvfs(3) says of the directory's file system.
     pub fn statvfs(&self) -> Result<super::StatVfs> {
         super::file::statvfs(self.fd.as_fd())

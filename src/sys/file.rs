@@ -114,6 +114,8 @@ pub struct StatVfs {
     pub frsize: u32,
     /// Longest name in bytes.
     pub namelen: u32,
+    /// What the file system is known by, if it has something.
+    pub fsid: u64,
 }
 
 /// An open regular file (or, with care, any other that can be opened).
@@ -311,5 +313,6 @@ pub(super) fn statvfs(fd: BorrowedFd<'_>) -> Result<StatVfs> {
         bsize: small(s.f_bsize),
         frsize: small(s.f_frsize),
         namelen: small(s.f_namemax),
+        fsid: s.f_fsid,
     })
 }

@@ -297,6 +297,34 @@ pub(super) fn known_ids() -> (super::IdRanges, super::IdRanges) {
     (read("/proc/self/uid_map"), read("/proc/self/gid_map"))
 }
 
+/// Returns how this process' user namespace shows ids, as the kernel says it.
+#[must_use]
+pub fn id_maps() -> Vec<u8> {
+    let maps = ["/proc/self/uid_map", "/proc/self/gid_map"].map(std::fs::read);
+    maps.into_iter().flat_map(std::io::Result::unwrap_or_default).collect()
+}
+
+/// Lets the calling thread work only where nobody else would.
+pub fn be_modest() {
+    // a wish, no more
+    rustix::process::nice(19).map(drop).unwrap_or_default();
+}
+
+pub(super) fn is_foreign(fd: BorrowedFd<'_>) -> Result<bool> {
+    // linux/magic.h: NFS, SMB, CIFS, SMB2, FUSE, 9P, Ceph, AFS
+    const FOREIGN: [u32; 8] = [
+        0x6969,
+        0x517B,
+        0xFF53_4D42,
+        0xFE53_4D42,
+        0x6573_5546,
+        0x0102_1997,
+        0x00C3_6400,
+        0x5346_414F,
+    ];
+    Ok(FOREIGN.contains(&(fs::fstatfs(fd)?.f_type as u32)))
+}
+
 pub(super) fn in_user_namespace() -> bool {
     // the initial namespace maps all ids onto themselves
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();

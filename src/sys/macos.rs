@@ -377,6 +377,21 @@ pub fn groups_of(_task: u32) -> Option<Vec<u32>> {
     None
 }
 
+/// Returns how ids are shown to this process. There are no user namespaces here.
+#[must_use]
+pub fn id_maps() -> Vec<u8> {
+    Vec::new()
+}
+
+/// Lets the calling thread work only where nobody else would. Left to the system here.
+pub fn be_modest() {}
+
+pub(super) fn is_foreign(fd: BorrowedFd<'_>) -> Result<bool> {
+    // sys/mount.h: MNT_LOCAL
+    const LOCAL: u32 = 0x1000;
+    Ok(fs::fstatfs(fd)?.f_flags & LOCAL == 0)
+}
+
 /// Reads the program into memory. Left to the system here.
 pub fn read_program_ahead() {}
 

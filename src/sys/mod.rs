@@ -61,8 +61,8 @@ pub use mounting::{
 };
 pub use node::Node;
 pub use platform::{
-    Detached, Readiness, changes_owner, detach, effective_capability_sys_admin, groups_of,
-    is_executed, processors, unmount,
+    Detached, Readiness, be_modest, changes_owner, detach, effective_capability_sys_admin,
+    groups_of, id_maps, is_executed, processors, unmount,
 };
 pub use probe::{Capabilities, IdRanges, Identity, known_ids};
 pub use process::{

@@ -13,6 +13,7 @@ mod tests;
 pub use ignored::WITHOUT_EFFECT;
 
 use crate::fuse::Passthrough;
+use crate::index_cache::Trust;
 use crate::name::printable;
 use crate::overlay::{DirLinks, IdRange, LowerChanges, Records, WhiteoutNames};
 use grammar::{Item, directories, items, label, path, ranges};
@@ -95,6 +96,9 @@ pub struct MountOptions {
     pub timeout: Option<Duration>,
     /// What becomes of changes that others make to the lower directories.
     pub lower_changes: Option<LowerChanges>,
+    /// Snapshots of the lower directories are kept, and when they are believed. Without
+    /// `lower_changes` nobody is expected to edit the lowers.
+    pub index_cache: Option<Trust>,
     /// How many directories may be watched for such changes.
     pub max_watches: Option<usize>,
     /// Inode numbers are below 2^32.
@@ -190,16 +194,15 @@ impl MountOptions {
         if self.writeback && self.passthrough == Passthrough::On {
             return Err(BadOption::Exclusive("writeback", "passthrough=on"));
         }
-        if self.writeback {
-            match self.lower_changes {
-                None | Some(LowerChanges::Ignore) => {}
-                Some(LowerChanges::Watch) => {
-                    return Err(BadOption::Exclusive("writeback", "lower_changes=watch"));
-                }
-                Some(LowerChanges::Timeout) => {
-                    return Err(BadOption::Exclusive("writeback", "lower_changes=timeout"));
-                }
-            }
+        // either leaves nobody to look at the lowers
+        let blind = [("writeback", self.writeback), ("index_cache", self.index_cache.is_some())];
+        let looks = match self.lower_changes {
+            None | Some(LowerChanges::Ignore) => None,
+            Some(LowerChanges::Watch) => Some("lower_changes=watch"),
+            Some(LowerChanges::Timeout) => Some("lower_changes=timeout"),
+        };
+        if let (Some((option, _)), Some(looks)) = (blind.iter().find(|(_, on)| *on), looks) {
+            return Err(BadOption::Exclusive(option, looks));
         }
         Ok(self)
     }
@@ -269,6 +272,16 @@ impl MountOptions {
             "lazy_copy_up" => {
                 let least = option.value.map_or(Ok(LAZY_FROM), |_| option.bytes().map(u64::from));
                 self.lazy_from = Some(least?);
+            }
+            "index_cache" => {
+                self.index_cache = match option.value {
+                    None => Some(Trust::Compared),
+                    Some(_) => match option.one_of(&["on", "off", "immutable"])? {
+                        "on" => Some(Trust::Compared),
+                        "immutable" => Some(Trust::Immutable),
+                        _ => None,
+                    },
+                }
             }
             "max_watches" => self.max_watches = Some(option.count()?),
             "xino" => self.short_numbers = option.one_of(&["on", "off", "auto"])? == "off",

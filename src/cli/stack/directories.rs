@@ -1,11 +1,12 @@
 //! A stack of directories, named by `-o lowerdir=` and the like.
 
 use super::apart::Apart;
-use super::{Built, Facts, common, lock, resolved, view};
+use super::{Built, Facts, Known, common, lock, resolved, view};
 use crate::cli::CliError;
 use crate::cli::mount_options::MountOptions;
 use crate::marker::Dialect;
 use crate::overlay::{Lower, LowerChanges, Options, Stack, Upper, WhiteoutNames};
+use crate::snapshot::Slot;
 use crate::sys::{Dir, Errno, Identity};
 use std::path::{Path, PathBuf};
 
@@ -63,10 +64,14 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
     for (path, real) in o.data_only.iter().zip(&real[o.lowers.len()..]) {
         layers.push((real.clone(), open("data-only directory", path)?));
     }
-    let mut lowers = apart.layers(layers).into_iter().map(Lower::Plain);
+    let mut known = o.index_cache.map(|trust| Known { layers: Vec::new(), trust });
+    let mut lowers = apart.layers(layers).into_iter().map(|dir| match &mut known {
+        Some(known) => known.add(dir),
+        None => Lower::Plain(dir),
+    });
     stack.lowers = lowers.by_ref().take(above + o.lowers.len()).collect();
     stack.data_only = lowers.collect();
-    let held_back = o.writeback && stack.upper.is_some();
+    let blind = known.is_some() || o.writeback && stack.upper.is_some();
     let dialect = o.userxattr.then_some(Dialect::User);
     let options = Options {
         dialect,
@@ -85,7 +90,7 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
             WhiteoutNames::Ordinary if of_a_store(&real, o) => WhiteoutNames::Read,
             told => told,
         },
-        lower_changes: o.lower_changes.unwrap_or(match held_back {
+        lower_changes: o.lower_changes.unwrap_or(match blind {
             true => LowerChanges::Ignore,
             false => LowerChanges::Watch,
         }),
@@ -101,7 +106,15 @@ pub(in crate::cli) fn directories(o: &MountOptions) -> Result<Built, CliError> {
         locked,
         ..Facts::default()
     };
-    Ok(Built { overlay: view(stack, options)?, facts, locks, exclusive: false })
+    Ok(Built { overlay: view(stack, options)?, facts, locks, exclusive: false, known })
+}
+
+impl Known {
+    fn add(&mut self, dir: Dir) -> Lower {
+        let snapshot = Slot::default();
+        self.layers.push((dir.clone(), snapshot.clone()));
+        Lower::Known { dir, snapshot }
+    }
 }
 
 /// Returns whether any layer is one of containers/storage, which leaves whiteouts in the form of

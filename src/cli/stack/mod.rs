@@ -8,14 +8,17 @@ pub(super) use directories::{check_directories, directories};
 pub(super) use store::{Found, Target, create, find, from_store, indexed, listed, no_store, short};
 
 use super::mount_options::MountOptions;
-use super::{CliError, live};
+use super::{CliError, live, root};
+use crate::index_cache::{IndexCache, Trust};
 use crate::overlay::{
     AccessTimes, DirLinks, IdMap, IdRange, IdView, KnownIds, Options, Overlay, Stack,
 };
+use crate::snapshot::Slot;
 use crate::sys::{self, Dir};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// A view that is ready to be mounted, and what else must live as long as it does.
@@ -27,6 +30,36 @@ pub(super) struct Built {
     pub(super) locks: Vec<Dir>,
     /// Nobody else changes the layers, whatever kind they are.
     pub(super) exclusive: bool,
+    /// Lower directories of which snapshots are kept.
+    pub(super) known: Option<Known>,
+}
+
+/// Lower directories of which the index cache keeps snapshots.
+#[derive(Debug)]
+pub(super) struct Known {
+    layers: Vec<(Dir, Slot)>,
+    trust: Trust,
+}
+
+impl Known {
+    /// Reads and writes the index cache, on a thread of its own, until `stop` is set or all is done.
+    /// Without one the directories are read.
+    pub(super) fn fill(self, stop: Arc<AtomicBool>) {
+        let run = move || match root::cache_dir().and_then(|cache| lowers_in(&cache)) {
+            Ok(dir) => IndexCache::new(dir).fill(&self.layers, self.trust, &stop),
+            Err(e) => log::warn!("there is no index cache: {e}"),
+        };
+        let started = std::thread::Builder::new().name("index-cache".to_owned()).spawn(run);
+        if let Err(e) = started {
+            log::warn!("there is no index cache: {e}");
+        }
+    }
+}
+
+fn lowers_in(cache: &Dir) -> Result<Dir, CliError> {
+    const LOWERS: &[u8] = b"lowers";
+    let opened = cache.mkdir_if_missing(LOWERS, 0o700).and_then(|()| cache.open_dir(LOWERS));
+    opened.map_err(|e| CliError::failed("the cache's directory of lowers", &e))
 }
 
 /// What the record of a live mount says about its layers.

@@ -231,7 +231,7 @@ fn of_image(
         ..Facts::default()
     };
     let overlay = view(Stack { lowers, data_only: Vec::new(), upper: None }, options(o))?;
-    Ok(Built { overlay, facts, locks: Vec::new(), exclusive: true })
+    Ok(Built { overlay, facts, locks: Vec::new(), exclusive: true, known: None })
 }
 
 fn of_container(
@@ -278,7 +278,7 @@ fn of_container(
     };
     let overlay =
         view(Stack { lowers: stack, data_only: Vec::new(), upper: writable }, options(o))?;
-    Ok(Built { overlay, facts, locks, exclusive: true })
+    Ok(Built { overlay, facts, locks, exclusive: true, known: None })
 }
 
 fn in_use(c: &Container) -> CliError {

@@ -1,0 +1,304 @@
+//! Snapshots of lower directories, kept from one mount to the next.
+//!
+//! The first mount of a directory reads it as it always does, and a thread of its own takes a
+//! [snapshot](crate::snapshot) meanwhile. The next mount compares that with the directory, again
+//! beside its work, and from then on asks the disk for no name, attribute or link of that layer.
+//! Until then, and for whatever was changed, damaged or cannot have one, the directory itself is
+//! read. So nothing is ever shown that was not on the disk while this mount could see it.
+//!
+//! A file of the cache is named after the root of its directory (file system, inode) and who looks at
+//! it: what one user may read and under which ids is another thing for the next one.
+
+use crate::id::Hash;
+use crate::name::printable;
+use crate::snapshot::{Believed, Bounds, Compared, Slot, Snapshot, TakeError, take, unfit};
+use crate::sys::{self, Dir, Errno, Mapping, OpenFlags, RenameFlags, Time, TimeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// A change younger than this when a directory was looked at may be followed by another one with the
+/// very same time: some file systems count in seconds.
+const YOUNG: Duration = Duration::from_secs(2);
+/// After so long without use a file goes. Using one more often than daily does not count.
+const KEPT: Duration = Duration::from_secs(30 * DAY);
+/// So much may the files take together, in bytes; the longest unused go first.
+const ROOM: u64 = 1 << 30;
+const DAY: u64 = 24 * 60 * 60;
+/// After so long somebody may try again what cannot have a snapshot.
+const UNFIT: Duration = Duration::from_secs(DAY);
+/// After so long who took a snapshot and has left it half done is dead.
+const DEAD: Duration = Duration::from_secs(600);
+/// How many threads compare: they wait for the disk more than they work.
+const COMPARING: usize = 4;
+
+/// When a snapshot is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// When all of it was compared with the directory.
+    Compared,
+    /// When the root directory is as it was: whoever mounts says that nobody changes a layer of his
+    /// once it is made.
+    Immutable,
+}
+
+/// A directory of snapshots.
+#[derive(Debug)]
+pub struct IndexCache {
+    dir: Dir,
+    viewer: Vec<u8>,
+}
+
+/// What the cache has of a directory.
+enum Kept<S> {
+    Snapshot(S),
+    /// It cannot have one.
+    Unfit,
+    Nothing,
+}
+
+/// Why a snapshot is not kept.
+#[derive(Debug, thiserror::Error)]
+enum NotKept {
+    #[error(transparent)]
+    Take(#[from] TakeError),
+    #[error("the index cache: {0}")]
+    Write(#[from] Errno),
+    #[error("it was changed a moment ago")]
+    Young,
+    #[error("somebody changes it")]
+    Changing,
+    #[error("its file system's times are those of another machine")]
+    Foreign,
+    #[error("another mount is at it")]
+    Busy,
+}
+
+impl IndexCache {
+    /// Keeps snapshots in `dir`, which nobody else may write.
+    #[must_use]
+    pub fn new(dir: Dir) -> IndexCache {
+        let me = sys::Identity::current();
+        let mut viewer = format!("{} {} {}\n", me.uid, me.gid, me.privileged).into_bytes();
+        viewer.extend(sys::id_maps());
+        IndexCache { dir, viewer }
+    }
+
+    /// Fills the slots of these lower directories, one after the other, and takes snapshots of those
+    /// that have none. Returns soon after `stop` was set.
+    ///
+    /// What fails is logged: the directories themselves are read then.
+    pub fn fill(&self, layers: &[(Dir, Slot)], trust: Trust, stop: &AtomicBool) {
+        let mut missing = Vec::new();
+        for (root, slot) in layers {
+            match self.believed(root, trust, stop) {
+                Ok(Kept::Snapshot(believed)) => {
+                    slot.get_or_init(|| believed);
+                }
+                Ok(Kept::Unfit) => {}
+                Ok(Kept::Nothing) => missing.push(root),
+                Err(e) => log::debug!("a lower directory's snapshot: {e}"),
+            }
+        }
+        if !missing.is_empty() {
+            sys::be_modest();
+        }
+        let mut young = Vec::new();
+        for root in missing {
+            if matches!(self.keep(root, stop), Err(NotKept::Young)) {
+                young.push(root);
+            }
+        }
+        if !young.is_empty() && sleep(YOUNG, stop) {
+            young.iter().for_each(|root| drop(self.keep(root, stop)));
+        }
+        if !stop.load(Ordering::Relaxed) {
+            self.sweep(Time::now(), ROOM)
+                .unwrap_or_else(|e| log::warn!("the index cache cannot be swept: {e}"));
+        }
+    }
+
+    /// Returns the snapshot of a directory if it may be believed.
+    fn believed(
+        &self,
+        root: &Dir,
+        trust: Trust,
+        stop: &AtomicBool,
+    ) -> Result<Kept<Believed>, Errno> {
+        let name = self.name_of(root)?;
+        let snapshot = match self.find(&name, root)? {
+            Kept::Snapshot(snapshot) => snapshot,
+            Kept::Unfit => return Ok(Kept::Unfit),
+            Kept::Nothing => return Ok(Kept::Nothing),
+        };
+        let believed = match trust {
+            Trust::Immutable => {
+                let (dir, name) = (self.dir.clone(), name.clone());
+                Believed::by_word(snapshot, move || forget(&dir, &name))
+            }
+            Trust::Compared => match snapshot.compare(root, COMPARING, stop) {
+                Compared::Same(atimes) => Believed::compared(snapshot.with_atimes(atimes)),
+                Compared::Differs(path) => {
+                    log::info!("a lower directory has changed: {}", printable(&path));
+                    return Ok(Kept::Nothing);
+                }
+                Compared::Stopped => return Ok(Kept::Unfit),
+            },
+        };
+        self.note_use(&name)?;
+        Ok(Kept::Snapshot(believed))
+    }
+
+    /// Returns what the cache has of a directory whose root is as it was.
+    fn find(&self, name: &[u8], root: &Dir) -> Result<Kept<Snapshot>, Errno> {
+        let flags = OpenFlags { nonblock: true, ..OpenFlags::READ };
+        let file = match self.dir.open_file(name, flags, 0) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(Kept::Nothing),
+            Err(e) => return Err(e),
+        };
+        let written = file.stat()?.mtime;
+        file.read_ahead();
+        let map = Mapping::of(&file)?;
+        let now = root.stat_self()?;
+        if Snapshot::is_unfit(&map) {
+            let again = age(written, Time::now()) > UNFIT || written < now.ctime;
+            return Ok(if again { Kept::Nothing } else { Kept::Unfit });
+        }
+        Ok(match Snapshot::of(map, now.dev).filter(|s| s.is_of(&now)) {
+            Some(snapshot) => Kept::Snapshot(snapshot),
+            None => Kept::Nothing,
+        })
+    }
+
+    /// Takes a snapshot of a directory and keeps it.
+    fn keep(&self, root: &Dir, stop: &AtomicBool) -> Result<(), NotKept> {
+        let kept = self.try_keep(root, stop);
+        if let Err(e) = &kept {
+            log::debug!("no snapshot of a lower directory: {e}");
+        }
+        kept
+    }
+
+    fn try_keep(&self, root: &Dir, stop: &AtomicBool) -> Result<(), NotKept> {
+        if root.is_foreign()? {
+            return Err(NotKept::Foreign);
+        }
+        let name = self.name_of(root)?;
+        let new = [&name[..], b".new"].concat();
+        // one of many mounts is enough, unless it is dead
+        let file = match self.dir.open_file(&new, OpenFlags::CREATE_NEW, 0o600) {
+            Err(Errno::EXIST) => {
+                if age(self.dir.stat(&new)?.mtime, Time::now()) < DEAD {
+                    return Err(NotKept::Busy);
+                }
+                self.dir.unlink(&new)?;
+                self.dir.open_file(&new, OpenFlags::CREATE_NEW, 0o600)?
+            }
+            opened => opened?,
+        };
+        let done = self
+            .fill_in(&file, root, stop)
+            .and_then(|()| Ok(self.dir.rename(&new, &self.dir, &name, RenameFlags::Replace)?));
+        if done.is_err() {
+            // best effort: the first error is the one to tell
+            self.dir.unlink(&new).unwrap_or_default();
+        }
+        done
+    }
+
+    fn fill_in(&self, file: &sys::File, root: &Dir, stop: &AtomicBool) -> Result<(), NotKept> {
+        let began = Time::now();
+        let taken = match take(root, Bounds::default(), stop) {
+            Err(TakeError::Unfit { path, why }) => {
+                let path = printable(&path);
+                log::info!("a lower directory cannot be in the index cache: {path}: {why}");
+                return Ok(unfit(file)?);
+            }
+            taken => taken?,
+        };
+        if age(taken.youngest, began) < YOUNG {
+            return Err(NotKept::Young);
+        }
+        taken.write(file)?;
+        drop(taken);
+        let snapshot = Snapshot::of(Mapping::of(file)?, root.stat_self()?.dev);
+        match snapshot.map(|s| s.compare(root, 1, stop)) {
+            Some(Compared::Same(_)) => Ok(()),
+            Some(Compared::Stopped) => Err(TakeError::Stopped.into()),
+            _ => Err(NotKept::Changing),
+        }
+    }
+
+    fn name_of(&self, root: &Dir) -> Result<Vec<u8>, Errno> {
+        let ino = root.stat_self()?.ino.to_le_bytes();
+        let fsid = root.statvfs()?.fsid.to_le_bytes();
+        Ok(Hash::of(&[&ino[..], &fsid[..], &self.viewer[..]].concat()).hex().into_bytes())
+    }
+
+    fn note_use(&self, name: &[u8]) -> Result<(), Errno> {
+        let now = Time::now();
+        if age(self.dir.stat(name)?.mtime, now).as_secs() > DAY {
+            self.dir.set_times(name, TimeSet::At(now), TimeSet::At(now))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what was not used for long, and what there is no room for.
+    fn sweep(&self, now: Time, room: u64) -> Result<(), Errno> {
+        let mut files = Vec::new();
+        for entry in self.dir.list()? {
+            match self.dir.stat(&entry.name) {
+                Ok(s) => files.push((age(s.mtime, now), s.size, entry.name)),
+                // by another mount
+                Err(Errno::NOENT) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        files.sort_unstable();
+        let mut taken = 0_u64;
+        for (age, size, name) in files {
+            taken = taken.saturating_add(size);
+            let dead = name.ends_with(b".new") && age > DEAD;
+            if dead || age > KEPT || taken > room {
+                match self.dir.unlink(&name) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lets the next mount look at the directory itself.
+fn forget(dir: &Dir, name: &[u8]) {
+    log::error!(
+        "a lower directory was changed, though index_cache=immutable says that none is; mount it anew"
+    );
+    match dir.unlink(name) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(e) => log::error!("its snapshot {} cannot be removed: {e}", printable(name)),
+    }
+}
+
+/// Returns how long `then` is before `now`; nothing if it is after it.
+fn age(then: Time, now: Time) -> Duration {
+    let nanos = |t: Time| i128::from(t.sec) * 1_000_000_000 + i128::from(t.nsec);
+    let apart = u64::try_from((nanos(now) - nanos(then)).max(0)).unwrap_or(u64::MAX);
+    Duration::from_nanos(apart)
+}
+
+/// Waits; false: it was stopped.
+fn sleep(time: Duration, stop: &AtomicBool) -> bool {
+    const STEP: Duration = Duration::from_millis(50);
+    let mut left = time;
+    while !left.is_zero() && !stop.load(Ordering::Relaxed) {
+        let step = left.min(STEP);
+        std::thread::sleep(step);
+        left -= step;
+    }
+    left.is_zero()
+}
+
+#[cfg(test)]
+mod tests;

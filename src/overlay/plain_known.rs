@@ -1,0 +1,124 @@
+//! What a plain layer's snapshot answers in the place of the disk.
+//!
+//! It is asked the same things as the disk, at the same places, so that whiteouts, marks and records
+//! mean the same from either. Content always comes from the disk.
+
+use super::error::{Doing as _, Error, Result};
+use super::plain::{PlainLayer, is_covered};
+use super::plain_names::Entry;
+use crate::index::NodeId;
+use crate::name::printable;
+use crate::snapshot::{RecordId, Seen};
+use crate::sys::{self, Dir, DirEntry, Stat};
+
+/// A directory that is read: on the disk, or in a snapshot of it.
+pub(super) enum Source<'a> {
+    Disk(Dir),
+    Known(Seen<'a>),
+}
+
+/// A name of a directory, and where the snapshot has it.
+pub(super) type Listed = (DirEntry, Option<RecordId>);
+
+impl Source<'_> {
+    /// As [`Dir::stat`].
+    pub(super) fn stat(&self, name: &[u8]) -> sys::Result<Stat> {
+        match self {
+            Source::Disk(dir) => dir.stat(name),
+            Source::Known(seen) => seen.child(name).map(|c| c.stat()).ok_or(sys::Errno::NOENT),
+        }
+    }
+
+    /// As [`Dir::get_xattr`].
+    pub(super) fn get_xattr(&self, name: &[u8], key: &[u8]) -> sys::Result<Option<Vec<u8>>> {
+        match self {
+            Source::Disk(dir) => dir.get_xattr(name, key),
+            Source::Known(seen) => Ok(seen.child(name).and_then(|c| c.xattr(key))),
+        }
+    }
+}
+
+impl PlainLayer {
+    /// Returns what the layer's snapshot has of a node, if it may be believed.
+    pub(super) fn known(&self, node: NodeId) -> Option<Seen<'_>> {
+        let believed = self.known.as_ref()?.get()?;
+        // up to a node that was found in the snapshot itself
+        let mut at = node;
+        let mut way = Vec::new();
+        let mut seen = loop {
+            let step = |e: &Entry| (e.record, e.parent, e.name.clone());
+            let (record, parent, name) = self.with(at, step).ok()?;
+            match record {
+                _ if at == NodeId::ROOT => break believed.get(RecordId::ROOT)?,
+                Some(id) => break believed.get(id)?,
+                None => way.push(name),
+            }
+            at = parent;
+        };
+        while let Some(name) = way.pop() {
+            seen = seen.child(&name)?;
+        }
+        Some(seen)
+    }
+
+    /// Returns where a directory's names are read.
+    pub(super) fn source(&self, dir: NodeId) -> Result<Source<'_>> {
+        match self.known(dir) {
+            Some(seen) => Ok(Source::Known(seen)),
+            None => self.dir(dir).map(Source::Disk),
+        }
+    }
+
+    /// Returns the names of a directory.
+    pub(super) fn list(&self, source: &Source<'_>) -> sys::Result<Vec<Listed>> {
+        Ok(match source {
+            Source::Disk(dir) => self.list_disk(dir)?.into_iter().map(|e| (e, None)).collect(),
+            Source::Known(seen) => seen.children().map(|c| (c.entry(), Some(c.id()))).collect(),
+        })
+    }
+
+    /// Reads an extended attribute; of what a mount covers there is none.
+    pub(super) fn get_xattr_of(
+        &self,
+        node: NodeId,
+        key: &[u8],
+        doing: &'static str,
+    ) -> Result<Option<Vec<u8>>> {
+        if let Some(known) = self.known(node) {
+            return Ok(known.xattr(key));
+        }
+        match self.handle(node) {
+            Err(e) if is_covered(&e) => Ok(None),
+            handle => handle?.get_xattr(key).layer(self.at(), doing),
+        }
+    }
+
+    /// Reads an extended attribute of a regular file.
+    pub(super) fn file_xattr(
+        &self,
+        node: NodeId,
+        key: &[u8],
+        doing: &'static str,
+    ) -> Result<Option<Vec<u8>>> {
+        if let Some(known) = self.known(node) {
+            return Ok(known.xattr(key));
+        }
+        let (dir, name) = self.place(node)?;
+        dir.get_xattr(&name, key).layer(self.at(), doing)
+    }
+
+    /// Makes sure that what was opened is what a snapshot says that nobody has compared.
+    pub(super) fn confirm_known(&self, node: NodeId, now: &Stat) -> Result<()> {
+        let Some(believed) = self.known.as_ref().and_then(|k| k.get()).filter(|b| b.is_by_word())
+        else {
+            return Ok(());
+        };
+        let Some(then) = self.known(node).map(|seen| seen.stat()) else { return Ok(()) };
+        if (Stat { atime: then.atime, ..*now }) == then {
+            return Ok(());
+        }
+        log::error!("{:?}: {} is not as it was", self.at(), printable(&self.name(node)));
+        believed.disprove();
+        Err(Error::Stale)
+    }
+}

@@ -1,0 +1,177 @@
+//! Comparing a snapshot with the directory that it was taken of.
+
+use super::read::{RecordId, Seen, Snapshot};
+use crate::sys::{Dir, Errno, Stat, Time};
+use parking_lot::{Condvar, Mutex};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// How many directories wait with an open handle. The others are opened by their paths.
+const OPEN: usize = 256;
+
+/// What comparing has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// All is as it was, but for these times of access.
+    Same(HashMap<RecordId, Time>),
+    /// Here it is not, as a path from the root.
+    Differs(Vec<u8>),
+    /// The caller wants to know no more.
+    Stopped,
+}
+
+impl Snapshot {
+    /// Looks at all that is in `root`, by so many threads, and returns whether it is as the snapshot
+    /// says. Each inode is looked at: its attributes themselves are compared, names by the times of
+    /// their directories, targets and extended attributes by the times of their inodes. So what was
+    /// changed is found as long as the clock has moved on since the snapshot was taken.
+    #[must_use]
+    pub fn compare(&self, root: &Dir, threads: usize, stop: &AtomicBool) -> Compared {
+        let work = Work {
+            snapshot: self,
+            root,
+            stop,
+            queue: Mutex::new(Queue { waiting: vec![(RecordId::ROOT, None)], busy: 0 }),
+            more: Condvar::new(),
+            found: Mutex::new(Found::default()),
+            open: AtomicUsize::new(0),
+        };
+        std::thread::scope(|scope| {
+            let run = || work.run();
+            for _ in 1..threads {
+                // with fewer threads it takes longer, no more
+                if std::thread::Builder::new().spawn_scoped(scope, run).is_err() {
+                    break;
+                }
+            }
+            work.run();
+        });
+        let found = work.found.into_inner();
+        match found.differs {
+            Some(path) => Compared::Differs(path),
+            None if stop.load(Ordering::Relaxed) => Compared::Stopped,
+            None => Compared::Same(found.atimes),
+        }
+    }
+}
+
+struct Work<'a> {
+    snapshot: &'a Snapshot,
+    root: &'a Dir,
+    stop: &'a AtomicBool,
+    queue: Mutex<Queue>,
+    more: Condvar,
+    found: Mutex<Found>,
+    open: AtomicUsize,
+}
+
+/// Directories to be looked into.
+struct Queue {
+    waiting: Vec<(RecordId, Option<Dir>)>,
+    /// How many threads may still add some.
+    busy: usize,
+}
+
+#[derive(Default)]
+struct Found {
+    atimes: HashMap<RecordId, Time>,
+    differs: Option<Vec<u8>>,
+}
+
+impl Work<'_> {
+    fn run(&self) {
+        while let Some((id, dir)) = self.next() {
+            self.open.fetch_sub(usize::from(dir.is_some()), Ordering::Relaxed);
+            let below = self.look_into(id, dir);
+            let mut queue = self.queue.lock();
+            queue.busy -= 1;
+            queue.waiting.extend(below);
+            drop(queue);
+            self.more.notify_all();
+        }
+    }
+
+    /// Waits for a directory; `None`: there will be none any more.
+    fn next(&self) -> Option<(RecordId, Option<Dir>)> {
+        let mut queue = self.queue.lock();
+        loop {
+            if self.stop.load(Ordering::Relaxed) || self.found.lock().differs.is_some() {
+                queue.waiting.clear();
+            }
+            if let Some(next) = queue.waiting.pop() {
+                queue.busy += 1;
+                return Some(next);
+            }
+            if queue.busy == 0 {
+                return None;
+            }
+            self.more.wait(&mut queue);
+        }
+    }
+
+    /// Compares a directory and its names, and returns the directories among these.
+    fn look_into(&self, id: RecordId, dir: Option<Dir>) -> Vec<(RecordId, Option<Dir>)> {
+        let Some(seen) = self.snapshot.get(id) else { return Vec::new() };
+        match self.try_look_into(&seen, dir) {
+            Ok(below) => below,
+            Err(at) => {
+                self.found.lock().differs = Some(at.path());
+                Vec::new()
+            }
+        }
+    }
+
+    fn try_look_into<'s>(
+        &self,
+        seen: &Seen<'s>,
+        dir: Option<Dir>,
+    ) -> Result<Vec<(RecordId, Option<Dir>)>, Seen<'s>> {
+        let mut atimes = Vec::new();
+        let dir = match dir {
+            Some(dir) => dir,
+            None => {
+                let opened = match seen.id() {
+                    RecordId::ROOT => Ok(self.root.clone()),
+                    _ => self.root.open_dir_beneath(&seen.path()),
+                };
+                let dir = opened.map_err(|_| *seen)?;
+                same(seen, dir.stat_self(), &mut atimes)?;
+                dir
+            }
+        };
+        let mut below = Vec::new();
+        for child in seen.children() {
+            if !child.stat().is_dir() {
+                same(&child, dir.stat(child.name()), &mut atimes)?;
+                continue;
+            }
+            // what is mounted there must not be asked: it might be who asks
+            let opened = dir.open_dir_here(child.name()).map_err(|_| child)?;
+            same(&child, opened.stat_self(), &mut atimes)?;
+            let keep = self.open.fetch_add(1, Ordering::Relaxed) < OPEN;
+            if !keep {
+                self.open.fetch_sub(1, Ordering::Relaxed);
+            }
+            below.push((child.id(), keep.then_some(opened)));
+        }
+        if !atimes.is_empty() {
+            self.found.lock().atimes.extend(atimes);
+        }
+        Ok(below)
+    }
+}
+
+fn same<'s>(
+    seen: &Seen<'s>,
+    now: Result<Stat, Errno>,
+    atimes: &mut Vec<(RecordId, Time)>,
+) -> Result<(), Seen<'s>> {
+    let (then, now) = (seen.stat(), now.map_err(|_| *seen)?);
+    if (Stat { atime: then.atime, ..now }) != then {
+        return Err(*seen);
+    }
+    if now.atime != then.atime {
+        atimes.push((seen.id(), now.atime));
+    }
+    Ok(())
+}
