@@ -17,8 +17,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A change younger than this when a directory was looked at may be followed by another one with the
-/// very same time: some file systems count in seconds.
-const YOUNG: Duration = Duration::from_secs(2);
+/// very same time: the kernel's clock for files has steps of up to 10 ms.
+const YOUNG: Duration = Duration::from_millis(20);
+/// The same where times are whole seconds, or every other one.
+const YOUNG_COARSE: Duration = Duration::from_secs(2);
 /// After so long without use a file goes. Using one more often than daily does not count.
 const KEPT: Duration = Duration::from_secs(30 * DAY);
 /// So much may the files take together, in bytes; the longest unused go first.
@@ -89,32 +91,47 @@ impl IndexCache {
     /// What fails is logged: the directories themselves are read then.
     pub fn fill(&self, layers: &[(Dir, Slot)], trust: Trust, stop: &AtomicBool) {
         let mut missing = Vec::new();
-        for (root, slot) in layers {
+        for layer in layers {
+            let (root, slot) = layer;
             match self.believed(root, trust, stop) {
                 Ok(Kept::Snapshot(believed)) => {
                     slot.get_or_init(|| believed);
                 }
                 Ok(Kept::Unfit) => {}
-                Ok(Kept::Nothing) => missing.push(root),
+                Ok(Kept::Nothing) => missing.push(layer),
                 Err(e) => log::debug!("a lower directory's snapshot: {e}"),
             }
         }
         if !missing.is_empty() {
             sys::be_modest();
-        }
-        let mut young = Vec::new();
-        for root in missing {
-            if matches!(self.keep(root, stop), Err(NotKept::Young)) {
-                young.push(root);
+            let young = self.keep_all(missing, stop);
+            if !young.is_empty() && sleep(YOUNG_COARSE, stop) {
+                self.keep_all(young, stop);
             }
-        }
-        if !young.is_empty() && sleep(YOUNG, stop) {
-            young.iter().for_each(|root| drop(self.keep(root, stop)));
         }
         if !stop.load(Ordering::Relaxed) {
             self.sweep(Time::now(), ROOM)
                 .unwrap_or_else(|e| log::warn!("the index cache cannot be swept: {e}"));
         }
+    }
+
+    /// Takes snapshots, and returns the directories that were changed a moment ago.
+    fn keep_all<'a>(
+        &self,
+        layers: Vec<&'a (Dir, Slot)>,
+        stop: &AtomicBool,
+    ) -> Vec<&'a (Dir, Slot)> {
+        let is_young = |(root, slot): &&(Dir, Slot)| match self.keep(root, stop) {
+            Ok(believed) => {
+                believed.map(|b| slot.get_or_init(|| b));
+                false
+            }
+            Err(e) => {
+                log::debug!("no snapshot of a lower directory: {e}");
+                matches!(e, NotKept::Young)
+            }
+        };
+        layers.into_iter().filter(is_young).collect()
     }
 
     /// Returns the snapshot of a directory if it may be believed.
@@ -170,16 +187,8 @@ impl IndexCache {
         })
     }
 
-    /// Takes a snapshot of a directory and keeps it.
-    fn keep(&self, root: &Dir, stop: &AtomicBool) -> Result<(), NotKept> {
-        let kept = self.try_keep(root, stop);
-        if let Err(e) = &kept {
-            log::debug!("no snapshot of a lower directory: {e}");
-        }
-        kept
-    }
-
-    fn try_keep(&self, root: &Dir, stop: &AtomicBool) -> Result<(), NotKept> {
+    /// Takes a snapshot of a directory and keeps it; `None`: there is none to be had.
+    fn keep(&self, root: &Dir, stop: &AtomicBool) -> Result<Option<Believed>, NotKept> {
         if root.is_foreign()? {
             return Err(NotKept::Foreign);
         }
@@ -196,9 +205,10 @@ impl IndexCache {
             }
             opened => opened?,
         };
-        let done = self
-            .fill_in(&file, root, stop)
-            .and_then(|()| Ok(self.dir.rename(&new, &self.dir, &name, RenameFlags::Replace)?));
+        let done = self.fill_in(&file, root, stop).and_then(|believed| {
+            self.dir.rename(&new, &self.dir, &name, RenameFlags::Replace)?;
+            Ok(believed)
+        });
         if done.is_err() {
             // best effort: the first error is the one to tell
             self.dir.unlink(&new).unwrap_or_default();
@@ -206,26 +216,34 @@ impl IndexCache {
         done
     }
 
-    fn fill_in(&self, file: &sys::File, root: &Dir, stop: &AtomicBool) -> Result<(), NotKept> {
+    fn fill_in(
+        &self,
+        file: &sys::File,
+        root: &Dir,
+        stop: &AtomicBool,
+    ) -> Result<Option<Believed>, NotKept> {
         let began = Time::now();
         let taken = match take(root, Bounds::default(), stop) {
             Err(TakeError::Unfit { path, why }) => {
                 let path = printable(&path);
                 log::info!("a lower directory cannot be in the index cache: {path}: {why}");
-                return Ok(unfit(file)?);
+                unfit(file)?;
+                return Ok(None);
             }
             taken => taken?,
         };
-        if age(taken.youngest, began) < YOUNG {
+        let young = if taken.youngest.nsec == 0 { YOUNG_COARSE } else { YOUNG };
+        if age(taken.youngest, began) < young {
             return Err(NotKept::Young);
         }
         taken.write(file)?;
         drop(taken);
         let snapshot = Snapshot::of(Mapping::of(file)?, root.stat_self()?.dev);
-        match snapshot.map(|s| s.compare(root, 1, stop)) {
-            Some(Compared::Same(_)) => Ok(()),
-            Some(Compared::Stopped) => Err(TakeError::Stopped.into()),
-            _ => Err(NotKept::Changing),
+        let snapshot = snapshot.ok_or(NotKept::Changing)?;
+        match snapshot.compare(root, 1, stop) {
+            Compared::Same(atimes) => Ok(Some(Believed::compared(snapshot.with_atimes(atimes)))),
+            Compared::Differs(_) => Err(NotKept::Changing),
+            Compared::Stopped => Err(TakeError::Stopped.into()),
         }
     }
 

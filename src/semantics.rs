@@ -266,6 +266,19 @@
 //!   nothing; the kernel then need not even open files of a mount without an upper. Layers of a store
 //!   are immutable.
 //!
+//! # Lower directories that are edited between two mounts
+//! Each mount reads what is there. With `index_cache` it compares a snapshot with it instead, beside
+//! its work, and asks that from then on: every attribute of every inode is compared, names by the times
+//! of their directories, targets of symlinks and extended attributes by those of their inodes; a
+//! snapshot is not kept of what was changed less than 20 ms before (2 s where times are whole seconds),
+//! of trees that this user cannot read as a whole, that hold mounts or more than 524,288 names, nor on
+//! file systems whose times another machine or program makes (`index_cache::a_known_directory_shows_what_it_holds`,
+//! `index_cache::what_was_edited_between_mounts_is_shown`, `snapshot::tests::every_edit_is_found`).
+//! Edits during the mount are not seen (`lower_changes=ignore`). Content is never kept. What this
+//! cannot notice is a change that leaves no trace in any time: with the clock set back, or below the
+//! file system. `index_cache=immutable` compares nothing but the root directory, and each file when
+//! it is opened (`index_cache::by_word_a_changed_file_is_refused_once`).
+//!
 //! # The private view of an ordinary user
 //! A mount without `allow_other` can only be entered by its mounter. He sees the recorded owner,
 //! mode and device number of each file and may act as root would: what his disk cannot hold is

@@ -172,6 +172,8 @@ Mount options:
   allow_other, allow_root, default_permissions, [no]suid, [no]dev, [no]exec, noatime, nodiratime,
   sync, dirsync; remount[,ro|rw|..] changes such flags of a mount that is there
   (noatime by remount does not reach the upper: that takes a new mount)
+  index_cache[=on|immutable|off]: the next mount asks a snapshot of the lowers in the place of the
+    disk: once all of it was compared, or by your word that nobody changes a layer
   lower_changes=watch|timeout|ignore, max_watches=N, timeout=SECONDS, threads=N, max_write=BYTES,
   writeback[=1|0] (small writes are sent together; a full disk is told at the close)
   fsname=NAME, passthrough=on|off|auto, xino=on|auto|off (off: inode numbers below 2^32), debug

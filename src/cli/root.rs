@@ -17,10 +17,12 @@ pub(super) fn choose(given: Option<PathBuf>) -> Result<PathBuf, CliError> {
     std::path::absolute(&root).map_err(|e| CliError::failed(root.display(), &e))
 }
 
-/// Opens this user's directory for what can be made again; makes it when missing.
+/// Opens this user's directory for what can be made again, `$STRATAFS_CACHE` or the place for this
+/// user; makes it when missing.
 pub(super) fn cache_dir() -> Result<Dir, CliError> {
     let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
     let home = var("HOME").map(PathBuf::from);
+    let told = var("STRATAFS_CACHE").map(PathBuf::from).filter(|p| p.is_absolute());
     let base = if Identity::current().privileged {
         Some(PathBuf::from("/var/cache"))
     } else if cfg!(target_os = "macos") {
@@ -31,9 +33,10 @@ pub(super) fn cache_dir() -> Result<Dir, CliError> {
             .filter(|p| p.is_absolute())
             .or_else(|| home.map(|h| h.join(".cache")))
     };
-    let path = base
-        .ok_or_else(|| CliError::message("there is no place for a cache: HOME is not set"))?
-        .join("stratafs");
+    let path = told.or_else(|| base.map(|b| b.join("stratafs"))).ok_or_else(|| {
+        CliError::message("there is no place for a cache: HOME is not set")
+            .hint("name one with STRATAFS_CACHE")
+    })?;
     let said = |e: Errno| CliError::message(format!("{}: {e}", path.display()));
     // a daemon has no umask
     std::fs::DirBuilder::new()

@@ -36,6 +36,9 @@ pub struct Stats {
     /// How many of them are unchanged files that nobody uses.
     #[serde(default)]
     pub at_rest: usize,
+    /// Of how many lower directories the index cache knows all (`index_cache`).
+    #[serde(default)]
+    pub known_lowers: usize,
 }
 
 /// Runs the command.
@@ -61,6 +64,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), CliError> {
     }
     table.row(["objects".to_owned(), stats.objects.to_string()]);
     table.row(["at rest".to_owned(), stats.at_rest.to_string()]);
+    table.row(["known lowers".to_owned(), stats.known_lowers.to_string()]);
     for (op, n) in &stats.requests {
         table.row([op.clone(), n.to_string()]);
     }
@@ -84,6 +88,7 @@ pub(super) fn answer(socket: &Path, session: &Session) -> std::io::Result<()> {
         agreed: agreed.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
         objects: view.upgrade().map_or(0, |v| v.objects()),
         at_rest: view.upgrade().map_or(0, |v| v.at_rest()),
+        known_lowers: view.upgrade().map_or(0, |v| v.known_lowers()),
     };
     std::thread::Builder::new().name("stats".to_owned()).spawn(move || {
         for stream in listener.incoming() {

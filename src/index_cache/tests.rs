@@ -1,1 +1,199 @@
+use super::*;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
+struct Place {
+    tmp: tempfile::TempDir,
+    cache: IndexCache,
+}
+
+fn place() -> Place {
+    let tmp = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(tmp.path().join("lower/d")).unwrap();
+    std::fs::write(tmp.path().join("lower/d/f"), "content").unwrap();
+    std::fs::create_dir(tmp.path().join("cache")).unwrap();
+    let cache = IndexCache::new(Dir::open(tmp.path().join("cache")).unwrap());
+    std::thread::sleep(Duration::from_millis(30));
+    Place { tmp, cache }
+}
+
+impl Place {
+    fn lower(&self) -> Dir {
+        Dir::open(self.tmp.path().join("lower")).unwrap()
+    }
+
+    /// One mount: is a snapshot of an earlier one believed?
+    fn mount(&self, trust: Trust) -> Option<Slot> {
+        let slot = Slot::default();
+        let before = self.files().first().map(|f| std::fs::metadata(f).unwrap().ino());
+        self.cache.fill(&[(self.lower(), slot.clone())], trust, &AtomicBool::new(false));
+        let after = self.files().first().map(|f| std::fs::metadata(f).unwrap().ino());
+        (after == before && slot.get().is_some()).then_some(slot)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let dir = std::fs::read_dir(self.tmp.path().join("cache")).into_iter().flatten();
+        dir.map(|e| e.unwrap().path()).collect()
+    }
+
+    fn set_age(&self, path: &std::path::Path, age: Duration) {
+        let then = std::time::SystemTime::now() - age;
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
+    }
+}
+
+#[test]
+fn the_second_mount_knows_the_directory_until_it_changes() {
+    let p = place();
+    assert!(p.mount(Trust::Compared).is_none(), "nothing is known at first");
+    assert!(p.mount(Trust::Compared).is_some());
+    // deep down, in place: no time of a directory tells
+    std::fs::write(p.tmp.path().join("lower/d/f"), "CONTENT").unwrap();
+    std::thread::sleep(Duration::from_millis(30));
+    assert!(p.mount(Trust::Compared).is_none(), "it has changed");
+    assert!(p.mount(Trust::Compared).is_some(), "the new state is known");
+    assert_eq!(p.files().len(), 1);
+}
+
+#[test]
+fn what_is_damaged_is_made_anew() {
+    let p = place();
+    p.mount(Trust::Compared);
+    let file = p.files().remove(0);
+    let whole = std::fs::read(&file).unwrap();
+    let mut bad = whole.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    for content in [&bad[..], &whole[..60], b""] {
+        std::fs::write(&file, content).unwrap();
+        assert!(p.mount(Trust::Immutable).is_none());
+        assert!(p.mount(Trust::Immutable).is_some());
+    }
+}
+
+#[test]
+fn by_word_the_root_directory_alone_is_looked_at() {
+    let p = place();
+    p.mount(Trust::Immutable);
+    std::fs::write(p.tmp.path().join("lower/d/f"), "longer than it was").unwrap();
+    let slot = p.mount(Trust::Immutable).unwrap();
+    assert!(slot.get().unwrap().is_by_word());
+    // once it turns out to be wrong the next mount looks again
+    slot.get().unwrap().disprove();
+    assert!(p.files().is_empty());
+    slot.get().unwrap().disprove();
+    std::thread::sleep(Duration::from_millis(30));
+    assert!(p.mount(Trust::Immutable).is_none());
+    assert!(p.mount(Trust::Immutable).is_some());
+    std::fs::write(p.tmp.path().join("lower/new"), "").unwrap();
+    std::thread::sleep(Duration::from_millis(30));
+    assert!(p.mount(Trust::Immutable).is_none(), "the root has changed");
+}
+
+#[test]
+fn what_was_changed_a_moment_ago_is_kept_a_moment_later() {
+    let p = place();
+    let path = p.tmp.path().join("lower/d/f");
+    let busy = std::sync::Arc::new(AtomicBool::new(true));
+    let go_on = busy.clone();
+    std::fs::write(&path, "x").unwrap();
+    let editor = std::thread::spawn(move || {
+        while go_on.load(Ordering::Relaxed) {
+            std::fs::write(&path, "x").unwrap();
+        }
+    });
+    let stop = std::sync::Arc::new(AtomicBool::new(false));
+    let kept = p.cache.keep(&p.lower(), &stop);
+    assert!(matches!(kept, Err(NotKept::Young | NotKept::Changing)), "{kept:?}");
+    assert!(p.files().is_empty(), "nothing is left of the try");
+    // the editor ends while the cache waits
+    let (lower, slot) = (p.lower(), Slot::default());
+    let ended = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        busy.store(false, Ordering::Relaxed);
+    });
+    p.cache.fill(&[(lower, slot)], Trust::Compared, &stop);
+    editor.join().unwrap();
+    ended.join().unwrap();
+    assert!(p.mount(Trust::Compared).is_some());
+}
+
+#[test]
+fn what_cannot_have_a_snapshot_is_not_read_by_every_mount() {
+    let p = place();
+    let name = p.cache.name_of(&p.lower()).unwrap();
+    let file = p.cache.dir.open_file(&name, OpenFlags::CREATE_NEW, 0o600).unwrap();
+    unfit(&file).unwrap();
+    assert!(p.mount(Trust::Compared).is_none());
+    assert!(p.mount(Trust::Compared).is_none(), "it is not tried again");
+    p.set_age(&p.files()[0], UNFIT + Duration::from_secs(1));
+    assert!(p.mount(Trust::Compared).is_none());
+    assert!(p.mount(Trust::Compared).is_some(), "a day later it is");
+}
+
+#[test]
+fn one_mount_at_a_time_takes_a_snapshot() {
+    let p = place();
+    let name = p.cache.name_of(&p.lower()).unwrap();
+    let new = [&name[..], b".new"].concat();
+    drop(p.cache.dir.open_file(&new, OpenFlags::CREATE_NEW, 0o600).unwrap());
+    let stop = AtomicBool::new(false);
+    assert!(matches!(p.cache.keep(&p.lower(), &stop), Err(NotKept::Busy)));
+    // unless that one is dead
+    p.set_age(&p.files()[0], DEAD + Duration::from_secs(1));
+    p.cache.keep(&p.lower(), &stop).unwrap();
+    assert_eq!(p.files().len(), 1);
+    assert!(p.mount(Trust::Compared).is_some());
+}
+
+#[test]
+fn who_else_looks_has_snapshots_of_his_own() {
+    let p = place();
+    let dir = p.cache.dir.clone();
+    let other = IndexCache { dir, viewer: b"somebody else".to_vec() };
+    assert_ne!(p.cache.name_of(&p.lower()).unwrap(), other.name_of(&p.lower()).unwrap());
+}
+
+#[test]
+fn what_nobody_uses_goes_and_so_does_what_there_is_no_room_for() {
+    let p = place();
+    let make = |name: &str, size: usize, age: Duration| {
+        let path = p.tmp.path().join("cache").join(name);
+        std::fs::write(&path, vec![0; size]).unwrap();
+        p.set_age(&path, age);
+    };
+    let day = Duration::from_secs(DAY);
+    make("used", 100, day);
+    make("unused", 100, KEPT + day);
+    make("half.new", 100, Duration::from_secs(1));
+    make("dead.new", 100, DEAD + day);
+    let left = |room| {
+        p.cache.sweep(Time::now(), room).unwrap();
+        let mut names: Vec<_> =
+            p.files().iter().map(|f| f.file_name().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(left(ROOM), ["half.new", "used"]);
+    make("newer", 150, Duration::from_secs(60));
+    assert_eq!(left(300), ["half.new", "newer"], "the longest unused goes first");
+}
+
+#[test]
+fn using_a_snapshot_is_noted_once_a_day() {
+    let p = place();
+    p.mount(Trust::Compared);
+    let file = p.files().remove(0);
+    let age_of = || std::fs::metadata(&file).unwrap().modified().unwrap().elapsed().unwrap();
+    for (before, noted) in [(DAY / 2, false), (DAY * 3, true)] {
+        p.set_age(&file, Duration::from_secs(before));
+        assert!(p.mount(Trust::Compared).is_some());
+        assert_eq!(age_of() < Duration::from_secs(60), noted);
+    }
+}
+
+#[test]
+fn a_cache_that_fails_costs_nothing_but_itself() {
+    let p = place();
+    std::fs::remove_dir(p.tmp.path().join("cache")).unwrap();
+    assert!(p.mount(Trust::Compared).is_none());
+}

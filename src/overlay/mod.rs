@@ -299,6 +299,12 @@ impl Overlay {
         self.inodes.at_rest()
     }
 
+    /// Returns of how many lower layers a snapshot is asked in the place of the disk.
+    #[must_use]
+    pub fn known_lowers(&self) -> usize {
+        self.lowers.iter().filter(|l| matches!(l, LowerLayer::Plain(p) if p.is_known())).count()
+    }
+
     /// Returns the state of the upper's file system, or of the topmost lower's.
     ///
     /// # Errors

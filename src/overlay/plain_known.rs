@@ -39,6 +39,10 @@ impl Source<'_> {
 }
 
 impl PlainLayer {
+    pub(super) fn is_known(&self) -> bool {
+        self.known.as_ref().is_some_and(|k| k.get().is_some())
+    }
+
     /// Returns what the layer's snapshot has of a node, if it may be believed.
     pub(super) fn known(&self, node: NodeId) -> Option<Seen<'_>> {
         let believed = self.known.as_ref()?.get()?;

@@ -114,18 +114,19 @@ impl Work<'_> {
         let Some(seen) = self.snapshot.get(id) else { return Vec::new() };
         match self.try_look_into(&seen, dir) {
             Ok(below) => below,
-            Err(at) => {
-                self.found.lock().differs = Some(at.path());
+            Err(Different(id)) => {
+                let path = self.snapshot.get(id).map_or_else(Vec::new, |at| at.path());
+                self.found.lock().differs = Some(path);
                 Vec::new()
             }
         }
     }
 
-    fn try_look_into<'s>(
+    fn try_look_into(
         &self,
-        seen: &Seen<'s>,
+        seen: &Seen<'_>,
         dir: Option<Dir>,
-    ) -> Result<Vec<(RecordId, Option<Dir>)>, Seen<'s>> {
+    ) -> Result<Vec<(RecordId, Option<Dir>)>, Different> {
         let mut atimes = Vec::new();
         let dir = match dir {
             Some(dir) => dir,
@@ -134,7 +135,7 @@ impl Work<'_> {
                     RecordId::ROOT => Ok(self.root.clone()),
                     _ => self.root.open_dir_beneath(&seen.path()),
                 };
-                let dir = opened.map_err(|_| *seen)?;
+                let dir = opened.map_err(|_| Different(seen.id()))?;
                 same(seen, dir.stat_self(), &mut atimes)?;
                 dir
             }
@@ -146,7 +147,7 @@ impl Work<'_> {
                 continue;
             }
             // what is mounted there must not be asked: it might be who asks
-            let opened = dir.open_dir_here(child.name()).map_err(|_| child)?;
+            let opened = dir.open_dir_here(child.name()).map_err(|_| Different(child.id()))?;
             same(&child, opened.stat_self(), &mut atimes)?;
             let keep = self.open.fetch_add(1, Ordering::Relaxed) < OPEN;
             if !keep {
@@ -161,17 +162,22 @@ impl Work<'_> {
     }
 }
 
-fn same<'s>(
-    seen: &Seen<'s>,
+/// A name that is not as it was.
+struct Different(RecordId);
+
+fn same(
+    seen: &Seen<'_>,
     now: Result<Stat, Errno>,
     atimes: &mut Vec<(RecordId, Time)>,
-) -> Result<(), Seen<'s>> {
-    let (then, now) = (seen.stat(), now.map_err(|_| *seen)?);
-    if (Stat { atime: then.atime, ..now }) != then {
-        return Err(*seen);
+) -> Result<(), Different> {
+    let then = seen.stat();
+    match now {
+        Ok(now) if (Stat { atime: then.atime, ..now }) == then => {
+            if now.atime != then.atime {
+                atimes.push((seen.id(), now.atime));
+            }
+            Ok(())
+        }
+        _ => Err(Different(seen.id())),
     }
-    if now.atime != then.atime {
-        atimes.push((seen.id(), now.atime));
-    }
-    Ok(())
 }

@@ -54,7 +54,7 @@ fn reading_leaves_the_times_of_a_lower() {
     let l = Layers::new(&[&["d low", "f low/f lower"]]);
     let lower = &l.lowers[0];
     let all = [lower.clone(), lower.join("low"), lower.join("low/f")];
-    for form in [Form::Plain, Form::Indexed] {
+    for form in [Form::Plain, Form::Indexed, Form::Known] {
         let v = l.open(form);
         all.iter().for_each(|p| age(p));
         v.ls("").unwrap();

@@ -6,7 +6,7 @@ use crate::support::{
 use stratafs::overlay::{Ino, OpenMode, Options, RenameMode, SetAttr};
 use stratafs::sys::{Dir, Errno, FileType};
 
-const FORMS: [Form; 2] = [Form::Plain, Form::Indexed];
+const FORMS: [Form; 3] = [Form::Plain, Form::Indexed, Form::Known];
 use RenameMode::{Exchange, NoReplace, Replace};
 
 /// Runs a check on both forms of lowers, and again after opening the same directories anew.

@@ -25,7 +25,7 @@ fn mark(dir: &std::path::Path, file: &str, size: u64, redirect: Option<&str>) {
 
 #[test]
 fn changed_attributes_copy_no_data_until_the_first_write() {
-    for form in [Form::Plain, Form::Indexed] {
+    for form in [Form::Plain, Form::Indexed, Form::Known] {
         let l =
             Layers::new(&[&[&format!("f f {BIG}"), &format!("f g {BIG}"), &format!("f h {BIG}")]]);
         let v = l.open_with(form, metacopy(), true);

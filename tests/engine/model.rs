@@ -427,4 +427,11 @@ proptest! {
     ) {
         check(&layers, &ops, Form::Plain)?;
     }
+    #[test]
+    fn random_operations_match_the_model_on_known_layers(
+        layers in prop::collection::vec(prop::collection::vec(entry(), 0..10), 1..4),
+        ops in prop::collection::vec(op(), 1..25),
+    ) {
+        check(&layers, &ops, Form::Known)?;
+    }
 }

@@ -41,7 +41,7 @@ fn numbers_of_several_file_systems_are_unique_listed_and_stay() {
     l.lowers.insert(1, other.path().to_owned());
     let order = ["a", "b", "c", "d", "d/x", "d/y", "d/z", "e"];
     let backwards: Vec<_> = order.iter().rev().copied().collect();
-    for form in [Form::Plain, Form::Indexed] {
+    for form in [Form::Plain, Form::Indexed, Form::Known] {
         let v = l.open(form);
         let first = numbers(&v, &order);
         for (path, (stat, listed)) in &first {
@@ -67,7 +67,7 @@ fn numbers_of_several_file_systems_are_unique_listed_and_stay() {
 #[test]
 fn a_name_that_goes_is_counted_off_over_remounts() {
     let l = Layers::new(&[&["f a data", "h b a", "h c a"]]);
-    for form in [Form::Plain, Form::Indexed] {
+    for form in [Form::Plain, Form::Indexed, Form::Known] {
         let v = l.open(form);
         v.unlink("b").unwrap();
         assert_eq!(v.stat("a").unwrap().nlink, 2);
@@ -98,7 +98,7 @@ fn names_that_went_with_their_directories_are_counted_off_over_remounts() {
         "h moved/in/d a",
         "h moved/in/e a",
     ]]);
-    for form in [Form::Plain, Form::Indexed] {
+    for form in [Form::Plain, Form::Indexed, Form::Known] {
         let v = l.open(form);
         for file in ["gone/in/b", "anew/c", "moved/in/e"] {
             v.unlink(file).unwrap();
@@ -126,7 +126,7 @@ fn names_that_went_with_their_directories_are_counted_off_over_remounts() {
 #[test]
 fn names_that_a_lower_layer_hides_are_counted() {
     let l = Layers::new(&[&["w b", "o d"], &["f a data", "h b a", "d d", "h d/c a", "h e a"]]);
-    for form in [Form::Plain, Form::Indexed] {
+    for form in [Form::Plain, Form::Indexed, Form::Known] {
         let v = l.open(form);
         assert_eq!(v.stat("a").unwrap().nlink, 4);
         v.unlink("e").unwrap();
@@ -139,7 +139,7 @@ fn names_that_a_lower_layer_hides_are_counted() {
 #[test]
 fn a_copy_gets_its_names_in_directories_that_were_moved() {
     let l = Layers::new(&[&["f a data", "d d", "h d/b a", "d d/sub", "h d/sub/c a"]]);
-    for form in [Form::Plain, Form::Indexed] {
+    for form in [Form::Plain, Form::Indexed, Form::Known] {
         for remount in [false, true] {
             let mut v = l.open(form);
             v.mkdir("new").unwrap();
@@ -167,7 +167,7 @@ fn a_copy_gets_its_names_in_directories_that_were_moved() {
 #[test]
 fn a_name_without_its_copy_is_counted_after_a_remount() {
     let l = Layers::new(&[&["f a data", "h b a", "h c a"]]);
-    for form in [Form::Plain, Form::Indexed] {
+    for form in [Form::Plain, Form::Indexed, Form::Known] {
         let v = l.open(form);
         v.unlink("c").unwrap();
         drop(v);
@@ -186,7 +186,7 @@ fn a_name_without_its_copy_is_counted_after_a_remount() {
 #[test]
 fn a_directory_that_leads_nowhere_spoils_no_link_count() {
     let l = Layers::new(&[&["f a data", "h b a", "d d", "h d/c a"]]);
-    for form in [Form::Plain, Form::Indexed] {
+    for form in [Form::Plain, Form::Indexed, Form::Known] {
         let v = l.open(form);
         v.unlink("d/c").unwrap();
         v.rmdir("d").unwrap();

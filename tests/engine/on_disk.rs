@@ -11,7 +11,7 @@ use stratafs::overlay::failpoint::Failpoints;
 use stratafs::overlay::{OpenMode, Options};
 use stratafs::sys::{Dir, Errno};
 
-const FORMS: [Form; 2] = [Form::Plain, Form::Indexed];
+const FORMS: [Form; 3] = [Form::Plain, Form::Indexed, Form::Known];
 
 fn copying() -> Options {
     Options { redirect_dir: false, rename_by_copy: true, ..Options::default() }

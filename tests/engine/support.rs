@@ -3,21 +3,25 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use stratafs::index::{self, Index};
 use stratafs::name::{Name, components};
 use stratafs::overlay::failpoint::Failpoints;
 use stratafs::overlay::{
-    Attr, Caller, Error, Ino, Lower, OpenMode, Options, Overlay, RenameMode, Result, SetAttr,
-    Stack, Upper,
+    Attr, Caller, Error, Ino, Lower, LowerChanges, OpenMode, Options, Overlay, RenameMode, Result,
+    SetAttr, Stack, Upper,
 };
-use stratafs::sys::{Dir, Errno, FileType, Identity};
+use stratafs::snapshot::{Believed, Bounds, Slot, Snapshot, take};
+use stratafs::sys::{Dir, Errno, FileType, Identity, Mapping, OpenFlags};
 
 /// How the lowers are given to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Plain,
     Indexed,
+    /// Directories that are known by their snapshots.
+    Known,
 }
 
 pub struct Layers {
@@ -92,6 +96,10 @@ impl Layers {
     }
 
     pub fn open_with(&self, form: Form, options: Options, writable: bool) -> View {
+        let options = match form {
+            Form::Known => Options { lower_changes: LowerChanges::Ignore, ..options },
+            _ => options,
+        };
         let lowers = self
             .lowers
             .iter()
@@ -99,6 +107,10 @@ impl Layers {
                 let diff = Dir::open(p).unwrap();
                 match form {
                     Form::Plain => Lower::Plain(diff),
+                    Form::Known => {
+                        let snapshot = self.snapshot_of(p, &diff);
+                        Lower::Known { dir: diff, snapshot }
+                    }
                     Form::Indexed => {
                         Lower::Indexed { index: Arc::new(self.index(p)), diff: diff.into() }
                     }
@@ -108,6 +120,18 @@ impl Layers {
         let dir = |n| Dir::open(self.tmp.path().join(n)).unwrap();
         let upper = writable.then(|| Upper { dir: dir("u"), work: dir("w") });
         View { fs: Overlay::new(Stack { lowers, data_only: Vec::new(), upper }, options).unwrap() }
+    }
+
+    fn snapshot_of(&self, layer: &Path, diff: &Dir) -> Slot {
+        let name = format!("{}.snapshot", layer.file_name().unwrap().to_string_lossy());
+        let dir = Dir::open(self.tmp.path()).unwrap();
+        dir.unlink(name.as_bytes()).unwrap_or_default();
+        let file = dir.open_file(name.as_bytes(), OpenFlags::CREATE_NEW, 0o600).unwrap();
+        let taken = take(diff, Bounds::default(), &AtomicBool::default()).unwrap();
+        taken.write(&file).unwrap();
+        let map = Mapping::of(&file).unwrap();
+        let snapshot = Snapshot::of(map, diff.stat_self().unwrap().dev).unwrap();
+        Slot::new(OnceLock::from(Believed::compared(snapshot)))
     }
 
     fn index(&self, layer: &Path) -> Index {

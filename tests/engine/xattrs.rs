@@ -12,7 +12,7 @@ fn trusted_names_are_listed_to_root_alone() {
     let l = Layers::new(&[&["f low low", "f up up"]]);
     let lower = Dir::open(&l.lowers[0]).unwrap();
     lower.node(b"low").unwrap().set_xattr(b"trusted.t", b"v", false, false).unwrap();
-    for form in [Form::Plain, Form::Indexed] {
+    for form in [Form::Plain, Form::Indexed, Form::Known] {
         let v = l.open(form);
         v.fs.set_xattr(v.ino("up").unwrap(), b"trusted.t", b"v", false, false).unwrap();
         for path in ["low", "up"] {

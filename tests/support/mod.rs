@@ -177,6 +177,7 @@ impl Case {
             .env("HOME", self.path("home"))
             .env("XDG_RUNTIME_DIR", self.path("run"))
             .env("STRATAFS", binary())
+            .env("STRATAFS_CACHE", self.path("cache"))
             .env_remove("STRATAFS_ROOT")
             .env_remove("RUST_LOG")
             .env("LC_ALL", "C");
