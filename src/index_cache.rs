@@ -66,7 +66,10 @@ enum NotKept {
     #[error("the index cache: {0}")]
     Write(#[from] Errno),
     #[error("it was changed a moment ago")]
-    Young,
+    Young {
+        /// How long to wait before it may be tried again.
+        wait: Duration,
+    },
     #[error("somebody changes it")]
     Changing,
     #[error("its file system's times are those of another machine")]
@@ -104,9 +107,16 @@ impl IndexCache {
         }
         if !missing.is_empty() {
             sys::be_modest();
-            let young = self.keep_all(missing, stop);
-            if !young.is_empty() && sleep(YOUNG_COARSE, stop) {
-                self.keep_all(young, stop);
+            let mut young = Vec::new();
+            let mut wait = Duration::ZERO;
+            for layer in missing {
+                if let Err(NotKept::Young { wait: longer }) = self.keep_for(layer, stop) {
+                    wait = wait.max(longer);
+                    young.push(layer);
+                }
+            }
+            if sleep(wait, stop) {
+                young.iter().for_each(|layer| drop(self.keep_for(layer, stop)));
             }
         }
         if !stop.load(Ordering::Relaxed) {
@@ -115,23 +125,14 @@ impl IndexCache {
         }
     }
 
-    /// Takes snapshots, and returns the directories that were changed a moment ago.
-    fn keep_all<'a>(
-        &self,
-        layers: Vec<&'a (Dir, Slot)>,
-        stop: &AtomicBool,
-    ) -> Vec<&'a (Dir, Slot)> {
-        let is_young = |(root, slot): &&(Dir, Slot)| match self.keep(root, stop) {
-            Ok(believed) => {
-                believed.map(|b| slot.get_or_init(|| b));
-                false
-            }
-            Err(e) => {
-                log::debug!("no snapshot of a lower directory: {e}");
-                matches!(e, NotKept::Young)
-            }
-        };
-        layers.into_iter().filter(is_young).collect()
+    /// Takes a snapshot and fills its slot. A failure is logged.
+    fn keep_for(&self, (root, slot): &(Dir, Slot), stop: &AtomicBool) -> Result<(), NotKept> {
+        let kept = self.keep(root, stop);
+        let kept = kept.inspect_err(|e| log::debug!("no snapshot of a lower directory: {e}"))?;
+        if let Some(believed) = kept {
+            slot.get_or_init(|| believed);
+        }
+        Ok(())
     }
 
     /// Returns the snapshot of a directory if it may be believed.
@@ -234,7 +235,7 @@ impl IndexCache {
         };
         let young = if taken.youngest.nsec == 0 { YOUNG_COARSE } else { YOUNG };
         if age(taken.youngest, began) < young {
-            return Err(NotKept::Young);
+            return Err(NotKept::Young { wait: young });
         }
         taken.write(file)?;
         drop(taken);

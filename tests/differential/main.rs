@@ -78,6 +78,12 @@ fn as_root_with_writeback() {
     supervise(Mode::Writeback, Work::Seeds(0..60));
 }
 
+/// Ours asks snapshots of the lowers in the place of the disk.
+#[test]
+fn as_root_with_known_lowers() {
+    supervise(Mode::Known, Work::Seeds(0..40));
+}
+
 /// Ours is mounted anew between the steps, while the kernel's mount stays.
 #[test]
 fn as_root_over_remounts() {
@@ -128,6 +134,7 @@ fn cases_that_once_failed() {
         Mode::Root,
         Mode::Lazy,
         Mode::Writeback,
+        Mode::Known,
         Mode::Namespace,
         Mode::Redirect,
         Mode::Metacopy,

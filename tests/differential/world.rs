@@ -18,6 +18,9 @@ pub enum Mode {
     Lazy,
     /// As `Root`; the kernel holds back what is written (`writeback`).
     Writeback,
+    /// As `Root`; ours knows the lowers by snapshots of an earlier mount (`index_cache`). Half of the
+    /// cases as in `Remount`, a third of them with `metacopy=on`, both.
+    Known,
     /// Root of a user name space that knows no one else. A third of the cases as in `Remount`, half
     /// of them as in `Writeback`.
     Namespace,
@@ -40,11 +43,12 @@ pub enum Mode {
 }
 
 impl Mode {
-    pub const ALL: [Mode; 12] = [
+    pub const ALL: [Mode; 13] = [
         Mode::Root,
         Mode::Others,
         Mode::Lazy,
         Mode::Writeback,
+        Mode::Known,
         Mode::Namespace,
         Mode::Redirect,
         Mode::Metacopy,
@@ -61,6 +65,7 @@ impl Mode {
             Mode::Others => "others",
             Mode::Lazy => "lazy",
             Mode::Writeback => "writeback",
+            Mode::Known => "known",
             Mode::Namespace => "namespace",
             Mode::Redirect => "redirect",
             Mode::Metacopy => "metacopy",
@@ -92,6 +97,7 @@ impl Mode {
             Mode::Namespace => ("userxattr,redirect_dir=off", false),
             Mode::Lazy => ("redirect_dir=on,lazy_copy_up=1", false),
             Mode::Writeback => ("redirect_dir=on,writeback", false),
+            Mode::Known => ("redirect_dir=on,index_cache", false),
             Mode::Metacopy | Mode::RemountMetacopy => ("redirect_dir=on,metacopy=on", true),
             _ => ("redirect_dir=on", false),
         };
@@ -143,6 +149,14 @@ impl Mounts {
                 self.remounts = seed % 3 == 2;
                 let ours = ["userxattr,redirect_dir=off", "userxattr,redirect_dir=off,writeback"];
                 self.switches = set(ours[seed % 2]);
+                return format!("[{}]", self.switches.ours);
+            }
+            Mode::Known => {
+                self.remounts = seed % 2 == 1;
+                if seed % 3 == 2 {
+                    let ours = "redirect_dir=on,metacopy=on,index_cache";
+                    self.switches = Switches { metacopy: true, ..set(ours) };
+                }
                 return format!("[{}]", self.switches.ours);
             }
             _ => return String::new(),
@@ -247,8 +261,35 @@ impl Mounts {
         }
         let switches =
             if self.mode == Mode::Image { "redirect_dir=on" } else { self.switches.ours };
+        if self.mode == Mode::Known {
+            self.learn(lowers, &point)?;
+        }
         let options = Mounts::stack(lowers, upper) + "," + switches;
-        self.stratafs(&["-o".as_ref(), options.as_ref(), point.as_os_str()]).map(|_| point)
+        self.stratafs(&["-o".as_ref(), options.as_ref(), point.as_os_str()])?;
+        if self.mode == Mode::Known {
+            self.wait_until_known(lowers.len(), &point)?;
+        }
+        Ok(point)
+    }
+
+    /// Mounts the lowers until all of them have snapshots.
+    fn learn(&self, lowers: &[PathBuf], point: &Path) -> Result<(), String> {
+        let options = Mounts::stack(lowers, None) + ",index_cache";
+        self.stratafs(&["-o".as_ref(), options.as_ref(), point.as_os_str()])?;
+        self.wait_until_known(lowers.len(), point)?;
+        self.unmount_ours()
+    }
+
+    fn wait_until_known(&self, lowers: usize, point: &Path) -> Result<(), String> {
+        let wanted = format!("\"known_lowers\": {lowers}");
+        for _ in 0..1000 {
+            let said = self.stratafs(&["stats".as_ref(), "--json".as_ref(), point.as_os_str()])?;
+            if said.contains(&wanted) {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Err(format!("the snapshots of {lowers} lowers are not in use"))
     }
 
     /// Unmounts and waits for the daemon.
@@ -259,7 +300,10 @@ impl Mounts {
 
     /// Runs ours; returns what it printed.
     pub fn stratafs(&self, args: &[&OsStr]) -> Result<String, String> {
-        let said = Command::new(&self.binary).args(args).output();
+        let said = Command::new(&self.binary)
+            .args(args)
+            .env("STRATAFS_CACHE", self.dir.join("cache"))
+            .output();
         let said = said.map_err(|e| format!("{}: {e}", self.binary.display()))?;
         if said.status.success() {
             Ok(String::from_utf8_lossy(&said.stdout).into_owned())
