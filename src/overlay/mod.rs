@@ -58,6 +58,7 @@ mod origin;
 mod own;
 mod own_origin;
 mod plain;
+mod plain_attr;
 mod plain_content;
 mod plain_known;
 mod plain_marks;

@@ -3,8 +3,8 @@
 //! It is asked the same things as the disk, at the same places, so that whiteouts, marks and records
 //! mean the same from either. Content always comes from the disk.
 
-use super::error::{Doing as _, Error, Result};
-use super::plain::{PlainLayer, is_covered};
+use super::error::{Error, Result};
+use super::plain::PlainLayer;
 use super::plain_names::Entry;
 use crate::index::NodeId;
 use crate::name::printable;
@@ -79,36 +79,6 @@ impl PlainLayer {
             Source::Disk(dir) => self.list_disk(dir)?.into_iter().map(|e| (e, None)).collect(),
             Source::Known(seen) => seen.children().map(|c| (c.entry(), Some(c.id()))).collect(),
         })
-    }
-
-    /// Reads an extended attribute; of what a mount covers there is none.
-    pub(super) fn get_xattr_of(
-        &self,
-        node: NodeId,
-        key: &[u8],
-        doing: &'static str,
-    ) -> Result<Option<Vec<u8>>> {
-        if let Some(known) = self.known(node) {
-            return Ok(known.xattr(key));
-        }
-        match self.handle(node) {
-            Err(e) if is_covered(&e) => Ok(None),
-            handle => handle?.get_xattr(key).layer(self.at(), doing),
-        }
-    }
-
-    /// Reads an extended attribute of a regular file.
-    pub(super) fn file_xattr(
-        &self,
-        node: NodeId,
-        key: &[u8],
-        doing: &'static str,
-    ) -> Result<Option<Vec<u8>>> {
-        if let Some(known) = self.known(node) {
-            return Ok(known.xattr(key));
-        }
-        let (dir, name) = self.place(node)?;
-        dir.get_xattr(&name, key).layer(self.at(), doing)
     }
 
     /// Makes sure that what was opened is what a snapshot says that nobody has compared.

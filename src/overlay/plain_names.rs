@@ -6,7 +6,8 @@
 
 use super::error::{Doing as _, Error, Result};
 use super::lower::At;
-use super::plain::{FileRecord, PlainLayer, is_covered};
+use super::plain::{PlainLayer, is_covered};
+use super::plain_attr::FileRecord;
 use super::plain_known::Source;
 use super::plain_marks::{Opaque, State};
 use super::types::Ino;

@@ -5,6 +5,7 @@ mod access_times;
 mod changes;
 mod faults;
 mod held_back;
+mod known_lowers;
 mod lazy;
 mod lower_changes;
 mod merge;

@@ -103,12 +103,14 @@ impl Layers {
         let lowers = self
             .lowers
             .iter()
-            .map(|p| {
+            .enumerate()
+            .map(|(i, p)| {
                 let diff = Dir::open(p).unwrap();
                 match form {
                     Form::Plain => Lower::Plain(diff),
                     Form::Known => {
-                        let snapshot = self.snapshot_of(p, &diff);
+                        let believed = Believed::compared(self.take_snapshot(i));
+                        let snapshot = Slot::new(OnceLock::from(believed));
                         Lower::Known { dir: diff, snapshot }
                     }
                     Form::Indexed => {
@@ -122,16 +124,17 @@ impl Layers {
         View { fs: Overlay::new(Stack { lowers, data_only: Vec::new(), upper }, options).unwrap() }
     }
 
-    fn snapshot_of(&self, layer: &Path, diff: &Dir) -> Slot {
-        let name = format!("{}.snapshot", layer.file_name().unwrap().to_string_lossy());
+    /// Takes a snapshot of a lower, counted from the top.
+    pub fn take_snapshot(&self, layer: usize) -> Snapshot {
+        let diff = Dir::open(&self.lowers[layer]).unwrap();
         let dir = Dir::open(self.tmp.path()).unwrap();
+        let name = format!("{layer}.snapshot");
         dir.unlink(name.as_bytes()).unwrap_or_default();
         let file = dir.open_file(name.as_bytes(), OpenFlags::CREATE_NEW, 0o600).unwrap();
-        let taken = take(diff, Bounds::default(), &AtomicBool::default()).unwrap();
+        let taken = take(&diff, Bounds::default(), &AtomicBool::default()).unwrap();
         taken.write(&file).unwrap();
         let map = Mapping::of(&file).unwrap();
-        let snapshot = Snapshot::of(map, diff.stat_self().unwrap().dev).unwrap();
-        Slot::new(OnceLock::from(Believed::compared(snapshot)))
+        Snapshot::of(map, diff.stat_self().unwrap().dev).unwrap()
     }
 
     fn index(&self, layer: &Path) -> Index {
