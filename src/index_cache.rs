@@ -28,8 +28,10 @@ const ROOM: u64 = 1 << 30;
 const DAY: u64 = 24 * 60 * 60;
 /// After so long somebody may try again what cannot have a snapshot.
 const UNFIT: Duration = Duration::from_secs(DAY);
-/// After so long who took a snapshot and has left it half done is dead.
+/// After so long whoever was writing a file and has not finished it is dead.
 const DEAD: Duration = Duration::from_secs(600);
+/// The end of the name of a file that is being written.
+const UNFINISHED: &[u8] = b".new";
 /// How many threads compare: they wait for the disk more than they work.
 const COMPARING: usize = 4;
 
@@ -72,10 +74,8 @@ enum NotKept {
     },
     #[error("somebody changes it")]
     Changing,
-    #[error("its file system's times are those of another machine")]
+    #[error("the times of its file system do not tell all changes")]
     Foreign,
-    #[error("another mount is at it")]
-    Busy,
 }
 
 impl IndexCache {
@@ -154,7 +154,7 @@ impl IndexCache {
                 Believed::by_word(snapshot, move || forget(&dir, &name))
             }
             Trust::Compared => match snapshot.compare(root, COMPARING, stop) {
-                Compared::Same(atimes) => Believed::compared(snapshot.with_atimes(atimes)),
+                Compared::Same(fresh) => Believed::compared(snapshot.with_fresh(fresh)),
                 Compared::Differs(path) => {
                     log::info!("a lower directory has changed: {}", printable(&path));
                     return Ok(Kept::Nothing);
@@ -190,45 +190,16 @@ impl IndexCache {
 
     /// Takes a snapshot of a directory and keeps it; `None`: there is none to be had.
     fn keep(&self, root: &Dir, stop: &AtomicBool) -> Result<Option<Believed>, NotKept> {
-        if root.is_foreign()? {
+        if !root.keeps_true_times()? {
             return Err(NotKept::Foreign);
         }
         let name = self.name_of(root)?;
-        let new = [&name[..], b".new"].concat();
-        // one of many mounts is enough, unless it is dead
-        let file = match self.dir.open_file(&new, OpenFlags::CREATE_NEW, 0o600) {
-            Err(Errno::EXIST) => {
-                if age(self.dir.stat(&new)?.mtime, Time::now()) < DEAD {
-                    return Err(NotKept::Busy);
-                }
-                self.dir.unlink(&new)?;
-                self.dir.open_file(&new, OpenFlags::CREATE_NEW, 0o600)?
-            }
-            opened => opened?,
-        };
-        let done = self.fill_in(&file, root, stop).and_then(|believed| {
-            self.dir.rename(&new, &self.dir, &name, RenameFlags::Replace)?;
-            Ok(believed)
-        });
-        if done.is_err() {
-            // best effort: the first error is the one to tell
-            self.dir.unlink(&new).unwrap_or_default();
-        }
-        done
-    }
-
-    fn fill_in(
-        &self,
-        file: &sys::File,
-        root: &Dir,
-        stop: &AtomicBool,
-    ) -> Result<Option<Believed>, NotKept> {
         let began = Time::now();
         let taken = match take(root, Bounds::default(), stop) {
             Err(TakeError::Unfit { path, why }) => {
                 let path = printable(&path);
                 log::info!("a lower directory cannot be in the index cache: {path}: {why}");
-                unfit(file)?;
+                self.put(&name, |file| Ok(unfit(file)?))?;
                 return Ok(None);
             }
             taken => taken?,
@@ -237,15 +208,38 @@ impl IndexCache {
         if age(taken.youngest, began) < young {
             return Err(NotKept::Young { wait: young });
         }
-        taken.write(file)?;
-        drop(taken);
-        let snapshot = Snapshot::of(Mapping::of(file)?, root.stat_self()?.dev);
-        let snapshot = snapshot.ok_or(NotKept::Changing)?;
-        match snapshot.compare(root, 1, stop) {
-            Compared::Same(atimes) => Ok(Some(Believed::compared(snapshot.with_atimes(atimes)))),
-            Compared::Differs(_) => Err(NotKept::Changing),
-            Compared::Stopped => Err(TakeError::Stopped.into()),
+        self.put(&name, |file| {
+            taken.write(file)?;
+            let snapshot = Snapshot::of(Mapping::of(file)?, root.stat_self()?.dev);
+            let snapshot = snapshot.ok_or(NotKept::Changing)?;
+            match snapshot.compare(root, 1, stop) {
+                Compared::Same(fresh) => Ok(Believed::compared(snapshot.with_fresh(fresh))),
+                Compared::Differs(_) => Err(NotKept::Changing),
+                Compared::Stopped => Err(TakeError::Stopped.into()),
+            }
+        })
+        .map(Some)
+    }
+
+    /// Puts a new file under a name, when `fill` has filled it.
+    fn put<T>(
+        &self,
+        name: &[u8],
+        fill: impl FnOnce(&sys::File) -> Result<T, NotKept>,
+    ) -> Result<T, NotKept> {
+        // many mounts may be at it
+        let mark = format!(".{:016x}", u64::from_ne_bytes(sys::random_bytes()));
+        let new = [name, mark.as_bytes(), UNFINISHED].concat();
+        let file = self.dir.open_file(&new, OpenFlags::CREATE_NEW, 0o600)?;
+        let done = fill(&file).and_then(|filled| {
+            self.dir.rename(&new, &self.dir, name, RenameFlags::Replace)?;
+            Ok(filled)
+        });
+        if done.is_err() {
+            // best effort: the first error is the one to tell
+            self.dir.unlink(&new).unwrap_or_default();
         }
+        done
     }
 
     fn name_of(&self, root: &Dir) -> Result<Vec<u8>, Errno> {
@@ -265,7 +259,8 @@ impl IndexCache {
     /// Removes what was not used for long, and what there is no room for.
     fn sweep(&self, now: Time, room: u64) -> Result<(), Errno> {
         let mut files = Vec::new();
-        for entry in self.dir.list()? {
+        // whatever else is there is somebody else's
+        for entry in self.dir.list()?.into_iter().filter(|e| is_ours(&e.name)) {
             match self.dir.stat(&entry.name) {
                 Ok(s) => files.push((age(s.mtime, now), s.size, entry.name)),
                 // by another mount
@@ -277,7 +272,7 @@ impl IndexCache {
         let mut taken = 0_u64;
         for (age, size, name) in files {
             taken = taken.saturating_add(size);
-            let dead = name.ends_with(b".new") && age > DEAD;
+            let dead = name.ends_with(UNFINISHED) && age > DEAD;
             if dead || age > KEPT || taken > room {
                 match self.dir.unlink(&name) {
                     Ok(()) | Err(Errno::NOENT) => {}
@@ -287,6 +282,15 @@ impl IndexCache {
         }
         Ok(())
     }
+}
+
+/// Returns whether a name is one that [`IndexCache::name_of`] gives, finished or not.
+fn is_ours(name: &[u8]) -> bool {
+    let hex = match name.strip_suffix(UNFINISHED) {
+        Some(marked) => marked.split(|b| *b == b'.').next().unwrap_or_default(),
+        None => name,
+    };
+    hex.len() == 64 && hex.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// Lets the next mount look at the directory itself.

@@ -4,7 +4,7 @@ use super::CliError;
 use crate::sys::{Dir, Errno, Identity};
 use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Returns `given`, else `$STRATAFS_ROOT`, else the place for this user.
 pub(super) fn choose(given: Option<PathBuf>) -> Result<PathBuf, CliError> {
@@ -17,12 +17,14 @@ pub(super) fn choose(given: Option<PathBuf>) -> Result<PathBuf, CliError> {
     std::path::absolute(&root).map_err(|e| CliError::failed(root.display(), &e))
 }
 
-/// Opens this user's directory for what can be made again, `$STRATAFS_CACHE` or the place for this
+/// Opens this user's directory for what can be made again: `$STRATAFS_CACHE`, or the place for this
 /// user; makes it when missing.
 pub(super) fn cache_dir() -> Result<Dir, CliError> {
     let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
+    if let Some(told) = var("STRATAFS_CACHE").map(PathBuf::from) {
+        return open_cache(&told, closed);
+    }
     let home = var("HOME").map(PathBuf::from);
-    let told = var("STRATAFS_CACHE").map(PathBuf::from).filter(|p| p.is_absolute());
     let base = if Identity::current().privileged {
         Some(PathBuf::from("/var/cache"))
     } else if cfg!(target_os = "macos") {
@@ -33,40 +35,53 @@ pub(super) fn cache_dir() -> Result<Dir, CliError> {
             .filter(|p| p.is_absolute())
             .or_else(|| home.map(|h| h.join(".cache")))
     };
-    let path = told.or_else(|| base.map(|b| b.join("stratafs"))).ok_or_else(|| {
+    let base = base.ok_or_else(|| {
         CliError::message("there is no place for a cache: HOME is not set")
             .hint("name one with STRATAFS_CACHE")
     })?;
+    open_cache(&base.join("stratafs"), own)
+}
+
+/// Opens the directory at `path` if `check` lets it pass; makes it when missing.
+fn open_cache(path: &Path, check: fn(Dir) -> Result<Dir, Errno>) -> Result<Dir, CliError> {
     let said = |e: Errno| CliError::message(format!("{}: {e}", path.display()));
     // a daemon has no umask
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(&path)
+        .create(path)
         .map_err(Errno::from)
-        .and_then(|()| Dir::open(&path))
-        .and_then(own)
+        .and_then(|()| Dir::open(path))
+        .and_then(check)
         .map_err(|e| match e {
-            Errno::PERM => said(e).hint("it must belong to the user who mounts: remove it"),
+            Errno::PERM => said(e)
+                .hint("it must belong to the user who mounts, and nobody else may write there"),
             e => said(e),
         })
 }
 
-/// Makes sure that nobody else can write in a cache: what is there decides what mounts show. One that
-/// was open to others (versions before 2026-11-22 made it so) is closed and emptied.
+/// Makes sure that nobody else can write in a cache: what is there decides what mounts show.
+///
+/// # Errors
+/// `EPERM` if others can, or if it is another user's.
+fn closed(dir: Dir) -> Result<Dir, Errno> {
+    let found = dir.stat_self()?;
+    let closed = found.uid == Identity::current().uid && found.permissions() & 0o022 == 0;
+    if closed { Ok(dir) } else { Err(Errno::PERM) }
+}
+
+/// As [`closed`], of the place that is this program's alone. One that was open to others (versions
+/// before 2026-11-22 made it so) is closed and emptied.
 ///
 /// # Errors
 /// `EPERM` if it is another user's.
 fn own(dir: Dir) -> Result<Dir, Errno> {
     let found = dir.stat_self()?;
-    if found.uid != Identity::current().uid {
-        return Err(Errno::PERM);
-    }
-    if found.permissions() & 0o022 != 0 {
+    if found.uid == Identity::current().uid && found.permissions() & 0o022 != 0 {
         dir.as_node()?.chmod(0o700)?;
         dir.list()?.iter().try_for_each(|e| dir.remove_tree(&e.name))?;
     }
-    Ok(dir)
+    closed(dir)
 }
 
 fn default_root(
@@ -112,6 +127,19 @@ mod tests {
         let dir = own(Dir::open(tmp.path()).unwrap()).unwrap();
         assert!(dir.is_empty().unwrap());
         assert_eq!(dir.stat_self().unwrap().permissions(), 0o700);
+    }
+
+    #[test]
+    fn a_place_that_was_named_is_never_emptied() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::write(tmp.path().join("mine"), b"precious").unwrap();
+        for (mode, passes) in [(0o755, true), (0o775, false), (0o777, false), (0o700, true)] {
+            std::fs::set_permissions(tmp.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(open_cache(tmp.path(), closed).is_ok(), passes, "{mode:o}");
+            assert_eq!(tmp.path().metadata().unwrap().permissions().mode() & 0o777, mode);
+            assert!(tmp.path().join("mine").exists());
+        }
     }
 
     #[test]

@@ -128,17 +128,13 @@ fn what_cannot_have_a_snapshot_is_not_read_by_every_mount() {
 }
 
 #[test]
-fn one_mount_at_a_time_takes_a_snapshot() {
+fn many_mounts_may_take_snapshots_at_once() {
     let p = place();
-    let name = p.cache.name_of(&p.lower()).unwrap();
-    let new = [&name[..], b".new"].concat();
-    drop(p.cache.dir.open_file(&new, OpenFlags::CREATE_NEW, 0o600).unwrap());
-    let stop = AtomicBool::new(false);
-    assert!(matches!(p.cache.keep(&p.lower(), &stop), Err(NotKept::Busy)));
-    // unless that one is dead
-    p.set_age(&p.files()[0], DEAD + Duration::from_secs(1));
-    p.cache.keep(&p.lower(), &stop).unwrap();
-    assert_eq!(p.files().len(), 1);
+    std::thread::scope(|s| {
+        let mounts: Vec<_> = (0..8).map(|_| s.spawn(|| p.mount(Trust::Compared))).collect();
+        mounts.into_iter().for_each(|m| drop(m.join().unwrap()));
+    });
+    assert_eq!(p.files().len(), 1, "{:?}", p.files());
     assert!(p.mount(Trust::Compared).is_some());
 }
 
@@ -159,20 +155,27 @@ fn what_nobody_uses_goes_and_so_does_what_there_is_no_room_for() {
         p.set_age(&path, age);
     };
     let day = Duration::from_secs(DAY);
-    make("used", 100, day);
-    make("unused", 100, KEPT + day);
-    make("half.new", 100, Duration::from_secs(1));
-    make("dead.new", 100, DEAD + day);
+    let named = |n: u32, end: &str| format!("{n:064x}{end}");
+    make(&named(1, ""), 100, day);
+    make(&named(2, ""), 100, KEPT + day);
+    make(&named(3, ".0123.new"), 100, Duration::from_secs(1));
+    make(&named(4, ".4567.new"), 100, DEAD + day);
+    // of others, whatever the reason that they are here
+    make("image", 1000, KEPT + day);
+    make(&named(5, ".old"), 1000, KEPT + day);
+    std::fs::create_dir(p.tmp.path().join("cache").join("dir")).unwrap();
     let left = |room| {
         p.cache.sweep(Time::now(), room).unwrap();
-        let mut names: Vec<_> =
-            p.files().iter().map(|f| f.file_name().unwrap().to_owned()).collect();
+        let names = p.files().into_iter().map(|f| f.file_name().unwrap().to_str().unwrap().into());
+        let mut names: Vec<String> = names.filter(|n: &String| n.len() >= 64).collect();
         names.sort();
         names
     };
-    assert_eq!(left(ROOM), ["half.new", "used"]);
-    make("newer", 150, Duration::from_secs(60));
-    assert_eq!(left(300), ["half.new", "newer"], "the longest unused goes first");
+    assert_eq!(left(ROOM), [named(1, ""), named(3, ".0123.new"), named(5, ".old")]);
+    make(&named(6, ""), 150, Duration::from_secs(60));
+    let all = [named(3, ".0123.new"), named(5, ".old"), named(6, "")];
+    assert_eq!(left(300), all, "the longest unused goes first");
+    assert!(p.tmp.path().join("cache/dir").exists() && p.tmp.path().join("cache/image").exists());
 }
 
 #[test]

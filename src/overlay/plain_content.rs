@@ -25,6 +25,14 @@ impl PlainLayer {
     }
 
     fn open_here(&self, node: NodeId) -> Result<(File, Stat)> {
+        let (file, stat) = self.confirm_known(node, self.open_regular(node))?;
+        if self.watch.is_some() {
+            self.confirm(node, &stat)?;
+        }
+        Ok((file, stat))
+    }
+
+    fn open_regular(&self, node: NodeId) -> Result<(File, Stat)> {
         let (dir, name) = self.place(node)?;
         // nonblock: the name may have become a fifo behind our back
         let flags = OpenFlags { nonblock: true, noatime: true, ..OpenFlags::READ };
@@ -33,10 +41,6 @@ impl PlainLayer {
         if stat.file_type() != FileType::File {
             return Err(Error::Stale);
         }
-        if self.watch.is_some() {
-            self.confirm(node, &stat)?;
-        }
-        self.confirm_known(node, &stat)?;
         Ok((file, stat))
     }
 

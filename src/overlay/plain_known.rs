@@ -9,7 +9,7 @@ use super::plain_names::Entry;
 use crate::index::NodeId;
 use crate::name::printable;
 use crate::snapshot::{RecordId, Seen};
-use crate::sys::{self, Dir, DirEntry, Stat};
+use crate::sys::{self, Dir, DirEntry, Errno, Stat};
 
 /// A directory that is read: on the disk, or in a snapshot of it.
 pub(super) enum Source<'a> {
@@ -25,7 +25,7 @@ impl Source<'_> {
     pub(super) fn stat(&self, name: &[u8]) -> sys::Result<Stat> {
         match self {
             Source::Disk(dir) => dir.stat(name),
-            Source::Known(seen) => seen.child(name).map(|c| c.stat()).ok_or(sys::Errno::NOENT),
+            Source::Known(seen) => seen.child(name).map(|c| c.stat()).ok_or(Errno::NOENT),
         }
     }
 
@@ -81,17 +81,31 @@ impl PlainLayer {
         })
     }
 
-    /// Makes sure that what was opened is what a snapshot says that nobody has compared.
-    pub(super) fn confirm_known(&self, node: NodeId, now: &Stat) -> Result<()> {
-        let Some(believed) = self.known.as_ref().and_then(|k| k.get()).filter(|b| b.is_by_word())
-        else {
-            return Ok(());
+    /// Makes sure that what was opened is what the snapshot says, if nobody has compared it: else
+    /// whoever keeps it is told.
+    pub(super) fn confirm_known<T>(
+        &self,
+        node: NodeId,
+        opened: Result<(T, Stat)>,
+    ) -> Result<(T, Stat)> {
+        let by_word = self.known.as_ref().and_then(|k| k.get()).filter(|b| b.is_by_word());
+        let (Some(believed), Some(seen)) = (by_word, self.known(node)) else { return opened };
+        let changed = match &opened {
+            Ok((_, now)) => !seen.is_as(now),
+            Err(e) => matches!(
+                e.errno(),
+                Errno::NOENT
+                    | Errno::NOTDIR
+                    | Errno::LOOP
+                    | Errno::NXIO
+                    | Errno::XDEV
+                    | Errno::STALE
+            ),
         };
-        let Some(then) = self.known(node).map(|seen| seen.stat()) else { return Ok(()) };
-        if (Stat { atime: then.atime, ..*now }) == then {
-            return Ok(());
+        if !changed {
+            return opened;
         }
-        log::error!("{:?}: {} is not as it was", self.at(), printable(&self.name(node)));
+        log::error!("{:?}: {} is not as it was", self.at(), printable(&seen.path()));
         believed.disprove();
         Err(Error::Stale)
     }

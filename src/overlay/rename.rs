@@ -12,14 +12,10 @@ use super::listing::{Below, OwnEntry};
 use super::make::Spec;
 use super::remove::lock_names;
 use super::types::{Ino, RenameMode};
-use crate::marker::Redirect;
 use crate::name::Name;
-use crate::sys::{Dir, FileType, Node, RenameFlags};
+use crate::sys::{Dir, FileType, RenameFlags};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// The longest absolute redirect that the kernel follows by default, in bytes.
-const REDIRECT_MAX: usize = 256;
 
 /// One end of a rename.
 struct End<'a> {
@@ -290,7 +286,8 @@ impl Overlay {
             return Ok(Below::Nothing);
         }
         self.mark_impure(&b.dir, &b.handle)?;
-        self.redirect(a, &node, b).map(Below::Redirected)
+        let stays = a.dir.ino == b.dir.ino;
+        self.write_redirect(&a.dir, a.name, &node, stays).map(Below::Redirected)
     }
 
     fn has_origin(&self, object: &Object) -> Result<bool> {
@@ -301,63 +298,6 @@ impl Overlay {
         }
         let Some(node) = self.upper_handle(object)? else { return Ok(false) };
         Ok(self.is_copy(&node))
-    }
-
-    /// Writes the redirect of a directory that is about to move.
-    fn redirect(&self, a: &End<'_>, node: &Node, b: &End<'_>) -> Result<Redirect> {
-        let known = node.get_xattr(self.dialect.redirect()).upper("read a redirect")?;
-        let known = known.and_then(|v| Redirect::parse(&v).ok());
-        let moved = match (known, a.dir.ino == b.dir.ino) {
-            (Some(r @ Redirect::Absolute(_)), _) => return Ok(r),
-            (Some(r @ Redirect::Sibling(_)), true) => return Ok(r),
-            (Some(Redirect::Sibling(name)), false) => {
-                let mut path = self.path_below(&a.dir)?;
-                path.push(name);
-                Redirect::Absolute(path)
-            }
-            (None, true) => Redirect::Sibling(a.name.into()),
-            (None, false) => {
-                let mut path = self.path_below(&a.dir)?;
-                path.push(a.name.into());
-                Redirect::Absolute(path)
-            }
-        };
-        let value = moved.encode();
-        if value.len() > REDIRECT_MAX && matches!(moved, Redirect::Absolute(_)) {
-            return Err(Error::CrossDevice);
-        }
-        self.pass("rename:redirect")?;
-        node.set_xattr(self.dialect.redirect(), &value, false, false).upper("write a redirect")?;
-        Ok(moved)
-    }
-
-    /// Returns where the lowers have a directory: its path, with the redirects on the way.
-    fn path_below(&self, dir: &Arc<DirInode>) -> Result<Vec<Box<[u8]>>> {
-        let mut out: Vec<Box<[u8]>> = Vec::new();
-        let mut at = dir.clone();
-        while at.ino != Ino::ROOT {
-            let place = at.place.read().clone();
-            let up = self.dir(place.parent)?;
-            let entry = self.listing(&up)?.find(&self.lowers, &place.name);
-            match entry {
-                Some(super::listing::Found::Own(OwnEntry {
-                    below: Below::Redirected(Redirect::Absolute(mut path)),
-                    ..
-                })) => {
-                    out.reverse();
-                    path.extend(out);
-                    return Ok(path);
-                }
-                Some(super::listing::Found::Own(OwnEntry {
-                    below: Below::Redirected(Redirect::Sibling(name)),
-                    ..
-                })) => out.push(name),
-                _ => out.push(Box::from(&place.name[..])),
-            }
-            at = up;
-        }
-        out.reverse();
-        Ok(out)
     }
 
     /// Replaces an empty-looking directory that holds whiteouts by one that is empty and opaque.

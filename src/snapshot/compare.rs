@@ -1,7 +1,7 @@
 //! Comparing a snapshot with the directory that it was taken of.
 
-use super::read::{RecordId, Seen, Snapshot};
-use crate::sys::{Dir, Errno, Stat, Time};
+use super::read::{Fresh, RecordId, Seen, Snapshot};
+use crate::sys::{Dir, Errno, Stat};
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,8 +12,8 @@ const OPEN: usize = 256;
 /// What comparing has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compared {
-    /// All is as it was, but for these times of access.
-    Same(HashMap<RecordId, Time>),
+    /// All is as it was, but for these.
+    Same(HashMap<RecordId, Fresh>),
     /// Here it is not, as a path from the root.
     Differs(Vec<u8>),
     /// The caller wants to know no more.
@@ -50,7 +50,7 @@ impl Snapshot {
         match found.differs {
             Some(path) => Compared::Differs(path),
             None if stop.load(Ordering::Relaxed) => Compared::Stopped,
-            None => Compared::Same(found.atimes),
+            None => Compared::Same(found.fresh),
         }
     }
 }
@@ -74,7 +74,7 @@ struct Queue {
 
 #[derive(Default)]
 struct Found {
-    atimes: HashMap<RecordId, Time>,
+    fresh: HashMap<RecordId, Fresh>,
     differs: Option<Vec<u8>>,
 }
 
@@ -127,7 +127,7 @@ impl Work<'_> {
         seen: &Seen<'_>,
         dir: Option<Dir>,
     ) -> Result<Vec<(RecordId, Option<Dir>)>, Different> {
-        let mut atimes = Vec::new();
+        let mut fresh = Vec::new();
         let dir = match dir {
             Some(dir) => dir,
             None => {
@@ -136,27 +136,27 @@ impl Work<'_> {
                     _ => self.root.open_dir_beneath(&seen.path()),
                 };
                 let dir = opened.map_err(|_| Different(seen.id()))?;
-                same(seen, dir.stat_self(), &mut atimes)?;
+                same(seen, dir.stat_self(), &mut fresh)?;
                 dir
             }
         };
         let mut below = Vec::new();
         for child in seen.children() {
             if !child.stat().is_dir() {
-                same(&child, dir.stat(child.name()), &mut atimes)?;
+                same(&child, dir.stat(child.name()), &mut fresh)?;
                 continue;
             }
             // what is mounted there must not be asked: it might be who asks
             let opened = dir.open_dir_here(child.name()).map_err(|_| Different(child.id()))?;
-            same(&child, opened.stat_self(), &mut atimes)?;
+            same(&child, opened.stat_self(), &mut fresh)?;
             let keep = self.open.fetch_add(1, Ordering::Relaxed) < OPEN;
             if !keep {
                 self.open.fetch_sub(1, Ordering::Relaxed);
             }
             below.push((child.id(), keep.then_some(opened)));
         }
-        if !atimes.is_empty() {
-            self.found.lock().atimes.extend(atimes);
+        if !fresh.is_empty() {
+            self.found.lock().fresh.extend(fresh);
         }
         Ok(below)
     }
@@ -168,13 +168,12 @@ struct Different(RecordId);
 fn same(
     seen: &Seen<'_>,
     now: Result<Stat, Errno>,
-    atimes: &mut Vec<(RecordId, Time)>,
+    fresh: &mut Vec<(RecordId, Fresh)>,
 ) -> Result<(), Different> {
-    let then = seen.stat();
     match now {
-        Ok(now) if (Stat { atime: then.atime, ..now }) == then => {
-            if now.atime != then.atime {
-                atimes.push((seen.id(), now.atime));
+        Ok(now) if seen.is_as(&now) => {
+            if Fresh::of(&now) != Fresh::of(&seen.stat()) {
+                fresh.push((seen.id(), Fresh::of(&now)));
             }
             Ok(())
         }

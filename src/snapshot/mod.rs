@@ -18,5 +18,5 @@ mod tests;
 
 pub use believed::{Believed, Slot};
 pub use compare::Compared;
-pub use read::{RecordId, Seen, Snapshot};
+pub use read::{Fresh, RecordId, Seen, Snapshot};
 pub use take::{Bounds, TakeError, Taken, take, unfit};

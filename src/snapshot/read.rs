@@ -29,8 +29,30 @@ pub struct Snapshot {
     map: Mapping,
     header: Header,
     dev: u64,
-    /// Times of access that are not those of the file: reading a file changes no other.
-    atimes: HashMap<RecordId, Time>,
+    /// What has changed since, of what leaves no trace in other times.
+    fresh: HashMap<RecordId, Fresh>,
+}
+
+/// Those attributes of an inode that change without its time of change: by reading, and as the file
+/// system finds places for what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fresh {
+    /// Time of access.
+    pub atime: Time,
+    /// Allocated blocks of 512 bytes.
+    pub blocks: u64,
+}
+
+impl Fresh {
+    /// Returns those of an inode.
+    #[must_use]
+    pub fn of(stat: &Stat) -> Fresh {
+        Fresh { atime: stat.atime, blocks: stat.blocks }
+    }
+
+    fn put_into(self, stat: Stat) -> Stat {
+        Stat { atime: self.atime, blocks: self.blocks, ..stat }
+    }
 }
 
 /// What the snapshot has of one name.
@@ -52,7 +74,7 @@ impl Snapshot {
         }
         // of what the checksum has read little is needed
         map.let_go();
-        Some(Snapshot { map, header, dev, atimes: HashMap::new() })
+        Some(Snapshot { map, header, dev, fresh: HashMap::new() })
     }
 
     /// Returns whether the bytes say that no snapshot is to be had ([`unfit`](super::unfit)).
@@ -61,17 +83,16 @@ impl Snapshot {
         Header::decode(map).is_some_and(|h| h.records == 0)
     }
 
-    /// Shows these times of access in the place of the snapshot's.
+    /// Shows these attributes in the place of the snapshot's.
     #[must_use]
-    pub fn with_atimes(self, atimes: HashMap<RecordId, Time>) -> Snapshot {
-        Snapshot { atimes, ..self }
+    pub fn with_fresh(self, fresh: HashMap<RecordId, Fresh>) -> Snapshot {
+        Snapshot { fresh, ..self }
     }
 
-    /// Returns whether the root directory is as it was, but for its time of access.
+    /// Returns whether the root directory is as it was.
     #[must_use]
     pub fn is_of(&self, root: &Stat) -> bool {
-        let then = self.get(RecordId::ROOT).map(|r| r.stat());
-        then.is_some_and(|then| Stat { atime: then.atime, ..*root } == then)
+        self.get(RecordId::ROOT).is_some_and(|then| then.is_as(root))
     }
 
     /// Returns the number of names, the root included.
@@ -144,8 +165,17 @@ impl<'a> Seen<'a> {
     /// As stat(2).
     #[must_use]
     pub fn stat(&self) -> Stat {
-        let atime = self.snapshot.atimes.get(&self.id);
-        Stat { atime: *atime.unwrap_or(&self.record.stat.atime), ..self.record.stat }
+        match self.snapshot.fresh.get(&self.id) {
+            Some(fresh) => fresh.put_into(self.record.stat),
+            None => self.record.stat,
+        }
+    }
+
+    /// Returns whether the inode has not been changed since ([`Fresh`] is none).
+    #[must_use]
+    pub fn is_as(&self, now: &Stat) -> bool {
+        let then = self.stat();
+        Fresh::of(&then).put_into(*now) == then
     }
 
     fn numbers(&self) -> Range<u32> {

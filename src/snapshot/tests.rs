@@ -207,17 +207,17 @@ fn a_directory_that_was_replaced_is_found_by_its_inode() {
 }
 
 #[test]
-fn times_of_access_are_those_of_the_file() {
+fn what_changes_without_a_trace_is_taken_from_the_disk() {
     let p = place();
     let mut bytes = p.bytes();
     let id = find(&p.read(&bytes).unwrap(), b"a/f").unwrap().id();
-    // as if somebody had read the file since, which changes nothing else
-    let late = Time { sec: 4_000_000_000, nsec: 5 };
-    let snapshot = p.read(&bytes).unwrap().with_atimes(HashMap::from([(id, late)]));
-    assert_eq!(snapshot.get(id).unwrap().stat().atime, late);
+    // as if somebody had read the file since, and its file system had found a place for it
+    let late = Fresh { atime: Time { sec: 4_000_000_000, nsec: 5 }, blocks: 4096 };
+    let snapshot = p.read(&bytes).unwrap().with_fresh(HashMap::from([(id, late)]));
+    assert_eq!(Fresh::of(&snapshot.get(id).unwrap().stat()), late);
     let now = p.root.node_beneath(b"a/f").unwrap().stat().unwrap();
     match snapshot.compare(&p.root, 1, &go()) {
-        Compared::Same(atimes) => assert_eq!(atimes.get(&id), Some(&now.atime)),
+        Compared::Same(fresh) => assert_eq!(fresh.get(&id), Some(&Fresh::of(&now))),
         other => panic!("{other:?}"),
     }
     bytes.truncate(bytes.len() - 1);

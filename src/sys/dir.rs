@@ -296,9 +296,10 @@ impl Dir {
         platform::holes_tell(self.fd.as_fd())
     }
 
-    /// Returns whether another machine or program keeps the times of this file system.
-    pub fn is_foreign(&self) -> Result<bool> {
-        platform::is_foreign(self.fd.as_fd())
+    /// Returns whether the file system is one that gives each inode that changes the time of this
+    /// machine's clock. Others take times from elsewhere, or show changes without any (overlayfs).
+    pub fn keeps_true_times(&self) -> Result<bool> {
+        platform::keeps_true_times(self.fd.as_fd())
     }
 
     /// Returns what statvfs(3) says of the directory's file system.

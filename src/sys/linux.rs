@@ -310,19 +310,20 @@ pub fn be_modest() {
     rustix::process::nice(19).map(drop).unwrap_or_default();
 }
 
-pub(super) fn is_foreign(fd: BorrowedFd<'_>) -> Result<bool> {
-    // linux/magic.h: NFS, SMB, CIFS, SMB2, FUSE, 9P, Ceph, AFS
-    const FOREIGN: [u32; 8] = [
-        0x6969,
-        0x517B,
-        0xFF53_4D42,
-        0xFE53_4D42,
-        0x6573_5546,
-        0x0102_1997,
-        0x00C3_6400,
-        0x5346_414F,
+pub(super) fn keeps_true_times(fd: BorrowedFd<'_>) -> Result<bool> {
+    // linux/magic.h: ext2 to ext4, xfs, btrfs, tmpfs, f2fs, squashfs, erofs; and bcachefs, zfs
+    const KNOWN: [u32; 9] = [
+        0xEF53,
+        0x5846_5342,
+        0x9123_683E,
+        0x0102_1994,
+        0xF2F5_2010,
+        0x7371_7368,
+        0xE0F5_E1E2,
+        0xCA45_1A4E,
+        0x2FC1_2FC1,
     ];
-    Ok(FOREIGN.contains(&(fs::fstatfs(fd)?.f_type as u32)))
+    Ok(KNOWN.contains(&(fs::fstatfs(fd)?.f_type as u32)))
 }
 
 pub(super) fn in_user_namespace() -> bool {

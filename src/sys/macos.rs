@@ -386,10 +386,10 @@ pub fn id_maps() -> Vec<u8> {
 /// Lets the calling thread work only where nobody else would. Left to the system here.
 pub fn be_modest() {}
 
-pub(super) fn is_foreign(fd: BorrowedFd<'_>) -> Result<bool> {
+pub(super) fn keeps_true_times(fd: BorrowedFd<'_>) -> Result<bool> {
     // sys/mount.h: MNT_LOCAL
     const LOCAL: u32 = 0x1000;
-    Ok(fs::fstatfs(fd)?.f_flags & LOCAL == 0)
+    Ok(fs::fstatfs(fd)?.f_flags & LOCAL != 0)
 }
 
 /// Reads the program into memory. Left to the system here.
