@@ -56,8 +56,8 @@ pub struct Taken {
     pub youngest: Time,
 }
 
-/// Looks at all that is in `root`. Follows no symlink and opens nothing but directories; what a
-/// mount covers makes the tree unfit.
+/// Looks at all that is in `root`. Follows no symlink and opens nothing but directories. As long as
+/// something is mounted in the tree it cannot be read (`EXDEV`).
 ///
 /// Whoever changes the tree meanwhile may make a picture of it that it never was: the caller
 /// compares the two before he believes it.
@@ -148,7 +148,7 @@ impl Taken {
             };
             let xattrs = xattrs.ok_or_else(|| unfit_at(&at(), TOO_LONG))?;
             if stat.dev != self.records[0].stat.dev {
-                return Err(unfit_at(&at(), "of another file system"));
+                return Err(read_error(&at(), Errno::XDEV));
             }
             // a layer of another overlay, for one: what it lists is not what it shows
             if stat.ino != entry.ino {
@@ -265,7 +265,6 @@ fn unfit_at(path: &[u8], why: &'static str) -> TakeError {
 fn read_error(path: &[u8], errno: Errno) -> TakeError {
     match errno {
         Errno::ACCESS | Errno::PERM => unfit_at(path, "this user may not read it"),
-        Errno::XDEV => unfit_at(path, "a mount covers it"),
         errno => TakeError::Read { path: path.to_vec(), errno },
     }
 }
