@@ -162,21 +162,22 @@ impl IndexCache {
                 Compared::Stopped => return Ok(Kept::Unfit),
             },
         };
-        self.note_use(&name)?;
+        // else it may go too early
+        self.note_use(&name).unwrap_or_else(|e| log::debug!("the index cache: {e}"));
         Ok(Kept::Snapshot(believed))
     }
 
     /// Returns what the cache has of a directory whose root is as it was.
     fn find(&self, name: &[u8], root: &Dir) -> Result<Kept<Snapshot>, Errno> {
-        let flags = OpenFlags { nonblock: true, ..OpenFlags::READ };
-        let file = match self.dir.open_file(name, flags, 0) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(Kept::Nothing),
-            Err(e) => return Err(e),
+        let (map, written) = match self.map(name) {
+            Ok(found) => found,
+            Err(e) => {
+                if e != Errno::NOENT {
+                    log::debug!("a snapshot cannot be read: {e}");
+                }
+                return Ok(Kept::Nothing);
+            }
         };
-        let written = file.stat()?.mtime;
-        file.read_ahead();
-        let map = Mapping::of(&file)?;
         let now = root.stat_self()?;
         if Snapshot::is_unfit(&map) {
             let again = age(written, Time::now()) > UNFIT || written < now.ctime;
@@ -186,6 +187,14 @@ impl IndexCache {
             Some(snapshot) => Kept::Snapshot(snapshot),
             None => Kept::Nothing,
         })
+    }
+
+    /// Returns the bytes of a file of the cache, and when it was last used.
+    fn map(&self, name: &[u8]) -> Result<(Mapping, Time), Errno> {
+        let flags = OpenFlags { nonblock: true, ..OpenFlags::READ };
+        let file = self.dir.open_file(name, flags, 0)?;
+        file.read_ahead();
+        Ok((Mapping::of(&file)?, file.stat()?.mtime))
     }
 
     /// Takes a snapshot of a directory and keeps it; `None`: there is none to be had.

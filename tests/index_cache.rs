@@ -196,6 +196,11 @@ fn a_cache_that_others_may_write_is_not_believed() {
         assert_eq!(known(c), 0);
         assert_eq!(c.sh("ls cache").out, "lowers\nplanted\n", "nothing was touched");
         umount(c);
+        c.sh("chmod 755 cache; chmod 777 cache/lowers").ok();
+        mount(c, layers, "index_cache");
+        c.sh("cat m/d/f | grep -x low && sleep 0.3").ok();
+        assert_eq!(known(c), 0);
+        umount(c);
         // and without any place for it all goes on as ever
         c.sh("rm -r cache && echo >cache").ok();
         mount(c, layers, "index_cache");

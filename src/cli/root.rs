@@ -42,6 +42,16 @@ pub(super) fn cache_dir() -> Result<Dir, CliError> {
     open_cache(&base.join("stratafs"), own)
 }
 
+/// Opens a directory in [`cache_dir`]; makes it when missing.
+pub(super) fn cache_part(name: &str) -> Result<Dir, CliError> {
+    let cache = cache_dir()?;
+    cache
+        .mkdir_if_missing(name.as_bytes(), 0o700)
+        .and_then(|()| cache.open_dir(name.as_bytes()))
+        .and_then(closed)
+        .map_err(|e| CliError::failed(format!("{name} in the cache directory"), &e))
+}
+
 /// Opens the directory at `path` if `check` lets it pass; makes it when missing.
 fn open_cache(path: &Path, check: fn(Dir) -> Result<Dir, Errno>) -> Result<Dir, CliError> {
     let said = |e: Errno| CliError::message(format!("{}: {e}", path.display()));

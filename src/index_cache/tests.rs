@@ -197,3 +197,16 @@ fn a_cache_that_fails_costs_nothing_but_itself() {
     std::fs::remove_dir(p.tmp.path().join("cache")).unwrap();
     assert!(p.mount(Trust::Compared).is_none());
 }
+
+#[test]
+fn what_cannot_be_read_is_made_anew() {
+    let p = place();
+    let name = p.cache.name_of(&p.lower()).unwrap();
+    let dir = p.cache.dir.clone();
+    for link in [&b"nowhere"[..], b"/dev/null"] {
+        dir.unlink(&name).unwrap_or_default();
+        dir.symlink(link, &name).unwrap();
+        assert!(p.mount(Trust::Compared).is_none());
+        assert!(p.mount(Trust::Compared).is_some());
+    }
+}

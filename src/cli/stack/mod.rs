@@ -45,7 +45,7 @@ impl Known {
     /// Reads and writes the index cache, on a thread of its own, until `stop` is set or all is done.
     /// Without one the directories are read.
     pub(super) fn fill(self, stop: Arc<AtomicBool>) {
-        let run = move || match root::cache_dir().and_then(|cache| lowers_in(&cache)) {
+        let run = move || match root::cache_part("lowers") {
             Ok(dir) => IndexCache::new(dir).fill(&self.layers, self.trust, &stop),
             Err(e) => log::warn!("there is no index cache: {e}"),
         };
@@ -54,12 +54,6 @@ impl Known {
             log::warn!("there is no index cache: {e}");
         }
     }
-}
-
-fn lowers_in(cache: &Dir) -> Result<Dir, CliError> {
-    const LOWERS: &[u8] = b"lowers";
-    let opened = cache.mkdir_if_missing(LOWERS, 0o700).and_then(|()| cache.open_dir(LOWERS));
-    opened.map_err(|e| CliError::failed("the cache's directory of lowers", &e))
 }
 
 /// What the record of a live mount says about its layers.
