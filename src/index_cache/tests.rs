@@ -25,9 +25,9 @@ impl Place {
     /// One mount: is a snapshot of an earlier one believed?
     fn mount(&self, trust: Trust) -> Option<Slot> {
         let slot = Slot::default();
-        let before = self.files().first().map(|f| std::fs::metadata(f).unwrap().ino());
+        let before = self.files().first().map(|f| std::fs::symlink_metadata(f).unwrap().ino());
         self.cache.fill(&[(self.lower(), slot.clone())], trust, &AtomicBool::new(false));
-        let after = self.files().first().map(|f| std::fs::metadata(f).unwrap().ino());
+        let after = self.files().first().map(|f| std::fs::symlink_metadata(f).unwrap().ino());
         (after == before && slot.get().is_some()).then_some(slot)
     }
 
