@@ -26,8 +26,8 @@ const KEPT: Duration = Duration::from_secs(30 * DAY);
 /// So much may the files take together, in bytes; the longest unused go first.
 const ROOM: u64 = 1 << 30;
 const DAY: u64 = 24 * 60 * 60;
-/// After so long somebody may try again what cannot have a snapshot.
-const UNFIT: Duration = Duration::from_secs(DAY);
+/// After so long somebody may try again what could not have a snapshot.
+const UNFIT: Duration = Duration::from_secs(60 * 60);
 /// After so long whoever was writing a file and has not finished it is dead.
 const DEAD: Duration = Duration::from_secs(600);
 /// The end of the name of a file that is being written.
@@ -115,8 +115,13 @@ impl IndexCache {
                     young.push(layer);
                 }
             }
-            if sleep(wait, stop) {
-                young.iter().for_each(|layer| drop(self.keep_for(layer, stop)));
+            if !sleep(wait, stop) {
+                return;
+            }
+            for layer in young {
+                if let Err(NotKept::Young { .. } | NotKept::Changing) = self.keep_for(layer, stop) {
+                    self.give_up(&layer.0);
+                }
             }
         }
         if !stop.load(Ordering::Relaxed) {
@@ -133,6 +138,13 @@ impl IndexCache {
             slot.get_or_init(|| believed);
         }
         Ok(())
+    }
+
+    /// Notes that a directory changes all the time, so that not every mount reads all of it.
+    fn give_up(&self, root: &Dir) {
+        let noted = self.name_of(root).map_err(NotKept::from);
+        let noted = noted.and_then(|name| self.put(&name, |file| Ok(unfit(file)?)));
+        noted.unwrap_or_else(|e| log::debug!("the index cache: {e}"));
     }
 
     /// Returns the snapshot of a directory if it may be believed.
@@ -213,6 +225,12 @@ impl IndexCache {
             }
             taken => taken?,
         };
+        let cache = self.dir.stat_self()?;
+        if cache.dev == root.stat_self()?.dev && taken.holds_dir(cache.ino) {
+            log::info!("a lower directory cannot be in the index cache: it holds the cache");
+            self.put(&name, |file| Ok(unfit(file)?))?;
+            return Ok(None);
+        }
         let young = if taken.youngest.nsec == 0 { YOUNG_COARSE } else { YOUNG };
         if age(taken.youngest, began) < young {
             return Err(NotKept::Young { wait: young });

@@ -124,7 +124,7 @@ fn what_cannot_have_a_snapshot_is_not_read_by_every_mount() {
     assert!(p.mount(Trust::Compared).is_none(), "it is not tried again");
     p.set_age(&p.files()[0], UNFIT + Duration::from_secs(1));
     assert!(p.mount(Trust::Compared).is_none());
-    assert!(p.mount(Trust::Compared).is_some(), "a day later it is");
+    assert!(p.mount(Trust::Compared).is_some(), "an hour later it is");
 }
 
 #[test]
@@ -209,4 +209,24 @@ fn what_cannot_be_read_is_made_anew() {
         assert!(p.mount(Trust::Compared).is_none());
         assert!(p.mount(Trust::Compared).is_some());
     }
+}
+
+#[test]
+fn a_directory_that_holds_the_cache_is_known_to_be_unfit() {
+    let p = place();
+    let layer = (Dir::open(p.tmp.path()).unwrap(), Slot::default());
+    let stop = AtomicBool::new(false);
+    assert!(p.cache.keep(&layer.0, &stop).unwrap().is_none());
+    let name = p.cache.name_of(&layer.0).unwrap();
+    assert!(matches!(p.cache.find(&name, &layer.0).unwrap(), Kept::Unfit));
+}
+
+#[test]
+fn what_changes_all_the_time_is_given_up() {
+    let p = place();
+    let layer = (p.lower(), Slot::default());
+    p.cache.give_up(&layer.0);
+    let name = p.cache.name_of(&layer.0).unwrap();
+    assert!(matches!(p.cache.find(&name, &layer.0).unwrap(), Kept::Unfit));
+    assert!(p.mount(Trust::Compared).is_none());
 }

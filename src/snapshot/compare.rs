@@ -142,6 +142,9 @@ impl Work<'_> {
         };
         let mut below = Vec::new();
         for child in seen.children() {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
             if !child.stat().is_dir() {
                 same(&child, dir.stat(child.name()), &mut fresh)?;
                 continue;

@@ -3,6 +3,7 @@
 use super::format::{CRC, HEADER, Header, NO_EXTRA, RECORD, Record, put_xattrs};
 use crate::name::printable;
 use crate::sys::{Dir, Errno, File, FileType, Stat, Time};
+use std::ops::ControlFlow::{Break, Continue};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How large a snapshot may become, and so the memory that taking it needs.
@@ -83,7 +84,7 @@ pub fn take(root: &Dir, bounds: Bounds, stop: &AtomicBool) -> Result<Taken, Take
         if taken.records[next].stat.is_dir() {
             let path = taken.path(next);
             let dir = root.open_dir_beneath(&path).map_err(|e| read_error(&path, e))?;
-            taken.put_children(next, &dir, &path, &bounds)?;
+            taken.put_children(next, (&dir, &path), &bounds, stop)?;
         }
         next += 1;
     }
@@ -128,16 +129,28 @@ impl Taken {
     fn put_children(
         &mut self,
         parent: usize,
-        dir: &Dir,
-        path: &[u8],
+        (dir, path): (&Dir, &[u8]),
         bounds: &Bounds,
+        stop: &AtomicBool,
     ) -> Result<(), TakeError> {
-        let mut listed = dir.list().map_err(|e| read_error(path, e))?;
+        let mut listed = Vec::new();
+        let mut bytes = self.names.len() + self.extra.len();
+        dir.for_each_until(|entry| {
+            bytes += entry.name.len();
+            listed.push(entry);
+            // as many as are too many
+            let room = self.records.len() + listed.len() <= bounds.records && bytes <= bounds.bytes;
+            if room && !stop.load(Ordering::Relaxed) { Continue(()) } else { Break(()) }
+        })
+        .map_err(|e| read_error(path, e))?;
         listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let first = self.records.len();
         for entry in &listed {
             let at = || if path.is_empty() { entry.name.to_vec() } else { join(path, &entry.name) };
             let fail = |e| read_error(&at(), e);
+            if stop.load(Ordering::Relaxed) {
+                return Err(TakeError::Stopped);
+            }
             let stat = dir.stat(&entry.name).map_err(fail)?;
             let room = bounds.bytes.saturating_sub(self.names.len() + self.extra.len());
             let (stat, xattrs) = if stat.is_dir() {
@@ -167,6 +180,12 @@ impl Taken {
         self.records[parent].first = first as u32;
         self.records[parent].count = listed.len() as u32;
         Ok(())
+    }
+
+    /// Returns whether a directory of this inode number is in the tree.
+    #[must_use]
+    pub fn holds_dir(&self, ino: u64) -> bool {
+        self.records.iter().any(|r| r.stat.is_dir() && r.stat.ino == ino)
     }
 
     fn path(&self, number: usize) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 use super::{Errno, File, FileType, Node, OpenFlags, Result, Stat, TimeSet, platform};
 use rustix::fs::{self, AtFlags, Mode, OFlags};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -219,6 +220,14 @@ impl Dir {
 
     /// Calls `f` for each name of this directory except `.` and `..`.
     pub fn for_each(&self, mut f: impl FnMut(DirEntry)) -> Result<()> {
+        self.for_each_until(|e| {
+            f(e);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// As [`Dir::for_each`], until `f` wants no more.
+    pub fn for_each_until(&self, mut f: impl FnMut(DirEntry) -> ControlFlow<()>) -> Result<()> {
         // a handle of its own, so that concurrent listings do not share a read position
         let own = self.reopen()?;
         platform::keep_access_time(own.fd.as_fd(), DIR_FLAGS);
@@ -237,7 +246,10 @@ impl Dir {
         let mut out = Vec::new();
         fs::seek(&self.fd, fs::SeekFrom::Start(0))?;
         platform::keep_access_time(self.fd.as_fd(), DIR_FLAGS);
-        platform::for_each_entry(self.fd.as_fd(), &mut |e| out.push(e))?;
+        platform::for_each_entry(self.fd.as_fd(), &mut |e| {
+            out.push(e);
+            ControlFlow::Continue(())
+        })?;
         Ok(out)
     }
 

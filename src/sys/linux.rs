@@ -9,6 +9,7 @@ pub(super) use super::xattr::{
 use super::{DirEntry, Errno, OpenFlags, RenameFlags, Result, at};
 use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags, Timestamps};
 use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 const PATH_FLAGS: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -249,7 +250,10 @@ pub(super) fn read_entries(fd: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// Calls `f` for each name of a directory but `.` and `..`, from the handle's position on.
-pub(super) fn for_each_entry(fd: BorrowedFd<'_>, f: &mut dyn FnMut(DirEntry)) -> Result<()> {
+pub(super) fn for_each_entry(
+    fd: BorrowedFd<'_>,
+    f: &mut dyn FnMut(DirEntry) -> ControlFlow<()>,
+) -> Result<()> {
     let mut buffer = [const { MaybeUninit::uninit() }; 1 << 15];
     let mut entries = fs::RawDir::new(fd, &mut buffer);
     while let Some(entry) = entries.next() {
@@ -257,7 +261,9 @@ pub(super) fn for_each_entry(fd: BorrowedFd<'_>, f: &mut dyn FnMut(DirEntry)) ->
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
             let file_type = file_type(entry.file_type());
-            f(DirEntry { name: name.into(), file_type, ino: entry.ino() });
+            if f(DirEntry { name: name.into(), file_type, ino: entry.ino() }).is_break() {
+                break;
+            }
         }
     }
     Ok(())

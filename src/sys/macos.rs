@@ -5,6 +5,7 @@ use super::dir::file_type;
 use super::{DirEntry, Errno, OpenFlags, RenameFlags, Result};
 use rustix::fs::{self, Mode, OFlags, Timestamps, XattrFlags};
 use std::ffi::CString;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Opens a symlink itself rather than its target (fcntl.h).
@@ -242,14 +243,19 @@ pub(super) fn read_entries(fd: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// Calls `f` for each name of a directory but `.` and `..`.
-pub(super) fn for_each_entry(fd: BorrowedFd<'_>, f: &mut dyn FnMut(DirEntry)) -> Result<()> {
+/// Calls `f` for each name of a directory but `.` and `..`, until it wants no more.
+pub(super) fn for_each_entry(
+    fd: BorrowedFd<'_>,
+    f: &mut dyn FnMut(DirEntry) -> ControlFlow<()>,
+) -> Result<()> {
     for entry in fs::Dir::read_from(fd)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
             let file_type = file_type(entry.file_type());
-            f(DirEntry { name: name.into(), file_type, ino: entry.ino() });
+            if f(DirEntry { name: name.into(), file_type, ino: entry.ino() }).is_break() {
+                break;
+            }
         }
     }
     Ok(())
