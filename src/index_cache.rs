@@ -6,8 +6,9 @@
 //! Until then, and for whatever was changed, damaged or cannot have one, the directory itself is
 //! read. So nothing is ever shown that was not on the disk while this mount could see it.
 //!
-//! A file of the cache is named after the root of its directory (file system, inode) and who looks at
-//! it: what one user may read and under which ids is another thing for the next one.
+//! A file of the cache is named after the root of its directory (file system, inode), how it is to be
+//! trusted, and who looks at it: what one user may read and under which ids is another thing for the
+//! next one.
 
 use crate::id::Hash;
 use crate::name::printable;
@@ -49,6 +50,7 @@ pub enum Trust {
 #[derive(Debug)]
 pub struct IndexCache {
     dir: Dir,
+    trust: Trust,
     viewer: Vec<u8>,
 }
 
@@ -81,22 +83,22 @@ enum NotKept {
 impl IndexCache {
     /// Keeps snapshots in `dir`, which nobody else may write.
     #[must_use]
-    pub fn new(dir: Dir) -> IndexCache {
+    pub fn new(dir: Dir, trust: Trust) -> IndexCache {
         let me = sys::Identity::current();
         let mut viewer = format!("{} {} {}\n", me.uid, me.gid, me.privileged).into_bytes();
         viewer.extend(sys::id_maps());
-        IndexCache { dir, viewer }
+        IndexCache { dir, trust, viewer }
     }
 
     /// Fills the slots of these lower directories, one after the other, and takes snapshots of those
     /// that have none. Returns soon after `stop` was set.
     ///
     /// What fails is logged: the directories themselves are read then.
-    pub fn fill(&self, layers: &[(Dir, Slot)], trust: Trust, stop: &AtomicBool) {
+    pub fn fill(&self, layers: &[(Dir, Slot)], stop: &AtomicBool) {
         let mut missing = Vec::new();
         for layer in layers {
             let (root, slot) = layer;
-            match self.believed(root, trust, stop) {
+            match self.believed(root, stop) {
                 Ok(Kept::Snapshot(believed)) => {
                     slot.get_or_init(|| believed);
                 }
@@ -148,19 +150,14 @@ impl IndexCache {
     }
 
     /// Returns the snapshot of a directory if it may be believed.
-    fn believed(
-        &self,
-        root: &Dir,
-        trust: Trust,
-        stop: &AtomicBool,
-    ) -> Result<Kept<Believed>, Errno> {
+    fn believed(&self, root: &Dir, stop: &AtomicBool) -> Result<Kept<Believed>, Errno> {
         let name = self.name_of(root)?;
         let snapshot = match self.find(&name, root)? {
             Kept::Snapshot(snapshot) => snapshot,
             Kept::Unfit => return Ok(Kept::Unfit),
             Kept::Nothing => return Ok(Kept::Nothing),
         };
-        let believed = match trust {
+        let believed = match self.trust {
             Trust::Immutable => {
                 let (dir, name) = (self.dir.clone(), name.clone());
                 Believed::by_word(snapshot, move || forget(&dir, &name))
@@ -272,7 +269,10 @@ impl IndexCache {
     fn name_of(&self, root: &Dir) -> Result<Vec<u8>, Errno> {
         let ino = root.stat_self()?.ino.to_le_bytes();
         let fsid = root.statvfs()?.fsid.to_le_bytes();
-        Ok(Hash::of(&[&ino[..], &fsid[..], &self.viewer[..]].concat()).hex().into_bytes())
+        // by word nothing is believed that was taken before the word was given
+        let trust = [self.trust as u8];
+        let what = [&ino[..], &fsid[..], &trust[..], &self.viewer[..]].concat();
+        Ok(Hash::of(&what).hex().into_bytes())
     }
 
     fn note_use(&self, name: &[u8]) -> Result<(), Errno> {

@@ -12,7 +12,8 @@ fn place() -> Place {
     std::fs::create_dir_all(tmp.path().join("lower/d")).unwrap();
     std::fs::write(tmp.path().join("lower/d/f"), "content").unwrap();
     std::fs::create_dir(tmp.path().join("cache")).unwrap();
-    let cache = IndexCache::new(Dir::open(tmp.path().join("cache")).unwrap());
+    let dir = Dir::open(tmp.path().join("cache")).unwrap();
+    let cache = IndexCache::new(dir, Trust::Compared);
     std::thread::sleep(Duration::from_millis(30));
     Place { tmp, cache }
 }
@@ -26,7 +27,8 @@ impl Place {
     fn mount(&self, trust: Trust) -> Option<Slot> {
         let slot = Slot::default();
         let before = self.files().first().map(|f| std::fs::symlink_metadata(f).unwrap().ino());
-        self.cache.fill(&[(self.lower(), slot.clone())], trust, &AtomicBool::new(false));
+        let cache = IndexCache::new(self.cache.dir.clone(), trust);
+        cache.fill(&[(self.lower(), slot.clone())], &AtomicBool::new(false));
         let after = self.files().first().map(|f| std::fs::symlink_metadata(f).unwrap().ino());
         (after == before && slot.get().is_some()).then_some(slot)
     }
@@ -58,7 +60,7 @@ fn the_second_mount_knows_the_directory_until_it_changes() {
 #[test]
 fn what_is_damaged_is_made_anew() {
     let p = place();
-    p.mount(Trust::Compared);
+    p.mount(Trust::Immutable);
     let file = p.files().remove(0);
     let whole = std::fs::read(&file).unwrap();
     let mut bad = whole.clone();
@@ -110,7 +112,7 @@ fn what_was_changed_a_moment_ago_is_kept_a_moment_later() {
     let layer = (p.lower(), Slot::default());
     std::fs::write(p.tmp.path().join("lower/d/f"), "y").unwrap();
     assert!(matches!(p.cache.keep(&layer.0, &stop), Err(NotKept::Young { .. })));
-    p.cache.fill(std::slice::from_ref(&layer), Trust::Compared, &stop);
+    p.cache.fill(std::slice::from_ref(&layer), &stop);
     assert!(layer.1.get().is_some(), "it was tried again");
 }
 
@@ -142,7 +144,7 @@ fn many_mounts_may_take_snapshots_at_once() {
 fn who_else_looks_has_snapshots_of_his_own() {
     let p = place();
     let dir = p.cache.dir.clone();
-    let other = IndexCache { dir, viewer: b"somebody else".to_vec() };
+    let other = IndexCache { dir, trust: Trust::Compared, viewer: b"somebody else".to_vec() };
     assert_ne!(p.cache.name_of(&p.lower()).unwrap(), other.name_of(&p.lower()).unwrap());
 }
 
@@ -229,4 +231,15 @@ fn what_changes_all_the_time_is_given_up() {
     let name = p.cache.name_of(&layer.0).unwrap();
     assert!(matches!(p.cache.find(&name, &layer.0).unwrap(), Kept::Unfit));
     assert!(p.mount(Trust::Compared).is_none());
+}
+
+#[test]
+fn by_word_nothing_is_believed_that_was_taken_before() {
+    let p = place();
+    p.mount(Trust::Compared);
+    std::fs::write(p.tmp.path().join("lower/d/f"), "longer than it was").unwrap();
+    std::thread::sleep(Duration::from_millis(30));
+    let layer = (p.lower(), Slot::default());
+    let cache = IndexCache::new(p.cache.dir.clone(), Trust::Immutable);
+    assert!(matches!(cache.believed(&layer.0, &AtomicBool::new(false)), Ok(Kept::Nothing)));
 }

@@ -46,7 +46,7 @@ impl Known {
     /// Without one the directories are read.
     pub(super) fn fill(self, stop: Arc<AtomicBool>) {
         let run = move || match root::cache_part("lowers") {
-            Ok(dir) => IndexCache::new(dir).fill(&self.layers, self.trust, &stop),
+            Ok(dir) => IndexCache::new(dir, self.trust).fill(&self.layers, &stop),
             Err(e) => log::warn!("there is no index cache: {e}"),
         };
         let started = std::thread::Builder::new().name("index-cache".to_owned()).spawn(run);
