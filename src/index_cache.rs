@@ -4,7 +4,9 @@
 //! [snapshot](crate::snapshot) meanwhile. The next mount compares that with the directory, again
 //! beside its work, and from then on asks the disk for no name, attribute or link of that layer.
 //! Until then, and for whatever was changed, damaged or cannot have one, the directory itself is
-//! read. So nothing is ever shown that was not on the disk while this mount could see it.
+//! read. So nothing is ever shown that was not on the disk while this mount could see it, as long as
+//! the file system's times tell all changes: others than those that are known to do so have no
+//! snapshots. By word ([`Trust::Immutable`]) the root directory alone is compared.
 //!
 //! A file of the cache is named after the root of its directory (file system, inode), how it is to be
 //! trusted, and who looks at it: what one user may read and under which ids is another thing for the
@@ -14,6 +16,7 @@ use crate::id::Hash;
 use crate::name::printable;
 use crate::snapshot::{Believed, Bounds, Compared, Slot, Snapshot, TakeError, take, unfit};
 use crate::sys::{self, Dir, Errno, Mapping, OpenFlags, RenameFlags, Time, TimeSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -31,6 +34,9 @@ const DAY: u64 = 24 * 60 * 60;
 const UNFIT: Duration = Duration::from_secs(60 * 60);
 /// After so long whoever was writing a file and has not finished it is dead.
 const DEAD: Duration = Duration::from_secs(600);
+/// Which part of the names may have other attributes that leave no trace before a snapshot is taken
+/// anew.
+const WORN: usize = 4;
 /// The end of the name of a file that is being written.
 const UNFINISHED: &[u8] = b".new";
 /// How many threads compare: they wait for the disk more than they work.
@@ -51,24 +57,21 @@ pub enum Trust {
 pub struct IndexCache {
     dir: Dir,
     trust: Trust,
-    viewer: Vec<u8>,
+    /// As whom directories are looked at.
+    viewer: String,
 }
 
-/// What the cache has of a directory.
-enum Kept<S> {
-    Snapshot(S),
-    /// It cannot have one.
-    Unfit,
-    Nothing,
-}
-
-/// Why a snapshot is not kept.
+/// Why a directory has no snapshot that may be believed.
 #[derive(Debug, thiserror::Error)]
-enum NotKept {
+enum Unknown {
     #[error(transparent)]
     Take(#[from] TakeError),
     #[error("the index cache: {0}")]
-    Write(#[from] Errno),
+    Cache(#[from] Errno),
+    #[error("it cannot be compared: {0}")]
+    Compare(Errno),
+    #[error("it cannot have one, as was found before")]
+    Unfit,
     #[error("it was changed a moment ago")]
     Young {
         /// How long to wait before it may be tried again.
@@ -85,8 +88,9 @@ impl IndexCache {
     #[must_use]
     pub fn new(dir: Dir, trust: Trust) -> IndexCache {
         let me = sys::Identity::current();
-        let mut viewer = format!("{} {} {}\n", me.uid, me.gid, me.privileged).into_bytes();
-        viewer.extend(sys::id_maps());
+        let groups = sys::supplementary_groups();
+        let mut viewer = format!("{} {} {groups:?} {}\n", me.uid, me.gid, me.privileged);
+        viewer += &String::from_utf8_lossy(&sys::id_maps());
         IndexCache { dir, trust, viewer }
     }
 
@@ -99,32 +103,17 @@ impl IndexCache {
         for layer in layers {
             let (root, slot) = layer;
             match self.believed(root, stop) {
-                Ok(Kept::Snapshot(believed)) => {
+                Ok(Some((believed, worn))) => {
                     slot.get_or_init(|| believed);
+                    missing.extend(worn.then_some(layer));
                 }
-                Ok(Kept::Unfit) => {}
-                Ok(Kept::Nothing) => missing.push(layer),
-                Err(e) => log::debug!("a lower directory's snapshot: {e}"),
+                Ok(None) => missing.push(layer),
+                Err(e) => log::debug!("no snapshot of a lower directory: {e}"),
             }
         }
         if !missing.is_empty() {
             sys::be_modest();
-            let mut young = Vec::new();
-            let mut wait = Duration::ZERO;
-            for layer in missing {
-                if let Err(NotKept::Young { wait: longer }) = self.keep_for(layer, stop) {
-                    wait = wait.max(longer);
-                    young.push(layer);
-                }
-            }
-            if !sleep(wait, stop) {
-                return;
-            }
-            for layer in young {
-                if let Err(NotKept::Young { .. } | NotKept::Changing) = self.keep_for(layer, stop) {
-                    self.give_up(&layer.0);
-                }
-            }
+            self.keep_all(&missing, stop);
         }
         if !stop.load(Ordering::Relaxed) {
             self.sweep(Time::now(), ROOM)
@@ -132,70 +121,96 @@ impl IndexCache {
         }
     }
 
+    /// Takes snapshots of these directories, and a moment later of those among them that were changed
+    /// a moment ago.
+    fn keep_all(&self, layers: &[&(Dir, Slot)], stop: &AtomicBool) {
+        let mut young = Vec::new();
+        let mut wait = Duration::ZERO;
+        let mut done = HashSet::new();
+        for layer in layers {
+            // one directory may be several layers
+            if self.name_of(&layer.0).is_ok_and(|name| !done.insert(name)) {
+                continue;
+            }
+            if let Err(Unknown::Young { wait: longer }) = self.keep_for(layer, stop) {
+                wait = wait.max(longer);
+                young.push(layer);
+            }
+        }
+        if young.is_empty() || !sleep(wait, stop) {
+            return;
+        }
+        for layer in young {
+            if let Err(Unknown::Young { .. } | Unknown::Changing) = self.keep_for(layer, stop) {
+                self.give_up(&layer.0);
+            }
+        }
+    }
+
     /// Takes a snapshot and fills its slot. A failure is logged.
-    fn keep_for(&self, (root, slot): &(Dir, Slot), stop: &AtomicBool) -> Result<(), NotKept> {
+    fn keep_for(&self, (root, slot): &(Dir, Slot), stop: &AtomicBool) -> Result<(), Unknown> {
         let kept = self.keep(root, stop);
         let kept = kept.inspect_err(|e| log::debug!("no snapshot of a lower directory: {e}"))?;
-        if let Some(believed) = kept {
-            slot.get_or_init(|| believed);
-        }
+        slot.get_or_init(|| kept);
         Ok(())
     }
 
-    /// Notes that a directory changes all the time, so that not every mount reads all of it.
+    /// Notes that a directory cannot have a snapshot, so that not every mount reads all of it.
     fn give_up(&self, root: &Dir) {
-        let noted = self.name_of(root).map_err(NotKept::from);
+        let noted = self.name_of(root).map_err(Unknown::from);
         let noted = noted.and_then(|name| self.put(&name, |file| Ok(unfit(file)?)));
         noted.unwrap_or_else(|e| log::debug!("the index cache: {e}"));
     }
 
-    /// Returns the snapshot of a directory if it may be believed.
-    fn believed(&self, root: &Dir, stop: &AtomicBool) -> Result<Kept<Believed>, Errno> {
+    /// Returns the snapshot of a directory that may be believed, and whether a new one would be a
+    /// better picture; `None`: one is to be taken.
+    fn believed(&self, root: &Dir, stop: &AtomicBool) -> Result<Option<(Believed, bool)>, Unknown> {
+        if !root.keeps_true_times()? {
+            return Err(Unknown::Foreign);
+        }
         let name = self.name_of(root)?;
-        let snapshot = match self.find(&name, root)? {
-            Kept::Snapshot(snapshot) => snapshot,
-            Kept::Unfit => return Ok(Kept::Unfit),
-            Kept::Nothing => return Ok(Kept::Nothing),
-        };
-        let believed = match self.trust {
+        let Some(snapshot) = self.find(&name, root)? else { return Ok(None) };
+        let found = match self.trust {
             Trust::Immutable => {
                 let (dir, name) = (self.dir.clone(), name.clone());
-                Believed::by_word(snapshot, move || forget(&dir, &name))
+                (Believed::by_word(snapshot, move || forget(&dir, &name)), false)
             }
             Trust::Compared => match snapshot.compare(root, COMPARING, stop) {
-                Compared::Same(fresh) => Believed::compared(snapshot.with_fresh(fresh)),
+                Compared::Same(fresh) => {
+                    // what is fresh is in this process' own memory
+                    let worn = fresh.len() > snapshot.names() / WORN;
+                    (Believed::compared(snapshot.with_fresh(fresh)), worn)
+                }
                 Compared::Differs(path) => {
                     log::info!("a lower directory has changed: {}", printable(&path));
-                    return Ok(Kept::Nothing);
+                    return Ok(None);
                 }
-                Compared::Stopped => return Ok(Kept::Unfit),
+                Compared::Unknown(e) => return Err(Unknown::Compare(e)),
+                Compared::Stopped => return Err(TakeError::Stopped.into()),
             },
         };
         // else it may go too early
         self.note_use(&name).unwrap_or_else(|e| log::debug!("the index cache: {e}"));
-        Ok(Kept::Snapshot(believed))
+        Ok(Some(found))
     }
 
-    /// Returns what the cache has of a directory whose root is as it was.
-    fn find(&self, name: &[u8], root: &Dir) -> Result<Kept<Snapshot>, Errno> {
+    /// Returns the snapshot of a directory whose root is as it was; `None`: there is none.
+    fn find(&self, name: &[u8], root: &Dir) -> Result<Option<Snapshot>, Unknown> {
         let (map, written) = match self.map(name) {
             Ok(found) => found,
             Err(e) => {
                 if e != Errno::NOENT {
                     log::debug!("a snapshot cannot be read: {e}");
                 }
-                return Ok(Kept::Nothing);
+                return Ok(None);
             }
         };
         let now = root.stat_self()?;
         if Snapshot::is_unfit(&map) {
             let again = age(written, Time::now()) > UNFIT || written < now.ctime;
-            return Ok(if again { Kept::Nothing } else { Kept::Unfit });
+            return if again { Ok(None) } else { Err(Unknown::Unfit) };
         }
-        Ok(match Snapshot::of(map, now.dev).filter(|s| s.is_of(&now)) {
-            Some(snapshot) => Kept::Snapshot(snapshot),
-            None => Kept::Nothing,
-        })
+        Ok(Snapshot::of(map, now.dev).filter(|s| s.is_of(&now)))
     }
 
     /// Returns the bytes of a file of the cache, and when it was last used.
@@ -206,51 +221,47 @@ impl IndexCache {
         Ok((Mapping::of(&file)?, file.stat()?.mtime))
     }
 
-    /// Takes a snapshot of a directory and keeps it; `None`: there is none to be had.
-    fn keep(&self, root: &Dir, stop: &AtomicBool) -> Result<Option<Believed>, NotKept> {
-        if !root.keeps_true_times()? {
-            return Err(NotKept::Foreign);
-        }
+    /// Takes a snapshot of a directory and keeps it.
+    fn keep(&self, root: &Dir, stop: &AtomicBool) -> Result<Believed, Unknown> {
         let name = self.name_of(root)?;
         let began = Time::now();
         let taken = match take(root, Bounds::default(), stop) {
             Err(TakeError::Unfit { path, why }) => {
-                let path = printable(&path);
-                log::info!("a lower directory cannot be in the index cache: {path}: {why}");
-                self.put(&name, |file| Ok(unfit(file)?))?;
-                return Ok(None);
+                log::info!("a lower directory cannot be known: {}: {why}", printable(&path));
+                self.give_up(root);
+                return Err(Unknown::Unfit);
             }
             taken => taken?,
         };
         let cache = self.dir.stat_self()?;
         if cache.dev == root.stat_self()?.dev && taken.holds_dir(cache.ino) {
-            log::info!("a lower directory cannot be in the index cache: it holds the cache");
-            self.put(&name, |file| Ok(unfit(file)?))?;
-            return Ok(None);
+            log::info!("a lower directory cannot be known: it holds the index cache");
+            self.give_up(root);
+            return Err(Unknown::Unfit);
         }
         let young = if taken.youngest.nsec == 0 { YOUNG_COARSE } else { YOUNG };
         if age(taken.youngest, began) < young {
-            return Err(NotKept::Young { wait: young });
+            return Err(Unknown::Young { wait: young });
         }
         self.put(&name, |file| {
             taken.write(file)?;
             let snapshot = Snapshot::of(Mapping::of(file)?, root.stat_self()?.dev);
-            let snapshot = snapshot.ok_or(NotKept::Changing)?;
+            let snapshot = snapshot.ok_or(Unknown::Changing)?;
             match snapshot.compare(root, 1, stop) {
                 Compared::Same(fresh) => Ok(Believed::compared(snapshot.with_fresh(fresh))),
-                Compared::Differs(_) => Err(NotKept::Changing),
+                Compared::Differs(_) => Err(Unknown::Changing),
+                Compared::Unknown(e) => Err(Unknown::Compare(e)),
                 Compared::Stopped => Err(TakeError::Stopped.into()),
             }
         })
-        .map(Some)
     }
 
     /// Puts a new file under a name, when `fill` has filled it.
     fn put<T>(
         &self,
         name: &[u8],
-        fill: impl FnOnce(&sys::File) -> Result<T, NotKept>,
-    ) -> Result<T, NotKept> {
+        fill: impl FnOnce(&sys::File) -> Result<T, Unknown>,
+    ) -> Result<T, Unknown> {
         // many mounts may be at it
         let mark = format!(".{:016x}", u64::from_ne_bytes(sys::random_bytes()));
         let new = [name, mark.as_bytes(), UNFINISHED].concat();
@@ -271,7 +282,7 @@ impl IndexCache {
         let fsid = root.statvfs()?.fsid.to_le_bytes();
         // by word nothing is believed that was taken before the word was given
         let trust = [self.trust as u8];
-        let what = [&ino[..], &fsid[..], &trust[..], &self.viewer[..]].concat();
+        let what = [&ino[..], &fsid[..], &trust[..], self.viewer.as_bytes()].concat();
         Ok(Hash::of(&what).hex().into_bytes())
     }
 
@@ -289,6 +300,7 @@ impl IndexCache {
         // whatever else is there is somebody else's
         for entry in self.dir.list()?.into_iter().filter(|e| is_ours(&e.name)) {
             match self.dir.stat(&entry.name) {
+                Ok(s) if s.is_dir() => {}
                 Ok(s) => files.push((age(s.mtime, now), s.size, entry.name)),
                 // by another mount
                 Err(Errno::NOENT) => {}

@@ -16,8 +16,8 @@
 //! * [`overlay`]: the engine, a plain API over inode numbers and names; knows no FUSE and no store.
 //! * [`fuse`]: the adapter: converts, calls the engine, replies once.
 //! * [`index`]: one mapped file per layer that answers every question about the layer's names.
-//! * [`snapshot`]: what a plain directory looked like, believed once it was compared; [`index_cache`]
-//!   keeps those of lower directories from one mount to the next.
+//! * [`snapshot`]: what a plain directory looked like; [`index_cache`] keeps those of lower
+//!   directories from one mount to the next, and says when they may be believed.
 //! * [`store`]: Docker's data root on disk; [`indexes`] finds or rebuilds the indexes of a chain.
 //! * [`image`], [`unpack`], [`import`]: where images come from, and how they get into the store.
 //! * [`inspect`]: explain, layers, diff.
@@ -38,6 +38,7 @@
 //!   containers/storage or Docker (`ID/diff` with `ID/link` beside it): those tools archive the
 //!   directory itself, and what a redirect leads to would be missing from their image.
 
+mod bytes;
 pub mod cli;
 pub mod fuse;
 pub mod id;

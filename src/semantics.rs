@@ -271,8 +271,10 @@
 //! its work, and asks that from then on: every attribute of every inode is compared, names by the times
 //! of their directories, targets of symlinks and extended attributes by those of their inodes; a
 //! snapshot is not kept of what was changed less than 20 ms before (2 s where times are whole seconds),
-//! of trees that this user cannot read as a whole, that hold mounts or more than 524,288 names, nor on
-//! file systems whose times another machine or program makes (`index_cache::a_known_directory_shows_what_it_holds`,
+//! of trees that this user cannot read as a whole, that hold mounts or more than 524,288 names, that
+//! never rest, nor on others than ext2 to ext4, xfs, btrfs, tmpfs, f2fs, bcachefs and zfs: overlayfs
+//! shows new names without a new time, images as squashfs have the times of their maker, and network
+//! file systems those of another machine (`index_cache::a_known_directory_shows_what_it_holds`,
 //! `index_cache::what_was_edited_between_mounts_is_shown`, `snapshot::tests::every_edit_is_found`).
 //! Edits during the mount are not seen (`lower_changes=ignore`). Content is never kept. What this
 //! cannot notice is a change that leaves no trace in any time: with the clock set back, or below the

@@ -22,6 +22,12 @@ pub(super) fn choose(given: Option<PathBuf>) -> Result<PathBuf, CliError> {
 pub(super) fn cache_dir() -> Result<Dir, CliError> {
     let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
     if let Some(told) = var("STRATAFS_CACHE").map(PathBuf::from) {
+        if !told.is_absolute() {
+            return Err(CliError::message(format!(
+                "STRATAFS_CACHE={}: not an absolute path",
+                told.display()
+            )));
+        }
         return open_cache(&told, closed);
     }
     let home = var("HOME").map(PathBuf::from);

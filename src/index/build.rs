@@ -1,6 +1,6 @@
 //! Collecting a layer's entries, in any order, before they become an index.
 
-use super::format::{NO_EXTRA, Xattrs, encode_extra};
+use super::format::{NO_EXTRA, decode_extra, encode_extra};
 use super::{IndexError, Kind};
 use crate::marker::Redirect;
 use crate::name::{Name, components};
@@ -358,7 +358,7 @@ impl Builder {
     pub fn xattrs(&self, id: EntryId) -> Vec<(Vec<u8>, Vec<u8>)> {
         let s = &self.slots[self.slots[id.0 as usize].same_as as usize];
         let record = self.pool.get(s.extra as usize).map_or(&[][..], |r| r);
-        Xattrs::of(record).1.map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
+        decode_extra(record).1.map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
     }
 
     /// Returns how many entries were ever added, those replaced since included: what the memory

@@ -8,6 +8,7 @@
 //! extra    symlink targets; records of xattrs and redirect
 //! ```
 
+use crate::bytes::{Xattrs, put_xattrs, take, u32_at, u64_at};
 use crc::{CRC_64_XZ, Crc, Table};
 
 /// First bytes of every index. The line end and the high bit show a file mangled by transfer.
@@ -185,67 +186,20 @@ impl Record {
     }
 }
 
-/// Reads a number; 0 past the end.
-pub(super) fn u32_at(b: &[u8], at: usize) -> u32 {
-    b.get(at..).and_then(|b| b.first_chunk()).map_or(0, |c| u32::from_le_bytes(*c))
-}
-
-/// Reads a number; 0 past the end.
-pub(super) fn u64_at(b: &[u8], at: usize) -> u64 {
-    b.get(at..).and_then(|b| b.first_chunk()).map_or(0, |c| u64::from_le_bytes(*c))
-}
-
-/// Encodes redirect and xattrs as one record: redirect length u32, redirect, count u32, then per
-/// xattr key length u16, value length u32, key, value.
+/// Encodes redirect and xattrs as one record: redirect length u32, redirect, list of xattrs.
 pub(super) fn encode_extra(redirect: &[u8], xattrs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend((redirect.len() as u32).to_le_bytes());
     out.extend(redirect);
-    out.extend((xattrs.len() as u32).to_le_bytes());
-    for (key, value) in xattrs {
-        out.extend((key.len() as u16).to_le_bytes());
-        out.extend((value.len() as u32).to_le_bytes());
-        out.extend(key);
-        out.extend(value);
-    }
+    put_xattrs(&mut out, xattrs);
     out
 }
 
-/// Takes `n` bytes off the front of `b`; `None` if there are fewer.
-pub(super) fn take<'a>(b: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
-    let (head, rest) = b.split_at_checked(n)?;
-    *b = rest;
-    Some(head)
-}
-
-/// The xattrs of a record, as it lies in the file or in a builder.
-#[derive(Debug, Clone)]
-pub(super) struct Xattrs<'a> {
-    rest: &'a [u8],
-    left: u32,
-}
-
-impl<'a> Xattrs<'a> {
-    /// Splits a record into its redirect and its xattrs. Damage gives what is before it.
-    pub(super) fn of(mut record: &'a [u8]) -> (&'a [u8], Xattrs<'a>) {
-        let none = Xattrs { rest: &[], left: 0 };
-        let r = &mut record;
-        let Some(n) = take(r, 4).map(|b| u32_at(b, 0)) else { return (&[], none) };
-        let Some(redirect) = take(r, n as usize) else { return (&[], none) };
-        match take(r, 4) {
-            Some(b) => (redirect, Xattrs { left: u32_at(b, 0), rest: record }),
-            None => (redirect, none),
-        }
-    }
-}
-
-impl<'a> Iterator for Xattrs<'a> {
-    type Item = (&'a [u8], &'a [u8]);
-    fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let head = take(&mut self.rest, 6)?;
-        let key = take(&mut self.rest, usize::from(u16::from_le_bytes([head[0], head[1]])))?;
-        let value = take(&mut self.rest, u32_at(head, 2) as usize)?;
-        Some((key, value))
+/// Splits such a record into its redirect and its xattrs. Damage gives what is before it.
+pub(super) fn decode_extra(mut record: &[u8]) -> (&[u8], Xattrs<'_>) {
+    let len = take(&mut record, 4).map_or(0, |b| u32_at(b, 0) as usize);
+    match take(&mut record, len) {
+        Some(redirect) => (redirect, Xattrs::of(record)),
+        None => (&[], Xattrs::default()),
     }
 }

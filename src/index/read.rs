@@ -1,10 +1,11 @@
 //! Reading an index.
 
 use super::format::{
-    CRC, HEADER, Header, IMPLIED, LINKED, NO_EXTRA, NODE, OPAQUE, REDIRECT, Record, XATTRS, Xattrs,
-    u32_at,
+    CRC, HEADER, Header, IMPLIED, LINKED, NO_EXTRA, NODE, OPAQUE, REDIRECT, Record, XATTRS,
+    decode_extra,
 };
 use super::{IndexError, Kind, NodeId};
+use crate::bytes::u32_at;
 use crate::marker::Redirect;
 use crate::name::Name;
 use crate::sys::{Dir, Mapping, OpenFlags, Time};
@@ -237,13 +238,13 @@ impl Index {
     /// Returns where the layers below hold a renamed directory.
     #[must_use]
     pub fn redirect(&self, id: NodeId) -> Option<Redirect> {
-        let (redirect, _) = Xattrs::of(self.extra(id));
+        let (redirect, _) = decode_extra(self.extra(id));
         if redirect.is_empty() { None } else { Redirect::parse(redirect).ok() }
     }
 
     /// Returns the extended attributes as users see them.
     pub fn xattrs(&self, id: NodeId) -> impl Iterator<Item = (&[u8], &[u8])> {
-        Xattrs::of(self.extra(id)).1
+        decode_extra(self.extra(id)).1
     }
 
     /// Returns the path from the layer's root, `/` between names, empty for the root: where the

@@ -2,7 +2,8 @@
 
 use super::build::{Builder, EntryId};
 use super::format::{
-    CRC, HEADER, Header, IMPLIED, LARGE, LINKED, NO_EXTRA, OPAQUE, REDIRECT, Record, XATTRS, Xattrs,
+    CRC, HEADER, Header, IMPLIED, LARGE, LINKED, NO_EXTRA, OPAQUE, REDIRECT, Record, XATTRS,
+    decode_extra,
 };
 use super::{IndexError, Kind};
 use crate::sys::{Dir, Errno, File, OpenFlags, RenameFlags};
@@ -159,7 +160,7 @@ impl Builder {
         let (first, count) = o.children[i];
         let is_dir = s.kind == Kind::Dir;
         let record = self.pool.get(s.extra as usize);
-        let (redirect, mut xattrs) = Xattrs::of(record.map_or(&[], |r| r));
+        let (redirect, mut xattrs) = decode_extra(record.map_or(&[], |r| r));
         let mut flags = 0;
         let mut flag = |f, on| flags |= if on { f } else { 0 };
         flag(OPAQUE, is_dir && named.opaque);

@@ -105,13 +105,13 @@ fn what_was_changed_a_moment_ago_is_kept_a_moment_later() {
     });
     let stop = std::sync::Arc::new(AtomicBool::new(false));
     let kept = p.cache.keep(&p.lower(), &stop);
-    assert!(matches!(kept, Err(NotKept::Young { .. } | NotKept::Changing)), "{kept:?}");
+    assert!(matches!(kept, Err(Unknown::Young { .. } | Unknown::Changing)), "{kept:?}");
     assert!(p.files().is_empty(), "nothing is left of the try");
     busy.store(false, Ordering::Relaxed);
     editor.join().unwrap();
     let layer = (p.lower(), Slot::default());
     std::fs::write(p.tmp.path().join("lower/d/f"), "y").unwrap();
-    assert!(matches!(p.cache.keep(&layer.0, &stop), Err(NotKept::Young { .. })));
+    assert!(matches!(p.cache.keep(&layer.0, &stop), Err(Unknown::Young { .. })));
     p.cache.fill(std::slice::from_ref(&layer), &stop);
     assert!(layer.1.get().is_some(), "it was tried again");
 }
@@ -144,7 +144,7 @@ fn many_mounts_may_take_snapshots_at_once() {
 fn who_else_looks_has_snapshots_of_his_own() {
     let p = place();
     let dir = p.cache.dir.clone();
-    let other = IndexCache { dir, trust: Trust::Compared, viewer: b"somebody else".to_vec() };
+    let other = IndexCache { dir, trust: Trust::Compared, viewer: "somebody else".to_owned() };
     assert_ne!(p.cache.name_of(&p.lower()).unwrap(), other.name_of(&p.lower()).unwrap());
 }
 
@@ -218,9 +218,9 @@ fn a_directory_that_holds_the_cache_is_known_to_be_unfit() {
     let p = place();
     let layer = (Dir::open(p.tmp.path()).unwrap(), Slot::default());
     let stop = AtomicBool::new(false);
-    assert!(p.cache.keep(&layer.0, &stop).unwrap().is_none());
+    assert!(matches!(p.cache.keep(&layer.0, &stop), Err(Unknown::Unfit)));
     let name = p.cache.name_of(&layer.0).unwrap();
-    assert!(matches!(p.cache.find(&name, &layer.0).unwrap(), Kept::Unfit));
+    assert!(matches!(p.cache.find(&name, &layer.0), Err(Unknown::Unfit)));
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn what_changes_all_the_time_is_given_up() {
     let layer = (p.lower(), Slot::default());
     p.cache.give_up(&layer.0);
     let name = p.cache.name_of(&layer.0).unwrap();
-    assert!(matches!(p.cache.find(&name, &layer.0).unwrap(), Kept::Unfit));
+    assert!(matches!(p.cache.find(&name, &layer.0), Err(Unknown::Unfit)));
     assert!(p.mount(Trust::Compared).is_none());
 }
 
@@ -241,5 +241,24 @@ fn by_word_nothing_is_believed_that_was_taken_before() {
     std::thread::sleep(Duration::from_millis(30));
     let layer = (p.lower(), Slot::default());
     let cache = IndexCache::new(p.cache.dir.clone(), Trust::Immutable);
-    assert!(matches!(cache.believed(&layer.0, &AtomicBool::new(false)), Ok(Kept::Nothing)));
+    assert!(matches!(cache.believed(&layer.0, &AtomicBool::new(false)), Ok(None)));
+}
+
+#[test]
+fn where_times_do_not_tell_all_changes_nothing_is_kept() {
+    let p = place();
+    let proc = (Dir::open("/proc/self/fdinfo").unwrap(), Slot::default());
+    p.cache.fill(std::slice::from_ref(&proc), &AtomicBool::new(false));
+    assert!(proc.1.get().is_none() && p.files().is_empty());
+    assert!(p.lower().keeps_true_times().unwrap());
+}
+
+#[test]
+fn a_directory_that_is_several_layers_is_read_once() {
+    let p = place();
+    let layers = [(p.lower(), Slot::default()), (p.lower(), Slot::default())];
+    p.cache.fill(&layers, &AtomicBool::new(false));
+    assert!(layers[0].1.get().is_some() && layers[1].1.get().is_none());
+    p.cache.fill(&layers, &AtomicBool::new(false));
+    assert!(layers[1].1.get().is_some(), "by the next mount");
 }

@@ -177,7 +177,7 @@ impl Overlay {
     /// Returns whether a directory of the upper holds the name that makes it opaque.
     fn is_marked(&self, parent: &Dir, name: &[u8]) -> Result<bool> {
         let dir = parent.open_dir_here(name).upper("open a directory of the upper")?;
-        marks_opaque(&dir).upper("look for the opaque mark")
+        marks_opaque(|name| dir.stat(name)).upper("look for the opaque mark")
     }
 
     /// Returns which lower directories lie below an upper directory.

@@ -10,6 +10,7 @@ use super::error::{Doing as _, Error, Result};
 use super::handle::kept_open;
 use super::ino::Devices;
 use super::links::LinkGroups;
+use super::plain_known::Known;
 use super::plain_names::Entry;
 use super::records::Recorded;
 use super::types::Ino;
@@ -59,7 +60,7 @@ pub(super) struct PlainLayer {
     /// The file system lists other inode numbers than it shows.
     pub(super) odd_numbers: AtomicBool,
     /// What the layer looks like, as soon as that is known.
-    pub(super) known: Option<Slot>,
+    pub(super) known: Option<Known>,
     /// Held by who reads names by means of a handle's own position.
     listing: Mutex<()>,
 }
@@ -117,8 +118,8 @@ impl PlainLayer {
     }
 
     /// Asks a snapshot in the place of the disk, as soon as there is one.
-    pub(super) fn known_by(self, known: Option<Slot>) -> PlainLayer {
-        PlainLayer { known, ..self }
+    pub(super) fn known_by(self, slot: Option<Slot>) -> PlainLayer {
+        PlainLayer { known: slot.map(Known::new), ..self }
     }
 
     /// Says whether the layer's handles see mounts.

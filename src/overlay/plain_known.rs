@@ -5,11 +5,12 @@
 
 use super::error::{Error, Result};
 use super::plain::PlainLayer;
-use super::plain_names::Entry;
 use crate::index::NodeId;
 use crate::name::printable;
-use crate::snapshot::{RecordId, Seen};
+use crate::snapshot::{Believed, RecordId, Seen, Slot};
 use crate::sys::{self, Dir, DirEntry, Errno, Stat};
+use hashbrown::HashMap;
+use parking_lot::RwLock;
 
 /// A directory that is read: on the disk, or in a snapshot of it.
 pub(super) enum Source<'a> {
@@ -17,8 +18,19 @@ pub(super) enum Source<'a> {
     Known(Seen<'a>),
 }
 
-/// A name of a directory, and where the snapshot has it.
-pub(super) type Listed = (DirEntry, Option<RecordId>);
+/// What a layer looks like, as soon as that is known.
+#[derive(Debug)]
+pub(super) struct Known {
+    slot: Slot,
+    /// Where the snapshot has directories that were asked for.
+    dirs: RwLock<HashMap<NodeId, RecordId>>,
+}
+
+impl Known {
+    pub(super) fn new(slot: Slot) -> Known {
+        Known { slot, dirs: RwLock::default() }
+    }
+}
 
 impl Source<'_> {
     /// As [`Dir::stat`].
@@ -29,7 +41,7 @@ impl Source<'_> {
         }
     }
 
-    /// As [`Dir::get_xattr`].
+    /// As [`Dir::get_xattr`]; a name that is not there has none.
     pub(super) fn get_xattr(&self, name: &[u8], key: &[u8]) -> sys::Result<Option<Vec<u8>>> {
         match self {
             Source::Disk(dir) => dir.get_xattr(name, key),
@@ -40,27 +52,36 @@ impl Source<'_> {
 
 impl PlainLayer {
     pub(super) fn is_known(&self) -> bool {
-        self.known.as_ref().is_some_and(|k| k.get().is_some())
+        self.believed().is_some()
+    }
+
+    fn believed(&self) -> Option<&Believed> {
+        self.known.as_ref()?.slot.get()
     }
 
     /// Returns what the layer's snapshot has of a node, if it may be believed.
     pub(super) fn known(&self, node: NodeId) -> Option<Seen<'_>> {
-        let believed = self.known.as_ref()?.get()?;
-        // up to a node that was found in the snapshot itself
+        let believed = self.believed()?;
+        let dirs = &self.known.as_ref()?.dirs;
+        // up to a directory that was found before, and down again
         let mut at = node;
         let mut way = Vec::new();
         let mut seen = loop {
-            let step = |e: &Entry| (e.record, e.parent, e.name.clone());
-            let (record, parent, name) = self.with(at, step).ok()?;
-            match record {
-                _ if at == NodeId::ROOT => break believed.get(RecordId::ROOT)?,
-                Some(id) => break believed.get(id)?,
-                None => way.push(name),
+            if at == NodeId::ROOT {
+                break believed.get(RecordId::ROOT)?;
             }
+            if let Some(id) = dirs.read().get(&at) {
+                break believed.get(*id)?;
+            }
+            let (parent, name) = self.with(at, |e| (e.parent, e.name.clone())).ok()?;
+            way.push((at, name));
             at = parent;
         };
-        while let Some(name) = way.pop() {
+        while let Some((at, name)) = way.pop() {
             seen = seen.child(&name)?;
+            if seen.is_dir() {
+                dirs.write().insert(at, seen.id());
+            }
         }
         Some(seen)
     }
@@ -74,11 +95,11 @@ impl PlainLayer {
     }
 
     /// Returns the names of a directory.
-    pub(super) fn list(&self, source: &Source<'_>) -> sys::Result<Vec<Listed>> {
-        Ok(match source {
-            Source::Disk(dir) => self.list_disk(dir)?.into_iter().map(|e| (e, None)).collect(),
-            Source::Known(seen) => seen.children().map(|c| (c.entry(), Some(c.id()))).collect(),
-        })
+    pub(super) fn list(&self, source: &Source<'_>) -> sys::Result<Vec<DirEntry>> {
+        match source {
+            Source::Disk(dir) => self.list_disk(dir),
+            Source::Known(seen) => Ok(seen.children().map(|c| c.entry()).collect()),
+        }
     }
 
     /// Makes sure that what was opened is what the snapshot says, if nobody has compared it: else
@@ -88,7 +109,7 @@ impl PlainLayer {
         node: NodeId,
         opened: Result<(T, Stat)>,
     ) -> Result<(T, Stat)> {
-        let by_word = self.known.as_ref().and_then(|k| k.get()).filter(|b| b.is_by_word());
+        let by_word = self.believed().filter(|b| b.is_by_word());
         let (Some(believed), Some(seen)) = (by_word, self.known(node)) else { return opened };
         let changed = match &opened {
             Ok((_, now)) => !seen.is_as(now),

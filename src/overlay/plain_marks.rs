@@ -4,9 +4,9 @@
 use super::error::{Doing as _, Result};
 use super::lower::At;
 use super::plain::{PlainLayer, is_covered};
-use super::plain_known::Source;
+use super::wh_names::{is_there, marks_opaque};
 use crate::index::NodeId;
-use crate::marker::{OPAQUE_NAME, WHITEOUT_PREFIX};
+use crate::marker::WHITEOUT_PREFIX;
 use crate::sys::{self, Dir, Errno};
 
 /// fuse-overlayfs' own opaque mark.
@@ -187,19 +187,17 @@ impl PlainLayer {
 
     /// Returns whether a name inside or beside the directory hides what lies below it.
     fn is_marked_opaque(&self, dir: NodeId) -> Result<bool> {
-        let has = |source: &Source<'_>, name: &[u8]| match source.stat(name) {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => Ok(false),
-            Err(e) => Err(e).layer(self.at(), "look for the opaque mark"),
-        };
-        if has(&self.source(dir)?, OPAQUE_NAME)? {
+        let source = self.source(dir)?;
+        let inside = marks_opaque(|name| source.stat(name));
+        if inside.layer(self.at(), "look for the opaque mark")? {
             return Ok(true);
         }
         if dir == NodeId::ROOT {
             return Ok(false);
         }
         let (parent, name) = self.living(dir)?;
-        has(&self.source(parent)?, &[WHITEOUT_PREFIX, &name].concat())
+        let beside = self.source(parent)?.stat(&[WHITEOUT_PREFIX, &name].concat());
+        is_there(beside).layer(self.at(), "look for a whiteout")
     }
 }
 

@@ -15,7 +15,6 @@ use super::watch::Stamp;
 use super::wh_names::hidden;
 use crate::index::{Kind, NodeId};
 use crate::marker::WHITEOUT_PREFIX;
-use crate::snapshot::RecordId;
 use crate::sys::{DirEntry, Errno, FileType};
 use std::sync::Arc;
 
@@ -34,8 +33,6 @@ pub(super) struct Entry {
     pub(super) state: State,
     /// Counts the changes of a directory.
     pub(super) version: u16,
-    /// Where the layer's snapshot has it, if it was found there.
-    pub(super) record: Option<RecordId>,
     pub(super) name: Box<[u8]>,
     pub(super) ino: Ino,
     /// The names of a directory that was read, sorted by bytes.
@@ -45,7 +42,7 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(parent: NodeId, name: Box<[u8]>, kind: Kind, ino: Ino) -> Entry {
         let state = State::default();
-        Entry { parent, kind, state, version: 0, record: None, name, ino, children: None }
+        Entry { parent, kind, state, version: 0, name, ino, children: None }
     }
 }
 
@@ -123,7 +120,7 @@ impl PlainLayer {
         Err(Error::Stale)
     }
 
-    /// Reads a directory's names from disk, sorted by bytes. It is watched from before that on.
+    /// Reads a directory's names, sorted by bytes. It is watched from before that on.
     fn read(&self, dir: NodeId) -> Result<Vec<Entry>> {
         let source = match self.source(dir) {
             // taken for empty
@@ -141,18 +138,18 @@ impl PlainLayer {
         let mut found = self.list(&source).layer(self.at(), "list a directory")?;
         let mut marks = Vec::new();
         if self.names.heeded() {
-            marks.extend(found.iter().filter_map(|(e, _)| {
+            marks.extend(found.iter().filter_map(|e| {
                 let name = Box::<[u8]>::from(hidden(&e.name)?);
                 Some((name, e.ino))
             }));
-            found.retain(|(e, _)| !e.name.starts_with(WHITEOUT_PREFIX));
+            found.retain(|e| !e.name.starts_with(WHITEOUT_PREFIX));
         }
-        found.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let holds_xattr_whiteouts = self.marks(dir)?.opaque == Opaque::HoldsXattrWhiteouts;
         let mut fresh = Vec::with_capacity(found.len());
-        for (e, record) in found {
+        for e in found {
             let (kind, ino) = self.classify(&source, &e, holds_xattr_whiteouts)?;
-            let mut entry = Entry { record, ..Entry::new(dir, e.name, kind, ino) };
+            let mut entry = Entry::new(dir, e.name, kind, ino);
             // to look at each file's record now would read its inode from disk
             entry.state = entry.state.standing_in(kind == Kind::File && self.recorded.any());
             fresh.push(entry);

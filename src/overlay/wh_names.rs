@@ -7,7 +7,7 @@
 use super::error::{Doing as _, Error, Result};
 use super::upper::UpperLayer;
 use crate::marker::{OPAQUE_NAME, WHITEOUT_PREFIX};
-use crate::sys::{Dir, DirEntry, Errno, FileType, OpenFlags, RenameFlags};
+use crate::sys::{Dir, DirEntry, Errno, FileType, OpenFlags, RenameFlags, Stat};
 
 /// What names that begin with `.wh.` are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,11 +58,18 @@ pub(super) fn hidden(name: &[u8]) -> Option<&[u8]> {
     name.strip_prefix(WHITEOUT_PREFIX).filter(|n| !n.is_empty() && name != OPAQUE_NAME)
 }
 
-/// Returns whether a directory holds the mark of opaque directories.
-pub(super) fn marks_opaque(dir: &Dir) -> crate::sys::Result<bool> {
-    match dir.stat(OPAQUE_NAME) {
+/// Returns whether a directory, at whose names `stat` looks, holds the mark of opaque directories.
+pub(super) fn marks_opaque(
+    stat: impl FnOnce(&[u8]) -> crate::sys::Result<Stat>,
+) -> crate::sys::Result<bool> {
+    is_there(stat(OPAQUE_NAME))
+}
+
+/// Returns whether a name was found.
+pub(super) fn is_there(found: crate::sys::Result<Stat>) -> crate::sys::Result<bool> {
+    match found {
         Ok(_) => Ok(true),
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => Ok(false),
         Err(e) => Err(e),
     }
 }

@@ -54,6 +54,6 @@ impl Believed {
 
 impl fmt::Debug for Believed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Believed").field("names", &self.snapshot.len()).finish_non_exhaustive()
+        f.debug_struct("Believed").field("names", &self.snapshot.names()).finish_non_exhaustive()
     }
 }

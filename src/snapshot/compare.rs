@@ -1,13 +1,15 @@
 //! Comparing a snapshot with the directory that it was taken of.
 
 use super::read::{Fresh, RecordId, Seen, Snapshot};
-use crate::sys::{Dir, Errno, Stat};
+use crate::sys::{self, Dir, Errno, Stat};
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// How many directories wait with an open handle. The others are opened by their paths.
-const OPEN: usize = 256;
+/// How many directories wait with an open handle, at the most. The others are opened by their paths.
+const OPEN: u64 = 256;
+/// Which part of what this process may open that is at the most.
+const SHARE: u64 = 16;
 
 /// What comparing has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub enum Compared {
     Same(HashMap<RecordId, Fresh>),
     /// Here it is not, as a path from the root.
     Differs(Vec<u8>),
+    /// That cannot be told now.
+    Unknown(Errno),
     /// The caller wants to know no more.
     Stopped,
 }
@@ -34,7 +38,8 @@ impl Snapshot {
             queue: Mutex::new(Queue { waiting: vec![(RecordId::ROOT, None)], busy: 0 }),
             more: Condvar::new(),
             found: Mutex::new(Found::default()),
-            open: AtomicUsize::new(0),
+            open: AtomicU64::new(0),
+            may_open: (sys::open_files() / SHARE).min(OPEN),
         };
         std::thread::scope(|scope| {
             let run = || work.run();
@@ -47,8 +52,8 @@ impl Snapshot {
             work.run();
         });
         let found = work.found.into_inner();
-        match found.differs {
-            Some(path) => Compared::Differs(path),
+        match found.end {
+            Some(end) => end,
             None if stop.load(Ordering::Relaxed) => Compared::Stopped,
             None => Compared::Same(found.fresh),
         }
@@ -62,7 +67,8 @@ struct Work<'a> {
     queue: Mutex<Queue>,
     more: Condvar,
     found: Mutex<Found>,
-    open: AtomicUsize,
+    open: AtomicU64,
+    may_open: u64,
 }
 
 /// Directories to be looked into.
@@ -72,22 +78,35 @@ struct Queue {
     busy: usize,
 }
 
+/// A thread that looks into a directory, and what it adds when it has, also by a panic.
+struct Busy<'w, 'a> {
+    work: &'w Work<'a>,
+    below: Vec<(RecordId, Option<Dir>)>,
+}
+
+impl Drop for Busy<'_, '_> {
+    fn drop(&mut self) {
+        let mut queue = self.work.queue.lock();
+        queue.busy -= 1;
+        queue.waiting.append(&mut self.below);
+        drop(queue);
+        self.work.more.notify_all();
+    }
+}
+
 #[derive(Default)]
 struct Found {
     fresh: HashMap<RecordId, Fresh>,
-    differs: Option<Vec<u8>>,
+    /// What there is to say without looking further.
+    end: Option<Compared>,
 }
 
 impl Work<'_> {
     fn run(&self) {
         while let Some((id, dir)) = self.next() {
-            self.open.fetch_sub(usize::from(dir.is_some()), Ordering::Relaxed);
-            let below = self.look_into(id, dir);
-            let mut queue = self.queue.lock();
-            queue.busy -= 1;
-            queue.waiting.extend(below);
-            drop(queue);
-            self.more.notify_all();
+            let mut busy = Busy { work: self, below: Vec::new() };
+            self.open.fetch_sub(u64::from(dir.is_some()), Ordering::Relaxed);
+            busy.below = self.look_into(id, dir);
         }
     }
 
@@ -95,7 +114,7 @@ impl Work<'_> {
     fn next(&self) -> Option<(RecordId, Option<Dir>)> {
         let mut queue = self.queue.lock();
         loop {
-            if self.stop.load(Ordering::Relaxed) || self.found.lock().differs.is_some() {
+            if self.stop.load(Ordering::Relaxed) || self.found.lock().end.is_some() {
                 queue.waiting.clear();
             }
             if let Some(next) = queue.waiting.pop() {
@@ -112,21 +131,17 @@ impl Work<'_> {
     /// Compares a directory and its names, and returns the directories among these.
     fn look_into(&self, id: RecordId, dir: Option<Dir>) -> Vec<(RecordId, Option<Dir>)> {
         let Some(seen) = self.snapshot.get(id) else { return Vec::new() };
-        match self.try_look_into(&seen, dir) {
-            Ok(below) => below,
-            Err(Different(id)) => {
-                let path = self.snapshot.get(id).map_or_else(Vec::new, |at| at.path());
-                self.found.lock().differs = Some(path);
-                Vec::new()
-            }
-        }
+        self.try_look_into(&seen, dir).unwrap_or_else(|end| {
+            self.found.lock().end = Some(end);
+            Vec::new()
+        })
     }
 
     fn try_look_into(
         &self,
         seen: &Seen<'_>,
         dir: Option<Dir>,
-    ) -> Result<Vec<(RecordId, Option<Dir>)>, Different> {
+    ) -> Result<Vec<(RecordId, Option<Dir>)>, Compared> {
         let mut fresh = Vec::new();
         let dir = match dir {
             Some(dir) => dir,
@@ -135,7 +150,7 @@ impl Work<'_> {
                     RecordId::ROOT => Ok(self.root.clone()),
                     _ => self.root.open_dir_beneath(&seen.path()),
                 };
-                let dir = opened.map_err(|_| Different(seen.id()))?;
+                let dir = opened.map_err(|e| failed(seen, e))?;
                 same(seen, dir.stat_self(), &mut fresh)?;
                 dir
             }
@@ -150,9 +165,9 @@ impl Work<'_> {
                 continue;
             }
             // what is mounted there must not be asked: it might be who asks
-            let opened = dir.open_dir_here(child.name()).map_err(|_| Different(child.id()))?;
+            let opened = dir.open_dir_here(child.name()).map_err(|e| failed(&child, e))?;
             same(&child, opened.stat_self(), &mut fresh)?;
-            let keep = self.open.fetch_add(1, Ordering::Relaxed) < OPEN;
+            let keep = self.open.fetch_add(1, Ordering::Relaxed) < self.may_open;
             if !keep {
                 self.open.fetch_sub(1, Ordering::Relaxed);
             }
@@ -165,21 +180,28 @@ impl Work<'_> {
     }
 }
 
-/// A name that is not as it was.
-struct Different(RecordId);
-
 fn same(
     seen: &Seen<'_>,
     now: Result<Stat, Errno>,
     fresh: &mut Vec<(RecordId, Fresh)>,
-) -> Result<(), Different> {
-    match now {
-        Ok(now) if seen.is_as(&now) => {
-            if Fresh::of(&now) != Fresh::of(&seen.stat()) {
-                fresh.push((seen.id(), Fresh::of(&now)));
-            }
-            Ok(())
+) -> Result<(), Compared> {
+    let now = now.map_err(|e| failed(seen, e))?;
+    if !seen.is_as(&now) {
+        return Err(Compared::Differs(seen.path()));
+    }
+    if Fresh::of(&now) != Fresh::of(&seen.stat()) {
+        fresh.push((seen.id(), Fresh::of(&now)));
+    }
+    Ok(())
+}
+
+/// Says what it means that a name cannot be looked at.
+fn failed(seen: &Seen<'_>, e: Errno) -> Compared {
+    match e {
+        // gone, or something else, or covered by a mount
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::STALE => {
+            Compared::Differs(seen.path())
         }
-        _ => Err(Different(seen.id())),
+        e => Compared::Unknown(e),
     }
 }

@@ -5,10 +5,10 @@
 //! records  one for each name, RECORD bytes; breadth first, the names of a directory together and
 //!          sorted by bytes
 //! names    in the order of the records
-//! extra    targets of symlinks; lists of extended attributes: count u32, then for each the length
-//!          of its name u16, of its value u32, name, value
+//! extra    targets of symlinks and lists of extended attributes
 //! ```
 
+use crate::bytes::{u32_at, u64_at};
 use crate::sys::{Stat, Time};
 use crc::{CRC_64_XZ, Crc, Table};
 
@@ -166,52 +166,3 @@ impl Record {
 
 /// Where the longer numbers of a record begin.
 const SMALL: usize = 14 * 4;
-
-/// Adds a list of extended attributes to `out`.
-pub(super) fn put_xattrs(out: &mut Vec<u8>, xattrs: &[(Vec<u8>, Vec<u8>)]) {
-    out.extend((xattrs.len() as u32).to_le_bytes());
-    for (key, value) in xattrs {
-        out.extend((key.len() as u16).to_le_bytes());
-        out.extend((value.len() as u32).to_le_bytes());
-        out.extend(key);
-        out.extend(value);
-    }
-}
-
-/// The extended attributes of one list. Damage ends it.
-#[derive(Clone, Debug)]
-pub(super) struct Xattrs<'a> {
-    rest: &'a [u8],
-    left: u32,
-}
-
-impl<'a> Xattrs<'a> {
-    pub(super) fn of(list: &'a [u8]) -> Xattrs<'a> {
-        Xattrs { left: u32_at(list, 0), rest: list.get(4..).unwrap_or(&[]) }
-    }
-}
-
-impl<'a> Iterator for Xattrs<'a> {
-    type Item = (&'a [u8], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let mut take = |n: usize| {
-            let (head, rest) = self.rest.split_at_checked(n)?;
-            self.rest = rest;
-            Some(head)
-        };
-        let lengths = take(6)?;
-        let key = take(usize::from(u16::from_le_bytes([lengths[0], lengths[1]])))?;
-        Some((key, take(u32_at(lengths, 2) as usize)?))
-    }
-}
-
-/// Reads a number; 0 past the end.
-pub(super) fn u32_at(b: &[u8], at: usize) -> u32 {
-    b.get(at..).and_then(|b| b.first_chunk()).map_or(0, |c| u32::from_le_bytes(*c))
-}
-
-fn u64_at(b: &[u8], at: usize) -> u64 {
-    b.get(at..).and_then(|b| b.first_chunk()).map_or(0, |c| u64::from_le_bytes(*c))
-}

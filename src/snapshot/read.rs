@@ -1,6 +1,7 @@
 //! Reading a snapshot.
 
-use super::format::{CRC, HEADER, Header, NO_EXTRA, RECORD, Record, Xattrs, u32_at};
+use super::format::{CRC, HEADER, Header, NO_EXTRA, RECORD, Record};
+use crate::bytes::Xattrs;
 use crate::sys::{DirEntry, Mapping, Stat, Time};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -97,14 +98,8 @@ impl Snapshot {
 
     /// Returns the number of names, the root included.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn names(&self) -> usize {
         self.header.records as usize
-    }
-
-    /// Returns whether there is no name but the root.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.header.records <= 1
     }
 
     /// Returns what is known of a name.
@@ -169,6 +164,12 @@ impl<'a> Seen<'a> {
             Some(fresh) => fresh.put_into(self.record.stat),
             None => self.record.stat,
         }
+    }
+
+    /// Returns whether it is a directory.
+    #[must_use]
+    pub fn is_dir(&self) -> bool {
+        self.record.stat.is_dir()
     }
 
     /// Returns whether the inode has not been changed since ([`Fresh`] is none).
@@ -238,14 +239,5 @@ impl<'a> Seen<'a> {
     #[must_use]
     pub fn xattr(&self, key: &[u8]) -> Option<Vec<u8>> {
         self.xattrs().find(|(k, _)| *k == key).map(|(_, v)| v.to_vec())
-    }
-
-    /// Returns the number of extended attributes.
-    #[must_use]
-    pub fn xattr_count(&self) -> u32 {
-        match self.record.extra {
-            NO_EXTRA => 0,
-            at => u32_at(self.snapshot.extra(at), 0),
-        }
     }
 }

@@ -1,8 +1,9 @@
 //! Taking a snapshot.
 
-use super::format::{CRC, HEADER, Header, NO_EXTRA, RECORD, Record, put_xattrs};
+use super::format::{CRC, HEADER, Header, NO_EXTRA, RECORD, Record};
+use crate::bytes::put_xattrs;
 use crate::name::printable;
-use crate::sys::{Dir, Errno, File, FileType, Stat, Time};
+use crate::sys::{Dir, DirEntry, Errno, File, FileType, Stat, Time};
 use std::ops::ControlFlow::{Break, Continue};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,7 +25,7 @@ impl Default for Bounds {
 /// Why there is no snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TakeError {
-    /// None would be a true picture of this tree: not today and not tomorrow.
+    /// None would be a true picture of this tree, nor soon.
     #[error("{}: {why}", printable(path))]
     Unfit {
         /// Where, from the root.
@@ -151,12 +152,13 @@ impl Taken {
             if stop.load(Ordering::Relaxed) {
                 return Err(TakeError::Stopped);
             }
-            let stat = dir.stat(&entry.name).map_err(fail)?;
             let room = bounds.bytes.saturating_sub(self.names.len() + self.extra.len());
-            let (stat, xattrs) = if stat.is_dir() {
+            // what is mounted there must not be asked: it might be who asks
+            let (stat, xattrs) = if is_dir(dir, entry).map_err(fail)? {
                 let below = dir.open_dir_here(&entry.name).map_err(fail)?;
                 (below.stat_self().map_err(fail)?, xattrs_of_dir(&below, room).map_err(fail)?)
             } else {
+                let stat = dir.stat(&entry.name).map_err(fail)?;
                 (stat, xattrs_of(dir, &entry.name, room).map_err(fail)?)
             };
             let xattrs = xattrs.ok_or_else(|| unfit_at(&at(), TOO_LONG))?;
@@ -244,6 +246,14 @@ pub fn unfit(file: &File) -> Result<(), Errno> {
 const CHUNK: usize = 1 << 11;
 
 static SUM: crc::Crc<u64, crc::Table<16>> = CRC;
+
+fn is_dir(dir: &Dir, entry: &DirEntry) -> Result<bool, Errno> {
+    match entry.file_type {
+        Some(known) => Ok(known == FileType::Dir),
+        // some file systems tell no types
+        None => Ok(dir.stat(&entry.name)?.is_dir()),
+    }
+}
 
 type XattrList = Vec<(Vec<u8>, Vec<u8>)>;
 

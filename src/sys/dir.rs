@@ -309,7 +309,8 @@ impl Dir {
     }
 
     /// Returns whether the file system is one that gives each inode that changes the time of this
-    /// machine's clock. Others take times from elsewhere, or show changes without any (overlayfs).
+    /// machine's clock. Others take times from elsewhere (NFS, images such as squashfs), or show
+    /// changes without any (overlayfs).
     pub fn keeps_true_times(&self) -> Result<bool> {
         platform::keeps_true_times(self.fd.as_fd())
     }

@@ -389,6 +389,13 @@ pub fn id_maps() -> Vec<u8> {
     Vec::new()
 }
 
+/// Returns the groups of this process, besides its own.
+#[must_use]
+pub fn supplementary_groups() -> Vec<u32> {
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    groups.into_iter().map(|g| g.as_raw()).collect()
+}
+
 /// Lets the calling thread work only where nobody else would. Left to the system here.
 pub fn be_modest() {}
 

@@ -62,7 +62,7 @@ pub use mounting::{
 pub use node::Node;
 pub use platform::{
     Detached, Readiness, be_modest, changes_owner, detach, effective_capability_sys_admin,
-    groups_of, id_maps, is_executed, processors, unmount,
+    groups_of, id_maps, is_executed, processors, supplementary_groups, unmount,
 };
 pub use probe::{Capabilities, IdRanges, Identity, known_ids};
 pub use process::{
