@@ -57,7 +57,8 @@ pub use mapping::Mapping;
 pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounted_elsewhere, mounts};
 #[cfg(target_os = "linux")]
 pub use mounting::{
-    join_fuse_connection, mount_fuse, mount_id, open_apart, receive_fd, remount, replace_descriptor,
+    join_fuse_connection, mount_fuse, mount_id, open_apart, receive_fd, remount,
+    replace_descriptor, unmount_by_force,
 };
 pub use node::Node;
 pub use platform::{
