@@ -23,6 +23,11 @@ fn main() {
             println!("cargo::rustc-link-arg-bin=stratafs=-B{}", lld.display());
             println!("cargo::rustc-link-arg-bin=stratafs=-fuse-ld=lld");
             println!("cargo::rustc-link-arg-bin=stratafs=-Wl,-T,{here}/src/start.ld");
+            // functions that came out alike are there once
+            println!("cargo::rustc-link-arg-bin=stratafs=-Wl,--icf=all");
+            if knows_short_relocations() {
+                println!("cargo::rustc-link-arg-bin=stratafs=-Wl,-z,pack-relative-relocs");
+            }
         }
         // the unwinder: a few pages within the program, else one more file to find, read and map
         if said("cc".as_ref(), "-print-file-name=libgcc_eh.a").is_some_and(|p| p.is_absolute()) {
@@ -36,6 +41,15 @@ fn lld() -> Option<PathBuf> {
     let root = said(Path::new(&var("RUSTC").ok()?).as_os_str(), "--print=sysroot")?;
     let dir = root.join("lib/rustlib").join(PLATFORM).join("bin/gcc-ld");
     dir.join("ld.lld").exists().then_some(dir)
+}
+
+/// Returns whether the C library that is linked takes relocations in a bit each (glibc 2.36), where
+/// they are 24 bytes each otherwise.
+fn knows_short_relocations() -> bool {
+    const NAME: &[u8] = b"GLIBC_ABI_DT_RELR";
+    said("cc".as_ref(), "-print-file-name=libc.so.6")
+        .and_then(|p| std::fs::read(p).ok())
+        .is_some_and(|bytes| bytes.windows(NAME.len()).any(|w| w == NAME))
 }
 
 /// Returns the path that a program prints.

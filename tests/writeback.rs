@@ -1,6 +1,7 @@
 //! Writes that the kernel holds back (`-o writeback`): nothing is lost, and what is told is true.
 
-#![allow(missing_docs, unsafe_code)]
+#![allow(missing_docs, reason = "nobody links with a test")]
+#![allow(unsafe_code, reason = "maps of files that nobody else changes")]
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -9,6 +10,7 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::process::Stdio;
 use support::{Case, User, eventually, is_root, lives, mounters, ordinary, skip, text};
 
 const LAYERS: &str = "lowerdir=l,upperdir=u,workdir=w";
@@ -344,6 +346,57 @@ fn nothing_is_lost_when_the_daemon_is_told_to_end() {
         assert!(!lives(pid));
         assert_eq!(text(&c.path("u/new")), "heldlate");
         assert_eq!(text(&c.path("u/f")), "low\nmore");
+    });
+}
+
+/// A process that is stopped until this goes.
+struct Stopped<'a>(&'a Case, u32);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.sh(&format!("kill -CONT {}", self.1));
+    }
+}
+
+/// Told to end while its upper, on a mount whose daemon is stopped, does not answer.
+fn end_without_an_upper(c: &Case) {
+    c.sh("mkdir under other back && mv m under/m && mkdir m").ok();
+    c.stratafs(&["-o", "lowerdir=l,upperdir=back,workdir=other,passthrough=off", "m"]).ok();
+    let below = c.daemon().unwrap();
+    let options = "lowerdir=l,upperdir=m/u,workdir=m/w,writeback";
+    c.sh(&format!("mkdir m/u m/w && $STRATAFS mount --log log -o {options} under/m")).ok();
+    let pid = c.daemon_at("under/m").unwrap();
+    let stopped = Stopped(c, below);
+    // it holds the file open and never closes it: a close would send what is held back
+    let script = format!("exec >under/m/f; printf held; kill -STOP {below}; kill {pid}; read end");
+    let mut user = c.command("sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
+    let shown = || text(Path::new("/proc/mounts")).contains(c.path("under/m").to_str().unwrap());
+    assert!(shown());
+    // what is held back has twice five seconds
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    eventually("it is unmounted", || !shown());
+    let broken_off = c.user.uid == 0
+        || std::fs::read_dir("/sys/fs/fuse/connections").is_ok_and(|mut d| d.next().is_some());
+    if broken_off {
+        eventually("the daemon ends", || !lives(pid));
+    }
+    drop(stopped);
+    drop(user.stdin.take());
+    eventually("its user ends", || user.try_wait().unwrap().is_some());
+    eventually("the daemon ends", || !lives(pid));
+    if !broken_off {
+        assert_eq!(text(&c.path("back/u/f")), "held");
+    }
+    unmount(c);
+}
+
+#[test]
+fn a_daemon_whose_upper_does_not_answer_unmounts_before_it_leaves() {
+    let users = mounters("an upper that does not answer");
+    std::thread::scope(|s| {
+        for user in users {
+            s.spawn(move || end_without_an_upper(&Case::new(user)));
+        }
     });
 }
 

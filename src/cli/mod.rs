@@ -22,6 +22,7 @@ pub mod mount;
 pub mod mount_options;
 pub mod mounts;
 pub mod output;
+mod progress;
 mod remount;
 pub mod rm;
 mod root;

@@ -15,6 +15,7 @@ use std::process::{Command, Output, Stdio};
 
 const DEVICE: &str = "/dev/fuse";
 const SELINUX: &str = "/sys/fs/selinux/enforce";
+const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 const FUSERMOUNT: &str = "fusermount3";
 pub(super) fn threads(wanted: usize) -> usize {
     wanted
@@ -219,6 +220,28 @@ pub fn unmount(target: &Path, lazy: bool) -> Result<(), MountError> {
         Err(Errno::PERM) => unmount_by_fusermount(target, lazy),
         Err(errno) => Err(MountError::Unmount { path: target.into(), errno }),
     }
+}
+
+/// Unmounts as a lazy [`unmount`] does, and ends the connection: whoever waits for an answer gets
+/// `ECONNABORTED`.
+///
+/// # Errors
+/// [`MountError::Unmount`], with `EPERM` for all but the machine's root.
+pub(super) fn unmount_by_force(target: &Path) -> Result<(), MountError> {
+    sys::unmount_by_force(target)
+        .map_err(|errno| MountError::Unmount { path: target.into(), errno })
+}
+
+/// Ends the connection of the mount of this `major:minor`, wherever it is mounted. Returns whether
+/// it has: a system need not show its connections.
+pub(super) fn abort(device: &str) -> bool {
+    let Some((_, minor)) = device.split_once(':') else { return false };
+    let knob = format!("{CONNECTIONS}/{minor}/abort");
+    let done = std::fs::write(&knob, "1");
+    if let Err(e) = &done {
+        log::debug!("{knob}: {e}");
+    }
+    done.is_ok()
 }
 
 fn unmount_by_fusermount(target: &Path, lazy: bool) -> Result<(), MountError> {

@@ -43,3 +43,13 @@ pub fn unmount(target: &Path, lazy: bool) -> Result<(), MountError> {
         Err(errno) => Err(MountError::Unmount { path: target.into(), errno }),
     }
 }
+
+/// As a lazy [`unmount`].
+pub(super) fn unmount_by_force(target: &Path) -> Result<(), MountError> {
+    unmount(target, true)
+}
+
+/// No such thing there.
+pub(super) fn abort(_device: &str) -> bool {
+    false
+}

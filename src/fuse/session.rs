@@ -187,10 +187,11 @@ impl Session {
             holds
         };
         let detach = || detach(&mount_point, device.as_deref());
+        let break_off = || break_off(&mount_point, device.as_deref());
         let copied = || device.as_deref().is_some_and(sys::mounted_elsewhere);
         // all that start-up needs has run
         sys::forget_code();
-        let ended = wait(&incoming, &counters, &detach, &write_back, &copied);
+        let ended = wait(&incoming, &counters, &detach, &break_off, &write_back, &copied);
 
         for (op, n) in counters.seen() {
             log::debug!("{n} {}", op.name());
@@ -288,33 +289,40 @@ enum Phase {
     Ending(i32, std::time::Instant),
     /// What was written in the meantime is written back; until then.
     Leaving(i32, std::time::Instant),
+    /// The same, and nothing but a second signal breaks it off.
+    Held(i32),
     /// Gone from our namespace; requests seen at the last look.
     Lingering(u64),
 }
 
-/// Waits for the end. `detach` unmounts, `write_back` lets the kernel begin to write back what it
+/// Waits for the end. `detach` unmounts, `break_off` does so without waiting for what is held back
+/// and returns whether nobody waits for that any more, `write_back` lets the kernel begin to write back what it
 /// holds and would lose with the connection, if it holds anything, `copied` tells whether another
 /// namespace has the mount.
 fn wait(
     incoming: &Receiver<Event>,
     counters: &Counters,
     detach: &dyn Fn(),
+    break_off: &dyn Fn() -> bool,
     write_back: &dyn Fn() -> bool,
     copied: &dyn Fn() -> bool,
 ) -> Ended {
     let mut phase = Phase::Serving;
     loop {
         let event = match &phase {
-            Phase::Serving => incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Phase::Serving | Phase::Held(_) => {
+                incoming.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            }
             Phase::Ending(_, until) | Phase::Leaving(_, until) => {
                 incoming.recv_timeout(until.saturating_duration_since(std::time::Instant::now()))
             }
             Phase::Lingering(_) => incoming.recv_timeout(SILENCE),
         };
         match (event, &phase) {
-            (Ok(Event::Ended(Ok(()))), Phase::Ending(signal, _) | Phase::Leaving(signal, _)) => {
-                return Ended::Signal(*signal);
-            }
+            (
+                Ok(Event::Ended(Ok(()))),
+                Phase::Ending(signal, _) | Phase::Leaving(signal, _) | Phase::Held(signal),
+            ) => return Ended::Signal(*signal),
             (Ok(Event::Ended(Ok(()))), _) => return Ended::Unmounted,
             (Ok(Event::Ended(Err(e))), _) => {
                 // the threads have gone, so the mount must go too, or its users would hang
@@ -322,17 +330,29 @@ fn wait(
                 return Ended::Broken(e);
             }
             // the second signal, or the end of the grace: those who still use it get ENOTCONN
-            (Ok(Event::Signal(_)), Phase::Ending(signal, _) | Phase::Leaving(signal, _)) => {
+            (
+                Ok(Event::Signal(_)),
+                Phase::Ending(signal, _) | Phase::Leaving(signal, _) | Phase::Held(signal),
+            ) => {
+                break_off();
                 return Ended::Signal(*signal);
             }
             (Err(RecvTimeoutError::Timeout), Phase::Ending(signal, _)) if write_back() => {
                 phase = Phase::Leaving(*signal, std::time::Instant::now() + GRACE);
             }
-            (Ok(Event::WrittenBack), Phase::Leaving(signal, _))
-            | (
-                Err(RecvTimeoutError::Timeout),
-                Phase::Ending(signal, _) | Phase::Leaving(signal, _),
-            ) => {
+            (Err(RecvTimeoutError::Timeout), Phase::Leaving(signal, _)) => {
+                if break_off() {
+                    log::error!("ended while the upper did not answer: what was held back is lost");
+                    return Ended::Signal(*signal);
+                }
+                log::error!(
+                    "the upper does not answer: it ends when what was held back is written"
+                );
+                phase = Phase::Held(*signal);
+            }
+            (Ok(Event::WrittenBack), Phase::Leaving(signal, _) | Phase::Held(signal))
+            | (Err(RecvTimeoutError::Timeout), Phase::Ending(signal, _)) => {
+                detach();
                 log::warn!("ended while the mount was in use");
                 return Ended::Signal(*signal);
             }
@@ -344,7 +364,7 @@ fn wait(
                 phase = Phase::Ending(signal, std::time::Instant::now() + GRACE);
             }
             (Ok(Event::WrittenBack), _) => detach(),
-            (Ok(Event::Gone), Phase::Ending(..) | Phase::Leaving(..)) => {}
+            (Ok(Event::Gone), Phase::Ending(..) | Phase::Leaving(..) | Phase::Held(_)) => {}
             (Ok(Event::Gone), _) => phase = Phase::Lingering(counters.total()),
             (Err(RecvTimeoutError::Timeout), Phase::Lingering(seen)) => {
                 let now = counters.total();
@@ -361,21 +381,44 @@ fn wait(
     }
 }
 
-/// Unmounts in good order if nobody uses it, else so that it ends with its last user.
-fn detach(mount_point: &Path, device: Option<&str>) {
-    // the path may name another mount by now
-    if device.is_some() && sys::mount_at(mount_point).map(|m| m.device).as_deref() != device {
-        return;
-    }
-    let done = match platform::unmount(mount_point, false) {
-        Err(MountError::Busy(_)) => platform::unmount(mount_point, true),
-        done => done,
-    };
+/// Returns whether the mount point still shows this mount: by now it may name another.
+fn is_ours(mount_point: &Path, device: Option<&str>) -> bool {
+    device.is_none() || sys::mount_at(mount_point).map(|m| m.device).as_deref() == device
+}
+
+fn told(done: Result<(), MountError>) {
     match done {
         Ok(()) => {}
         // somebody was faster
         Err(MountError::Unmount { errno: Errno::INVAL, .. }) => {}
         Err(e) => log::error!("{e}"),
+    }
+}
+
+/// Unmounts in good order if nobody uses it, else so that it ends with its last user.
+fn detach(mount_point: &Path, device: Option<&str>) {
+    if !is_ours(mount_point, device) {
+        return;
+    }
+    told(match platform::unmount(mount_point, false) {
+        Err(MountError::Busy(_)) => platform::unmount(mount_point, true),
+        done => done,
+    });
+}
+
+/// Unmounts and gives up what the kernel holds back. Returns whether the connection has ended: if
+/// not, a thread of ours that waits for it would keep the connection open, with no one to answer.
+fn break_off(mount_point: &Path, device: Option<&str>) -> bool {
+    let aborted = device.is_some_and(platform::abort);
+    if !is_ours(mount_point, device) {
+        return aborted;
+    }
+    match platform::unmount_by_force(mount_point) {
+        Ok(()) => true,
+        Err(_) => {
+            told(platform::unmount(mount_point, true));
+            aborted
+        }
     }
 }
 

@@ -57,7 +57,8 @@ pub use mapping::Mapping;
 pub use mountinfo::{MountAttributes, MountInfo, MountWatch, mount_at, mounted_elsewhere, mounts};
 #[cfg(target_os = "linux")]
 pub use mounting::{
-    join_fuse_connection, mount_fuse, mount_id, open_apart, receive_fd, remount, replace_descriptor,
+    join_fuse_connection, mount_fuse, mount_id, open_apart, receive_fd, remount,
+    replace_descriptor, unmount_by_force,
 };
 pub use node::Node;
 pub use platform::{
@@ -67,7 +68,7 @@ pub use platform::{
 pub use probe::{Capabilities, IdRanges, Identity, known_ids};
 pub use process::{
     SignalSet, block_signals, clear_umask, open_files, pid_alive, raise_open_files, random_bytes,
-    terminate, tune_allocator, unblock_signals, wait_signal,
+    terminal_width, terminate, tune_allocator, unblock_signals, wait_signal,
 };
 #[cfg(target_os = "linux")]
 pub use program::{forget_code, read_program_ahead};

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::{Dir, Errno, MountAttributes, Result};
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 use std::ffi::{CStr, OsStr};
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -46,6 +46,13 @@ fn flags(attributes: MountAttributes) -> MountFlags {
     flags.set(MountFlags::SYNCHRONOUS, attributes.sync);
     flags.set(MountFlags::DIRSYNC, attributes.dirsync);
     flags
+}
+
+/// Unmounts the FUSE mount at `path` as a lazy [`unmount`](super::unmount) does, and ends its connection first.
+/// Fails with `EPERM` unless this process has CAP_SYS_ADMIN over the whole machine.
+pub fn unmount_by_force(path: &Path) -> Result<()> {
+    let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH | UnmountFlags::FORCE;
+    Ok(rustix::mount::unmount(path, flags)?)
 }
 
 /// Waits for a message on a socket and returns the descriptor that came with it (`SCM_RIGHTS`),

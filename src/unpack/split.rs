@@ -11,12 +11,15 @@ use crc::{CRC_64_GO_ISO, Crc, Table};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::sync::LazyLock;
 
 /// Name of the file in a layer's layerdb entry.
 pub const SPLIT_NAME: &[u8] = b"tar-split.json.gz";
 
-/// The checksum of a file's content.
-pub(super) static CONTENT_CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_GO_ISO);
+/// The checksum of a file's content. The table is made when it is needed: in the program it would
+/// be 32 KiB that every mount reads.
+pub(super) static CONTENT_CRC: LazyLock<Box<Crc<u64, Table<16>>>> =
+    LazyLock::new(|| Box::new(Crc::<u64, Table<16>>::new(&CRC_64_GO_ISO)));
 
 /// Raw bytes of one line at most.
 const PIECE: usize = 1 << 20;
@@ -181,7 +184,7 @@ impl<'r> Headers<'r> {
     }
 }
 
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 4 << 10] = [0; 4 << 10];
 
 impl Feed for Headers<'_> {
     fn chunk(&mut self, max: usize) -> Result<&[u8], UnpackError> {

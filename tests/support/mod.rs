@@ -217,9 +217,14 @@ impl Case {
 
     /// The process that serves `m`, as `mounts --json` tells.
     pub fn daemon(&self) -> Option<u32> {
+        self.daemon_at("m")
+    }
+
+    /// The process that serves the mount at `name`.
+    pub fn daemon_at(&self, name: &str) -> Option<u32> {
         let said = self.stratafs(&["mounts", "--json"]).ok();
         let list: serde_json::Value = serde_json::from_str(&said.out).unwrap();
-        let point = self.path("m");
+        let point = self.path(name);
         let own = |l: &&serde_json::Value| l["mount_point"].as_str() == point.to_str();
         let line = list.as_array()?.iter().find(own)?;
         u32::try_from(line["pid"].as_u64()?).ok()
