@@ -22,7 +22,6 @@ pub mod mount;
 pub mod mount_options;
 pub mod mounts;
 pub mod output;
-mod progress;
 mod remount;
 pub mod rm;
 mod root;

@@ -296,9 +296,9 @@ enum Phase {
 }
 
 /// Waits for the end. `detach` unmounts, `break_off` does so without waiting for what is held back
-/// and returns whether nobody waits for that any more, `write_back` lets the kernel begin to write back what it
-/// holds and would lose with the connection, if it holds anything, `copied` tells whether another
-/// namespace has the mount.
+/// and returns whether nobody waits for that any more, `write_back` lets the kernel begin to write
+/// back what it holds and would lose with the connection, if it holds anything, `copied` tells
+/// whether another namespace has the mount.
 fn wait(
     incoming: &Receiver<Event>,
     counters: &Counters,

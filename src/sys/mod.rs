@@ -68,7 +68,7 @@ pub use platform::{
 pub use probe::{Capabilities, IdRanges, Identity, known_ids};
 pub use process::{
     SignalSet, block_signals, clear_umask, open_files, pid_alive, raise_open_files, random_bytes,
-    terminal_width, terminate, tune_allocator, unblock_signals, wait_signal,
+    terminate, tune_allocator, unblock_signals, wait_signal,
 };
 #[cfg(target_os = "linux")]
 pub use program::{forget_code, read_program_ahead};

@@ -48,8 +48,8 @@ fn flags(attributes: MountAttributes) -> MountFlags {
     flags
 }
 
-/// Unmounts the FUSE mount at `path` as a lazy [`unmount`](super::unmount) does, and ends its connection first.
-/// Fails with `EPERM` unless this process has CAP_SYS_ADMIN over the whole machine.
+/// Unmounts the FUSE mount at `path` as a lazy [`unmount`](super::unmount) does, and ends its
+/// connection first. Fails with `EPERM` unless this process has CAP_SYS_ADMIN over the whole machine.
 pub fn unmount_by_force(path: &Path) -> Result<()> {
     let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH | UnmountFlags::FORCE;
     Ok(rustix::mount::unmount(path, flags)?)

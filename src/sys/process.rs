@@ -111,13 +111,6 @@ pub fn tune_allocator() {
     }
 }
 
-/// Returns the columns of the terminal that standard error is, if it is one.
-#[must_use]
-pub fn terminal_width() -> Option<u16> {
-    let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok()?;
-    Some(size.ws_col).filter(|n| *n > 0)
-}
-
 /// Returns bytes from the system's random source.
 #[must_use]
 pub fn random_bytes<const N: usize>() -> [u8; N] {
