@@ -294,6 +294,8 @@ fn unfit_at(path: &[u8], why: &'static str) -> TakeError {
 fn read_error(path: &[u8], errno: Errno) -> TakeError {
     match errno {
         Errno::ACCESS | Errno::PERM => unfit_at(path, "this user may not read it"),
+        // an empty security.capability, for one: it is listed, and who reads it gets an error
+        Errno::INVAL => unfit_at(path, "it has an extended attribute that cannot be read"),
         errno => TakeError::Read { path: path.to_vec(), errno },
     }
 }

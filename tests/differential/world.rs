@@ -280,11 +280,18 @@ impl Mounts {
         self.unmount_ours()
     }
 
+    /// Waits until the daemon knows each lower, or has noted that it cannot: then the disk is asked.
     fn wait_until_known(&self, lowers: usize, point: &Path) -> Result<(), String> {
-        let wanted = format!("\"known_lowers\": {lowers}");
+        // of a file that says so there is a header alone
+        let unfit = |e: &std::fs::DirEntry| e.metadata().is_ok_and(|m| m.len() == 48);
         for _ in 0..1000 {
             let said = self.stratafs(&["stats".as_ref(), "--json".as_ref(), point.as_os_str()])?;
-            if said.contains(&wanted) {
+            let stats: serde_json::Value =
+                serde_json::from_str(&said).map_err(|e| e.to_string())?;
+            let known = stats["known_lowers"].as_u64().unwrap_or(0);
+            let cache = std::fs::read_dir(self.dir.join("cache/lowers")).into_iter().flatten();
+            let unfit = cache.filter_map(Result::ok).filter(unfit).count() as u64;
+            if known + unfit >= lowers as u64 {
                 return Ok(());
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
