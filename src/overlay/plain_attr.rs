@@ -201,15 +201,18 @@ impl PlainLayer {
     }
 
     pub(super) fn xattr(&self, node: NodeId, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        const DOING: &str = "read an extended attribute";
         let disk = disk_name(self.dialect, self.recorded.private(), key);
-        if self.kind(node) == Kind::File {
-            return self.file_xattr(node, &disk, "read an extended attribute");
+        // of a regular file a name is enough
+        if self.known(node).is_none() && self.kind(node) == Kind::File {
+            let (dir, name) = self.place(node)?;
+            return dir.get_xattr(&name, &disk).layer(self.at(), DOING);
         }
-        self.get_xattr_of(node, &disk, "read an extended attribute")
+        self.get_xattr_of(node, &disk, DOING)
     }
 
     /// Reads an extended attribute; of what a mount covers there is none.
-    pub(super) fn get_xattr_of(
+    fn get_xattr_of(
         &self,
         node: NodeId,
         key: &[u8],
@@ -222,19 +225,5 @@ impl PlainLayer {
             Err(e) if is_covered(&e) => Ok(None),
             handle => handle?.get_xattr(key).layer(self.at(), doing),
         }
-    }
-
-    /// Reads an extended attribute of a regular file.
-    pub(super) fn file_xattr(
-        &self,
-        node: NodeId,
-        key: &[u8],
-        doing: &'static str,
-    ) -> Result<Option<Vec<u8>>> {
-        if let Some(known) = self.known(node) {
-            return Ok(known.xattr(key));
-        }
-        let (dir, name) = self.place(node)?;
-        dir.get_xattr(&name, key).layer(self.at(), doing)
     }
 }
