@@ -41,8 +41,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(parent: NodeId, name: Box<[u8]>, kind: Kind, ino: Ino) -> Entry {
-        let state = State::default();
-        Entry { parent, kind, state, version: 0, name, ino, children: None }
+        Entry { parent, kind, state: State::default(), version: 0, name, ino, children: None }
     }
 }
 
