@@ -151,7 +151,7 @@ impl Builder {
             out.put(p).map_err(fail)?;
         }
         header.body_crc = out.finish().map_err(fail)?;
-        write_all(file, &header.encode(), 0).map_err(fail)
+        file.write_all_at(&header.encode(), 0).map_err(fail)
     }
 
     fn record(&self, o: &Order, i: usize, pool_at: &[u32]) -> Record {
@@ -249,7 +249,7 @@ impl<'f> Out<'f> {
 
     fn flush(&mut self) -> Result<(), Errno> {
         self.crc.update(&self.buf);
-        write_all(self.file, &self.buf, self.at)?;
+        self.file.write_all_at(&self.buf, self.at)?;
         self.at += self.buf.len() as u64;
         self.buf.clear();
         Ok(())
@@ -259,9 +259,4 @@ impl<'f> Out<'f> {
         self.flush()?;
         Ok(self.crc.finalize())
     }
-}
-
-fn write_all(file: &File, data: &[u8], at: u64) -> Result<(), Errno> {
-    // write_at goes on until an error: a short count is one that it could not tell
-    if file.write_at(data, at)? == data.len() { Ok(()) } else { Err(Errno::NOSPC) }
 }

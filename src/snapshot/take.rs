@@ -136,14 +136,17 @@ impl Taken {
     ) -> Result<(), TakeError> {
         let mut listed = Vec::new();
         let mut bytes = self.names.len() + self.extra.len();
+        let mut room = true;
         dir.for_each_until(|entry| {
             bytes += entry.name.len();
             listed.push(entry);
-            // as many as are too many
-            let room = self.records.len() + listed.len() <= bounds.records && bytes <= bounds.bytes;
+            room = self.records.len() + listed.len() <= bounds.records && bytes <= bounds.bytes;
             if room && !stop.load(Ordering::Relaxed) { Continue(()) } else { Break(()) }
         })
         .map_err(|e| read_error(path, e))?;
+        if !room {
+            return Err(unfit_at(path, "it has too many names"));
+        }
         listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let first = self.records.len();
         for entry in &listed {
@@ -211,7 +214,7 @@ impl Taken {
         let mut at = HEADER;
         let mut put = |data: &[u8]| {
             crc.update(data);
-            write_all(file, data, at as u64)?;
+            file.write_all_at(data, at as u64)?;
             at += data.len();
             Ok::<_, Errno>(())
         };
@@ -229,7 +232,7 @@ impl Taken {
             extra_len: self.extra.len() as u32,
             body_crc: crc.finalize(),
         };
-        write_all(file, &header.encode(), 0)
+        file.write_all_at(&header.encode(), 0)
     }
 }
 
@@ -239,7 +242,7 @@ impl Taken {
 /// It cannot be written.
 pub fn unfit(file: &File) -> Result<(), Errno> {
     let header = Header { body_crc: CRC.checksum(&[]), ..Header::default() };
-    write_all(file, &header.encode(), 0)
+    file.write_all_at(&header.encode(), 0)
 }
 
 /// How many records are written at once.
@@ -298,9 +301,4 @@ fn read_error(path: &[u8], errno: Errno) -> TakeError {
         Errno::INVAL => unfit_at(path, "it has an extended attribute that cannot be read"),
         errno => TakeError::Read { path: path.to_vec(), errno },
     }
-}
-
-fn write_all(file: &File, data: &[u8], at: u64) -> Result<(), Errno> {
-    // write_at goes on until an error: a short count is one that it could not tell
-    if file.write_at(data, at)? == data.len() { Ok(()) } else { Err(Errno::NOSPC) }
 }

@@ -64,7 +64,7 @@ pub fn copy_data(from: &File, to: &File, len: u64) -> Result<Copied> {
             if got == 0 {
                 break;
             }
-            write_all(to, &buf[..got], pos)?;
+            to.write_all_at(&buf[..got], pos)?;
             pos += got as u64;
         }
         offset = end;
@@ -99,7 +99,7 @@ pub fn copy_part(from: &File, to: &File, bytes: Range<u64>) -> Result<()> {
             if got == 0 {
                 return Ok(());
             }
-            write_all(to, &buf[..got], pos)?;
+            to.write_all_at(&buf[..got], pos)?;
             pos += got as u64;
         }
         offset = end;
@@ -118,7 +118,7 @@ pub fn copy_small(from: &File, to: &File, len: u64) -> Result<()> {
     let mut buf = vec![0; usize::try_from(len.min(SMALL)).unwrap_or(0)];
     let got = from.read_at(&mut buf, 0)?;
     // a source that became shorter reads as zeros, as with any reader
-    write_all(to, &buf[..got], 0)
+    to.write_all_at(&buf[..got], 0)
 }
 
 /// Copies the data of `from` to where `to` has holes, up to `len` bytes; returns how much that was.
@@ -145,7 +145,7 @@ pub fn fill_holes(from: &File, to: &File, len: u64) -> Result<u64> {
                 if got == 0 {
                     return Ok(filled);
                 }
-                write_all(to, &buf[..got], pos)?;
+                to.write_all_at(&buf[..got], pos)?;
                 pos += got as u64;
                 filled += got as u64;
             }
@@ -153,18 +153,6 @@ pub fn fill_holes(from: &File, to: &File, len: u64) -> Result<u64> {
         offset = end;
     }
     Ok(filled)
-}
-
-fn write_all(to: &File, mut data: &[u8], mut offset: u64) -> Result<()> {
-    while !data.is_empty() {
-        let n = to.write_at(data, offset)?;
-        if n == 0 {
-            return Err(Errno::NOSPC);
-        }
-        data = &data[n..];
-        offset += n as u64;
-    }
-    Ok(())
 }
 
 /// Returns the next piece of data at or after `offset`, or `None` if only holes follow.

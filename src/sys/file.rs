@@ -176,6 +176,20 @@ impl File {
         Ok(done)
     }
 
+    /// As [`File::write_at`], but all or an error: what struck after some bytes is met again by those
+    /// that are left.
+    pub fn write_all_at(&self, mut buf: &[u8], mut offset: u64) -> Result<()> {
+        while !buf.is_empty() {
+            let n = self.write_at(buf, offset)?;
+            if n == 0 {
+                return Err(Errno::NOSPC);
+            }
+            buf = &buf[n..];
+            offset += n as u64;
+        }
+        Ok(())
+    }
+
     /// Sets the length in bytes.
     pub fn truncate(&self, len: u64) -> Result<()> {
         Ok(fs::ftruncate(&self.fd, len)?)

@@ -385,8 +385,3 @@ pub(super) fn at(b: &Builder, parent: EntryId, name: &[u8], errno: Errno) -> Unp
     let name = if dir.is_empty() { name.to_vec() } else { [&dir[..], b"/", name].concat() };
     UnpackError::Disk { name, errno }
 }
-
-/// Writes all of `data`; a short count comes from an error that could not be told.
-pub(super) fn write_all(file: &File, data: &[u8], offset: u64) -> Result<(), Errno> {
-    if file.write_at(data, offset)? == data.len() { Ok(()) } else { Err(Errno::NOSPC) }
-}

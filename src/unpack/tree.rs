@@ -6,7 +6,7 @@
 //! is set by a whiteout beside a directory, by an opaque marker, and when something that is no
 //! directory had the name before.
 
-use super::disk::{Disk, write_all};
+use super::disk::Disk;
 use super::error::{Limits, Refusal, UnpackError};
 use super::feed::Feed;
 use super::header::{Entry, Keep, Type, Walker};
@@ -191,7 +191,7 @@ impl<'l> Tree<'l> {
                 let mut end = 0;
                 tar.data(e, Keep::InFile, |offset, piece| {
                     end = offset + piece.len() as u64;
-                    write_all(&file, piece, offset).map_err(fail)
+                    file.write_all_at(piece, offset).map_err(fail)
                 })?;
                 if end < e.size() {
                     file.truncate(e.size()).map_err(fail)?;
@@ -364,7 +364,7 @@ impl<'l> Tree<'l> {
                 stashed = name;
                 let fail = |errno| UnpackError::Disk { name: e.name.clone(), errno };
                 tar.data(e, Keep::Raw, |offset, piece| {
-                    write_all(&file, piece, offset).map_err(fail)
+                    file.write_all_at(piece, offset).map_err(fail)
                 })?;
                 file.truncate(e.size()).map_err(fail)?;
                 disk.finish_file(&file, &m, &xattrs).map_err(fail)?;
