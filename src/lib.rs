@@ -3,9 +3,10 @@
 //!
 //! # Parts, and who may know whom
 //! ```text
-//! main -> cli -> { fuse, inspect, overlay, import, indexes, store, image }
+//! main -> cli -> { fuse, inspect, overlay, commit, import, indexes, store, image }
 //! fuse -> overlay        inspect -> { overlay, index }
 //! overlay -> { resolve, index, marker, snapshot }          index_cache -> { snapshot, id }
+//! commit -> { overlay, import, image, index, store }
 //! import -> { image, unpack, indexes, store }              indexes -> { unpack, index, store }
 //! unpack -> { resolve, index, marker }    index -> marker  store, image -> id
 //! everything -> { id, name, sys }                          sys -> nothing of ours
@@ -20,6 +21,7 @@
 //!   directories from one mount to the next, and says when they may be believed.
 //! * [`store`]: Docker's data root on disk; [`indexes`] finds or rebuilds the indexes of a chain.
 //! * [`image`], [`unpack`], [`import`]: where images come from, and how they get into the store.
+//! * [`commit`]: from what a container changed to one more layer, and an image of it.
 //! * [`inspect`]: explain, layers, diff.
 //! * [`marker`]: how a layer says deleted, opaque, moved, owned by; [`sys`]: every system call.
 //!
@@ -40,6 +42,7 @@
 
 mod bytes;
 pub mod cli;
+pub mod commit;
 pub mod fuse;
 pub mod id;
 pub mod image;

@@ -168,6 +168,20 @@
 //! `.wh.` are marks; and attributes of either name space of the overlay are kept only where they are
 //! no marks (`import::lowerdir::attributes_that_are_no_marks_are_kept_whatever_they_are_called`).
 //!
+//! # Images of containers
+//! Tests are in `tests/commit.rs`; random ones in `differential::as_root_in_a_container`.
+//! * `commit` makes a layer that shows what the container's mount showed
+//!   (`an_image_shows_what_the_container_showed`): recorded owners are the owners, copies without
+//!   data have it, a moved directory is an opaque one with all its content. Docker's `commit` leaves
+//!   out attributes but capabilities and fractions of a second; here they are kept.
+//! * The places that a container has of its own (`/etc/hosts` and the like) are not in the image,
+//!   and the root directory is the image's, unless they were changed
+//!   (`the_root_directory_is_the_images_unless_it_was_changed`). Sockets and names that begin with
+//!   `.wh.` are left out with a warning (`what_no_layer_can_hold_is_told`).
+//! * The upper is looked at before and after: if names, lengths, times, owners or modes are others
+//!   then, there is no image (`a_container_that_is_written_to_gives_no_image`). Docker stops the
+//!   container's processes instead, which a file system cannot.
+//!
 //! # What the layers stand on
 //! Tests are in `tests/nested.rs`.
 //! * Where the mounter may (root, also of a user namespace), layers are read through private copies

@@ -27,8 +27,26 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("indexes", &["id", "index", "name", "store", "sys", "unpack"]),
     ("import", &["id", "image", "index", "indexes", "name", "reference", "store", "sys", "unpack"]),
     (
+        "commit",
+        &[
+            "id",
+            "image",
+            "import",
+            "index",
+            "indexes",
+            "marker",
+            "name",
+            "overlay",
+            "reference",
+            "store",
+            "sys",
+            "unpack",
+        ],
+    ),
+    (
         "cli",
         &[
+            "commit",
             "fuse",
             "id",
             "image",

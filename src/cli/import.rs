@@ -1,16 +1,14 @@
 //! `stratafs import`: an image into the store.
 
-use super::{CliError, Context, output};
+use super::progress::Progress;
+use super::{CliError, Context, creation_time, output};
 use crate::image::{
     Form, Input, Platform, SourceOptions, open_source, printable_path, split_lowerdir,
 };
-use crate::import::{self, ImportOptions, Imported, Observer};
-use crate::name::printable;
+use crate::import::{self, ImportOptions, Imported};
 use crate::reference::Reference;
 use crate::store::Store;
-use crate::sys::{Dir, Time, raise_open_files};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use parking_lot::Mutex;
+use crate::sys::{Dir, raise_open_files};
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -72,13 +70,13 @@ pub fn run(args: &Args, ctx: &Context) -> Result<(), CliError> {
         form: place.form,
         platform: args.platform.clone(),
         reference: args.reference.clone().or(place.reference),
-        created: source_date().unwrap_or_else(Time::now),
+        created: creation_time(),
         ..SourceOptions::new(spool)
     };
     let source = open_source(place.input, &options).map_err(|e| failed(&e))?;
     let count = source.images.len() + source.broken.len();
 
-    let progress = Progress::new(std::io::stderr().is_terminal() && !ctx.quiet);
+    let progress = Progress::new(ctx);
     let options = ImportOptions { name: args.name.clone(), ..ImportOptions::new(&progress) };
     let done = import::import(&store, source.images, &options);
     progress.clear();
@@ -180,79 +178,6 @@ fn split_reference(text: &[u8]) -> (&[u8], Option<&[u8]>) {
         }
     }
     (text, None)
-}
-
-/// The time that builds which must give the same bytes again ask for.
-fn source_date() -> Option<Time> {
-    let sec = std::env::var("SOURCE_DATE_EPOCH").ok()?.parse().ok()?;
-    Some(Time { sec, nsec: 0 })
-}
-
-/// A bar on the terminal, or nothing.
-#[derive(Debug)]
-struct Progress {
-    bar: ProgressBar,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    image: String,
-    layers: usize,
-    done: usize,
-}
-
-impl Progress {
-    fn new(visible: bool) -> Progress {
-        let target =
-            if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Progress { bar: ProgressBar::with_draw_target(None, target), state: Mutex::default() }
-    }
-
-    fn clear(&self) {
-        self.bar.finish_and_clear();
-    }
-
-    fn show(&self, state: &State) {
-        let text = format!("{}: layer {}/{}", state.image, state.done, state.layers);
-        self.bar.set_message(text);
-    }
-}
-
-impl Observer for Progress {
-    fn image_begins(&self, name: &str, layers: usize, shared: usize, bytes: Option<u64>) {
-        let template = match bytes {
-            Some(_) => "{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-            None => "{msg} {spinner} {bytes} {bytes_per_sec}",
-        };
-        // the template is a constant, so it can only be right
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style.progress_chars("=> "));
-        }
-        let mut state = self.state.lock();
-        *state = State { image: printable(name.as_bytes()), layers, done: shared };
-        self.show(&state);
-        match bytes {
-            Some(n) => self.bar.set_length(n),
-            None => self.bar.unset_length(),
-        }
-        self.bar.reset();
-    }
-
-    fn layer_read(&self, _number: usize, bytes: u64) {
-        self.bar.inc(bytes);
-    }
-
-    fn layer_ends(&self, _number: usize) {
-        let mut state = self.state.lock();
-        state.done += 1;
-        self.show(&state);
-    }
-
-    fn committing(&self) {
-        let state = self.state.lock();
-        self.bar.set_message(format!("{}: making it durable", state.image));
-    }
 }
 
 #[cfg(test)]

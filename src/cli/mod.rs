@@ -4,6 +4,7 @@
 //! One file per command, each with `Args` and `run`. A command line without a command is the
 //! drop-in form, see `compat`.
 
+pub mod commit;
 pub mod compat;
 pub mod containers;
 pub mod create;
@@ -22,6 +23,7 @@ pub mod mount;
 pub mod mount_options;
 pub mod mounts;
 pub mod output;
+mod progress;
 mod remount;
 pub mod rm;
 mod root;
@@ -33,6 +35,7 @@ pub mod umount;
 pub use error::CliError;
 pub use live::Record;
 
+use crate::sys::Time;
 use clap::{Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::cell::OnceCell;
 use std::ffi::OsString;
@@ -97,6 +100,8 @@ enum Command {
     Stats(stats::Args),
     /// Make a container of an image
     Create(create::Args),
+    /// Make an image of a container
+    Commit(commit::Args),
     /// Bring an image into the store
     Import(import::Args),
     /// List images
@@ -163,6 +168,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Mounts(args) => mounts::run(&args, context),
         Command::Stats(args) => stats::run(&args, context),
         Command::Create(args) => create::run(&args, context),
+        Command::Commit(args) => commit::run(&args, context),
         Command::Import(args) => import::run(&args, context),
         Command::Images(args) => images::run(&args, context),
         Command::Layers(args) => layers::run(&args, context),
@@ -172,6 +178,13 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Rm(args) => rm::run(&args, context),
         Command::Demo(args) => demo::run(&args, context),
     }
+}
+
+/// The time that what is made here bears: now, or what builds ask for that must give the same bytes
+/// again (`SOURCE_DATE_EPOCH`, in seconds).
+fn creation_time() -> Time {
+    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|t| t.parse().ok());
+    epoch.map_or_else(Time::now, |sec| Time { sec, nsec: 0 })
 }
 
 impl Global {

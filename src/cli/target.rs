@@ -1,26 +1,23 @@
 //! From what the user names to layers that can be inspected: an image, a container, a live mount
 //! point, or directories.
 
-use super::live::{self, Record};
+use super::live::{self, Live, Record};
 use super::mount_options::MountOptions;
 use super::stack::{self, Found};
 use super::{CliError, Context};
 use crate::fuse::FS_TYPE;
 use crate::id::{CacheId, ChainId, ImageId};
 use crate::image::ImageConfig;
-use crate::index::{INDEX_NAME, Index, IndexError, ScanOptions, scan};
+use crate::index::{ScanOptions, scan_now};
 use crate::indexes::IndexedLayer;
 use crate::inspect::{LayerKind, LayerView, Layers};
 use crate::name::printable;
 use crate::store::{Container, Store, StoreError};
-use crate::sys::{self, Dir, Errno};
+use crate::sys::{self, Dir};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// How often a directory is read again that others change meanwhile.
-const ATTEMPTS: usize = 3;
 
 /// The layers that a TARGET means.
 #[derive(Debug)]
@@ -78,6 +75,11 @@ pub(super) fn split_mounted(path: &Path) -> Option<(PathBuf, PathBuf)> {
 
 /// Finds what our mount at `path` is made of; `None` if none of ours is there.
 fn mounted(path: &Path) -> Result<Option<Target>, CliError> {
+    live_at(path)?.map(|live| of_record(&live.record)).transpose()
+}
+
+/// Finds the record of our mount at `path`; `None` if none of ours is there.
+fn live_at(path: &Path) -> Result<Option<Live>, CliError> {
     // a name without a slash can be a directory too, so the table of mounts decides
     let at = sys::mount_at(path)
         .or_else(|| path.canonicalize().ok().and_then(|real| sys::mount_at(&real)));
@@ -88,7 +90,7 @@ fn mounted(path: &Path) -> Result<Option<Target>, CliError> {
             path.display()
         ))
     })?;
-    of_record(&live.record).map(Some)
+    Ok(Some(live))
 }
 
 fn of_record(record: &Record) -> Result<Target, CliError> {
@@ -109,15 +111,34 @@ fn of_record(record: &Record) -> Result<Target, CliError> {
     }
 }
 
-/// Finds a container by name or id, or by its live mount point.
+/// Finds the layers of a container by its name or id, or of what is mounted there.
 pub(super) fn container(name: &OsStr, context: &Context) -> Result<Target, CliError> {
     if let Some(target) = mounted(Path::new(name))? {
         return Ok(target);
     }
-    let store = Store::open(&context.root, false).map_err(|e| stack::no_store(&e))?;
-    let text = printable(name.as_bytes());
-    let c = store.find_container(&text).map_err(|e| stack::no_store(&e))?;
+    let (store, c) = stored_container(name, context)?;
     of_container(&store, &c)
+}
+
+/// Finds a container of a store by its name or id, or by its live mount point.
+pub(super) fn stored_container(
+    name: &OsStr,
+    context: &Context,
+) -> Result<(Store, Container), CliError> {
+    let text = printable(name.as_bytes());
+    let (root, id) = match live_at(Path::new(name))?.map(|live| live.record) {
+        None => (context.root.clone(), text),
+        Some(Record { root: Some(root), container: Some(id), .. }) => (root, id),
+        Some(_) => {
+            return Err(CliError::message(format!(
+                "{text}: what is mounted there is no container"
+            ))
+            .hint("stratafs containers shows what there is"));
+        }
+    };
+    let store = Store::open(&root, false).map_err(|e| stack::no_store(&e))?;
+    let container = store.find_container(&id).map_err(|e| stack::no_store(&e))?;
+    Ok((store, container))
 }
 
 fn directories(upper: Option<&Path>, lowers: &[PathBuf]) -> Result<Target, CliError> {
@@ -136,21 +157,8 @@ fn directories(upper: Option<&Path>, lowers: &[PathBuf]) -> Result<Target, CliEr
 
 /// Reads a directory in overlay form, however large it is.
 fn scanned(kind: LayerKind, files: Dir, name: impl Fn() -> String) -> Result<LayerView, CliError> {
-    let failed = |e: &dyn std::error::Error| CliError::failed(name(), e);
-    let mut attempt = 0;
-    let builder = loop {
-        attempt += 1;
-        match scan(&files, ScanOptions::default()) {
-            // a file that went away while the directory was being read
-            Err(IndexError::Scan(_, Errno::NOENT)) if attempt < ATTEMPTS => {}
-            done => break done.map_err(|e| failed(&e))?,
-        }
-    };
-    // an index is a file; this one is mapped and needs its name no more
-    let scratch = tempfile::tempdir().map_err(|e| failed(&e))?;
-    let place = Dir::open(scratch.path()).map_err(|e| failed(&e))?;
-    builder.finish(&place, INDEX_NAME).map_err(|e| failed(&e))?;
-    let index = Index::open(&place, INDEX_NAME).map_err(|e| failed(&e))?;
+    let index =
+        scan_now(&files, ScanOptions::default()).map_err(|e| CliError::failed(name(), &e))?;
     Ok(LayerView { files: Some(files), ..LayerView::new(kind, Arc::new(index)) })
 }
 

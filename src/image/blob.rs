@@ -69,7 +69,7 @@ impl LayerBlob {
                 self.checked(FileRange { file: Arc::new(file), offset: 0, len }.reader())
             }
             Content::Embedded(bytes) => self.checked(io::Cursor::new(bytes.clone())),
-            Content::Tree(tree) => Box::new(tree.open()?),
+            Content::Tree(tree) => Box::new(tree.open()),
             Content::Absent => return Err(self.missing()),
         })
     }

@@ -130,6 +130,10 @@ impl ImageError {
         }
     }
 
+    pub(crate) fn bad_tree(path: &[u8], why: impl ToString) -> ImageError {
+        ImageError::BadTree { path: printable(path), why: why.to_string() }
+    }
+
     pub(crate) fn document(what: impl Into<String>, why: impl ToString) -> ImageError {
         // serde's messages quote the document, which is hostile
         let why = printable(why.to_string().as_bytes());

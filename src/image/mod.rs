@@ -16,6 +16,7 @@ mod manifest;
 mod oci;
 mod platform;
 mod source;
+mod stream;
 mod tarball;
 mod tree;
 mod walk;
@@ -27,6 +28,9 @@ pub use manifest::{
     Descriptor, Document, INDEX_DEPTH_MAX, Index, LAYERS_MAX, MANIFEST_MAX, Manifest, MediaType,
 };
 pub use platform::{BadPlatform, Platform};
+pub(crate) use stream::{Content, Entries, Source as ContentSource, TarStream, holes};
+pub(crate) use tarball::{Entry, can_be_stored, is_of_this_machine, warn_of_socket};
+
 pub use source::{Form, Input, Source, SourceOptions, open_source, split_lowerdir};
 
 use crate::id::Digest;

@@ -1,5 +1,6 @@
 //! Writes tar headers: ustar, with pax records for what ustar cannot say.
 
+use crate::name::printable;
 use crate::sys::{FileType, Time};
 
 /// The size of a tar block in bytes.
@@ -7,28 +8,47 @@ pub(super) const BLOCK: usize = 512;
 
 /// One entry, its content not included.
 #[derive(Debug)]
-pub(super) struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     /// Path, relative; a directory's ends in a slash.
-    pub(super) path: &'a [u8],
-    pub(super) kind: FileType,
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) size: u64,
-    pub(super) mtime: Time,
-    pub(super) rdev: u64,
+    pub(crate) path: &'a [u8],
+    pub(crate) kind: FileType,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) size: u64,
+    pub(crate) mtime: Time,
+    pub(crate) rdev: u64,
     /// Target of a symlink.
-    pub(super) target: Option<&'a [u8]>,
+    pub(crate) target: Option<&'a [u8]>,
     /// The entry of the same archive that this is a hard link to.
-    pub(super) hard_link: Option<&'a [u8]>,
-    pub(super) xattrs: &'a [(Vec<u8>, Vec<u8>)],
+    pub(crate) hard_link: Option<&'a [u8]>,
+    pub(crate) xattrs: &'a [(Vec<u8>, Vec<u8>)],
     /// The pieces of data of a sparse file, if it is to be stored as one.
-    pub(super) sparse: Option<&'a [(u64, u64)]>,
+    pub(crate) sparse: Option<&'a [(u64, u64)]>,
 }
 
 impl Entry<'_> {
+    /// A whiteout or an opaque mark: an empty file without an owner, and of a whole second. `near`
+    /// is the time of what it belongs to.
+    pub(crate) fn marker(path: &[u8], near: Time) -> Entry<'_> {
+        Entry {
+            path,
+            kind: FileType::File,
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: Time { sec: near.sec.max(0), nsec: 0 },
+            rdev: 0,
+            target: None,
+            hard_link: None,
+            xattrs: &[],
+            sparse: None,
+        }
+    }
+
     /// Returns everything that stands before the content.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut pax = Vec::new();
         let mut map = Vec::new();
         let mut stored =
@@ -109,6 +129,26 @@ impl Entry<'_> {
             FileType::Block => tar::EntryType::Block,
         }
     }
+}
+
+/// Returns whether an extended attribute is a label of this machine, not of an image.
+pub(crate) fn is_of_this_machine(key: &[u8]) -> bool {
+    [&b"security.selinux"[..], b"security.evm", b"security.ima", b"system.nfs4_acl"].contains(&key)
+}
+
+/// Returns whether a tar can hold an extended attribute of this name; warns if not.
+pub(crate) fn can_be_stored(path: &[u8], key: &[u8]) -> bool {
+    let can = !key.contains(&b'=');
+    if !can {
+        let (path, key) = (printable(path), printable(key));
+        log::warn!("{path}: no tar can hold the extended attribute {key:?}; left out");
+    }
+    can
+}
+
+/// Says that a socket is left out.
+pub(crate) fn warn_of_socket(path: &[u8]) {
+    log::warn!("{}: a socket, which no layer can hold; left out", printable(path));
 }
 
 /// Sets the fields whose longer values are in pax records; here they are cut.

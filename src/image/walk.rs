@@ -3,13 +3,14 @@
 
 use super::ImageError;
 use super::lower::{Found, Merged, Part, Stack};
-use super::tarball::Entry;
-use super::tree::{Content, bad, holes, open_content};
+use super::stream::{Content, Entries, holes};
+use super::tarball::{Entry, can_be_stored, is_of_this_machine, warn_of_socket};
+use super::tree::open_content;
 use crate::marker::{
     Dialect, OPAQUE_NAME, OVERRIDE_XATTR, OciMarker, Redirect, WHITEOUT_PREFIX, XattrName,
 };
 use crate::name::printable;
-use crate::sys::{Dir, Errno, FileType, Stat, Time};
+use crate::sys::{Dir, Errno, FileType, Stat};
 use std::collections::{BTreeSet, HashMap};
 
 /// A directory whose names are being walked.
@@ -49,14 +50,8 @@ struct Leaf<'a> {
     data: Option<(Dir, Box<[u8]>)>,
 }
 
-impl Walk {
-    pub(super) fn new(stack: Stack, skip: Option<(u64, u64)>) -> Walk {
-        Walk { stack, skip, frames: Vec::new(), links: HashMap::new(), started: false }
-    }
-
-    /// Appends the next entry's header to `out`, and its content to `content` if it has some.
-    /// Returns false when there is none left.
-    pub(super) fn next(
+impl Entries for Walk {
+    fn next(
         &mut self,
         out: &mut Vec<u8>,
         content: &mut Option<Content>,
@@ -82,12 +77,18 @@ impl Walk {
         }
         Ok(true)
     }
+}
+
+impl Walk {
+    pub(super) fn new(stack: Stack, skip: Option<(u64, u64)>) -> Walk {
+        Walk { stack, skip, frames: Vec::new(), links: HashMap::new(), started: false }
+    }
 
     fn start(&mut self, out: &mut Vec<u8>) -> Result<(), ImageError> {
         let part = self.stack.root(0)?;
-        let stat = part.dir.stat_self().map_err(|e| bad(b".", e))?;
+        let stat = part.dir.stat_self().map_err(|e| ImageError::bad_tree(b".", e))?;
         if self.skip == Some((stat.dev, stat.ino)) {
-            return Err(bad(b".", "it is the store, which would hold itself"));
+            return Err(ImageError::bad_tree(b".", "it is the store, which would hold itself"));
         }
         self.put_dir(&part.dir, b".", stat, b"./", out)?;
         let opaque = self.stack.overlay && part.dir.stat(OPAQUE_NAME).is_ok();
@@ -109,16 +110,18 @@ impl Walk {
     ) -> Result<(), ImageError> {
         let parent = &path[..path.len() - name.len()];
         if self.stack.overlay && name.starts_with(WHITEOUT_PREFIX) {
-            let marker = OciMarker::parse(name).map_err(|e| bad(&path, e))?;
+            let marker = OciMarker::parse(name).map_err(|e| ImageError::bad_tree(&path, e))?;
             // an opaque mark stands behind its directory's entry, and AUFS' files mean nothing
             if let Some(OciMarker::Whiteout(_)) = marker {
-                let stat = part.dir.stat(name).map_err(|e| bad(&path, e))?;
+                let stat = part.dir.stat(name).map_err(|e| ImageError::bad_tree(&path, e))?;
                 put_marker(&path, stat, out);
             }
             return Ok(());
         }
         match self.stack.probe(part, name)? {
-            Found::Absent => Err(bad(&path, "it vanished while the directory was read")),
+            Found::Absent => {
+                Err(ImageError::bad_tree(&path, "it vanished while the directory was read"))
+            }
             Found::Whiteout(stat) => {
                 put_marker(&[parent, WHITEOUT_PREFIX, name].concat(), stat, out);
                 Ok(())
@@ -212,7 +215,7 @@ impl Walk {
     ) -> Result<(), ImageError> {
         let mut names = BTreeSet::new();
         for part in &parts {
-            for e in part.dir.list().map_err(|e| bad(&path, e))? {
+            for e in part.dir.list().map_err(|e| ImageError::bad_tree(&path, e))? {
                 if !(merged && self.stack.overlay && e.name.starts_with(WHITEOUT_PREFIX)) {
                     names.insert(e.name);
                 }
@@ -264,14 +267,14 @@ impl Walk {
             FileType::File => {
                 let (dir, name) = data.as_ref().map_or((dir, name), |(d, n)| (d, &n[..]));
                 let (file, now) = open_content(dir, name, &path)?;
-                let holes = holes(&file, &now);
+                let holes = holes(&file, now.size, now.blocks);
                 let pieces = holes.as_deref();
                 out.extend(Entry { sparse: pieces, size: now.size, ..entry }.encode());
                 let pieces = holes.unwrap_or_else(|| vec![(0, now.size)]);
-                *content = Some(Content::new(file, path, pieces));
+                *content = Some(Content::new(Box::new(file), path, pieces));
             }
             FileType::Symlink => {
-                let target = dir.readlink(name).map_err(|e| bad(&path, e))?;
+                let target = dir.readlink(name).map_err(|e| ImageError::bad_tree(&path, e))?;
                 out.extend(Entry { target: Some(&target), ..entry }.encode());
             }
             _ => out.extend(entry.encode()),
@@ -284,18 +287,13 @@ impl Walk {
         let mut keys = match dir.list_xattr(name) {
             Ok(keys) => keys,
             Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-            Err(e) => return Err(bad(path, e)),
+            Err(e) => return Err(ImageError::bad_tree(path, e)),
         };
         keys.sort();
         let mut out = Vec::new();
         for key in keys {
             let Some(shown) = self.shown(&key) else { continue };
-            if shown.contains(&b'=') {
-                log::warn!(
-                    "{}: no tar can hold the extended attribute {:?}; left out",
-                    printable(path),
-                    printable(&shown)
-                );
+            if !can_be_stored(path, &shown) {
                 continue;
             }
             match dir.get_xattr(name, &key) {
@@ -307,17 +305,14 @@ impl Walk {
                     printable(path),
                     printable(&shown)
                 ),
-                Err(e) => return Err(bad(path, e)),
+                Err(e) => return Err(ImageError::bad_tree(path, e)),
             }
         }
         Ok(out)
     }
 
     fn shown(&self, key: &[u8]) -> Option<Vec<u8>> {
-        // labels of this machine, not of the image
-        if [&b"security.selinux"[..], b"security.evm", b"security.ima", b"system.nfs4_acl"]
-            .contains(&key)
-        {
+        if is_of_this_machine(key) {
             return None;
         }
         if !self.stack.overlay {
@@ -348,13 +343,9 @@ impl Walk {
 
 fn at(path: &[u8], e: ImageError) -> ImageError {
     match e {
-        ImageError::BadTree { why, .. } => bad(path, why),
+        ImageError::BadTree { why, .. } => ImageError::bad_tree(path, why),
         e => e,
     }
-}
-
-fn warn_of_socket(path: &[u8]) {
-    log::warn!("{}: a socket, which no layer can hold; left out", printable(path));
 }
 
 fn plain(path: &[u8], stat: Stat) -> Entry<'_> {
@@ -375,8 +366,5 @@ fn plain(path: &[u8], stat: Stat) -> Entry<'_> {
 }
 
 fn put_marker(path: &[u8], near: Stat, out: &mut Vec<u8>) {
-    // whole seconds, and no owner: a marker has neither
-    let mtime = Time { sec: near.mtime.sec.max(0), nsec: 0 };
-    let marker = Stat { uid: 0, gid: 0, mtime, mode: FileType::File.bits() | 0o600, ..near };
-    out.extend(plain(path, marker).encode());
+    out.extend(Entry::marker(path, near.mtime).encode());
 }

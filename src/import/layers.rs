@@ -1,13 +1,13 @@
 //! The layers of one image: unpacked side by side, finished in order.
 
 use super::{ImportError, ImportOptions, LayerError, Observer};
-use crate::id::{DiffId, Digest};
-use crate::image::{ImageError, LayerBlob, SourceImage};
+use crate::id::{ChainId, DiffId, Digest};
+use crate::image::{ImageError, SourceImage};
 use crate::index::{INDEX_NAME, Index};
 use crate::indexes::{self, IndexedLayer};
 use crate::store::{ImportLock, Layer, LayerTxn, StagedLayer as Staged, Store};
 use crate::sys::{Dir, Identity};
-use crate::unpack::{self, LowerLayer, StagedLayer, Target, UnpackError};
+use crate::unpack::{self, Limits, LowerLayer, StagedLayer, Target, UnpackError};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -27,14 +27,8 @@ pub(super) fn import(
         return Ok(all);
     }
     let parent = shared.last().map(|l| l.chain);
-    let mut below: Vec<Lower> = Vec::with_capacity(image.layers.len());
-    if let Some(top) = &parent {
-        for IndexedLayer { layer, index } in indexes::load(store, top, None)? {
-            below.push((index, store.diff_dir(&layer.cache)?));
-        }
-    }
-    let job =
-        Job { store, lock, image, options, first: shared.len(), identity: Identity::current() };
+    let mut below = lowers(store, parent.as_ref())?;
+    let job = Job { store, lock, image, options, first: shared.len() };
     let staged = job.run(&mut below)?;
     options.observer.committing();
     // before the commit, whose sync they share; a record too many says nothing wrong
@@ -49,7 +43,29 @@ pub(super) fn import(
 }
 
 /// A finished layer: its index and its directory.
-type Lower = (Arc<Index>, Dir);
+pub(crate) type Lower = (Arc<Index>, Dir);
+
+/// Returns the layers of a chain, bottom first.
+pub(crate) fn lowers(store: &Store, top: Option<&ChainId>) -> Result<Vec<Lower>, ImportError> {
+    let Some(top) = top else { return Ok(Vec::new()) };
+    let layers = indexes::load(store, top, None)?.into_iter();
+    layers.map(|IndexedLayer { layer, index }| Ok((index, store.diff_dir(&layer.cache)?))).collect()
+}
+
+/// Unpacks one layer upon `below` (bottom first). It is not in the store before it is committed.
+///
+/// # Errors
+/// The stream cannot be read, or is no layer; `what` names it.
+pub(crate) fn stage(
+    store: &Store,
+    lock: &ImportLock,
+    stream: impl Read,
+    what: &str,
+    below: &[Lower],
+    limits: &Limits,
+) -> Result<Staged, LayerError> {
+    Unpacked::read(store, lock, stream, what, limits)?.finish(below).map(|(staged, _)| staged)
+}
 
 struct Job<'a> {
     store: &'a Store,
@@ -58,13 +74,48 @@ struct Job<'a> {
     options: &'a ImportOptions<'a>,
     /// Index of the lowest layer to import.
     first: usize,
-    identity: Identity,
 }
 
 /// A layer between unpacking and finishing.
 struct Unpacked {
     txn: LayerTxn,
     staged: StagedLayer,
+    identity: Identity,
+}
+
+impl Unpacked {
+    fn read(
+        store: &Store,
+        lock: &ImportLock,
+        mut stream: impl Read,
+        what: &str,
+        limits: &Limits,
+    ) -> Result<Unpacked, LayerError> {
+        let identity = Identity::current();
+        let txn = store.begin_layer(lock)?;
+        let staged = match unpack::unpack_layer(&mut stream, &target(&txn, identity), limits) {
+            Ok(staged) => staged,
+            Err(e) => return Err(blame(e, stream)),
+        };
+        // the reader checks size and digest at its end, which the unpacker need not have seen
+        io::copy(&mut stream, &mut io::sink())
+            .map_err(|e| ImageError::from_reader(e, &format!("read {what}")))?;
+        Ok(Unpacked { txn, staged, identity })
+    }
+
+    fn finish(self, below: &[Lower]) -> Result<(Staged, Lower), LayerError> {
+        let Unpacked { txn, staged, identity } = self;
+        let diff: DiffId = staged.diff_id;
+        let top_first: Vec<LowerLayer<'_>> =
+            below.iter().rev().map(|(index, diff)| LowerLayer { index, diff }).collect();
+        let size = staged.finish(&target(&txn, identity), &top_first)?.size;
+        let lower = (Arc::new(Index::open(txn.meta(), INDEX_NAME)?), txn.diff().clone());
+        Ok((Staged { txn, diff, size }, lower))
+    }
+}
+
+fn target(txn: &LayerTxn, identity: Identity) -> Target<'_> {
+    Target { diff: txn.diff(), meta: txn.meta(), identity, layer: txn.cache().mark() }
 }
 
 type Outcome = (usize, Result<Unpacked, LayerError>);
@@ -168,7 +219,8 @@ impl Job<'_> {
                 waiting.insert(j, outcome.map_err(|e| self.failed(j, e))?);
                 continue;
             };
-            let staged = self.finish(outcome, below).map_err(|e| self.failed(i, e))?;
+            let (staged, lower) = outcome.finish(below).map_err(|e| self.failed(i, e))?;
+            below.push(lower);
             done.push(staged);
             self.options.observer.layer_ends(i + 1);
             queue.update(|s| s.finished = i + 1);
@@ -190,45 +242,15 @@ impl Job<'_> {
         let blob = &self.image.layers[i];
         let observer = self.options.observer;
         observer.layer_begins(i + 1, blob.size);
-        let mut reader = Counted { inner: blob.open()?, observer, number: i + 1, queue };
-        let txn = self.store.begin_layer(self.lock)?;
-        let staged =
-            match unpack::unpack_layer(&mut reader, &self.target(&txn), &self.options.limits) {
-                Ok(staged) => staged,
-                Err(e) => return Err(blame(e, reader)),
-            };
-        // the reader checks size and digest at its end, which the unpacker need not have seen
-        io::copy(&mut reader, &mut io::sink()).map_err(|e| read_error(e, blob))?;
-        if let Some(expected) = blob.diff_id
-            && expected != staged.diff_id
-        {
-            return Err(LayerError::WrongDiffId { expected, found: staged.diff_id });
-        }
-        Ok(Unpacked { txn, staged })
-    }
-
-    fn target<'t>(&self, txn: &'t LayerTxn) -> Target<'t> {
-        Target {
-            diff: txn.diff(),
-            meta: txn.meta(),
-            identity: self.identity,
-            layer: txn.cache().mark(),
+        let reader = Counted { inner: blob.open()?, observer, number: i + 1, queue };
+        let limits = &self.options.limits;
+        let unpacked = Unpacked::read(self.store, self.lock, reader, &blob.name, limits)?;
+        let found = unpacked.staged.diff_id;
+        match blob.diff_id {
+            Some(expected) if expected != found => Err(LayerError::WrongDiffId { expected, found }),
+            _ => Ok(unpacked),
         }
     }
-
-    fn finish(&self, unpacked: Unpacked, below: &mut Vec<Lower>) -> Result<Staged, LayerError> {
-        let Unpacked { txn, staged } = unpacked;
-        let diff: DiffId = staged.diff_id;
-        let top_first: Vec<LowerLayer<'_>> =
-            below.iter().rev().map(|(index, diff)| LowerLayer { index, diff }).collect();
-        let size = staged.finish(&self.target(&txn), &top_first)?.size;
-        below.push((Arc::new(Index::open(txn.meta(), INDEX_NAME)?), txn.diff().clone()));
-        Ok(Staged { txn, diff, size })
-    }
-}
-
-fn read_error(e: io::Error, blob: &LayerBlob) -> LayerError {
-    ImageError::from_reader(e, &format!("read {}", blob.name)).into()
 }
 
 /// Finds the true cause of a failure: a blob that is damaged or cut short may fail in any way, and

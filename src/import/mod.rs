@@ -12,6 +12,7 @@ mod layers;
 mod observer;
 
 pub use error::{ImportError, LayerError};
+pub(crate) use layers::{Lower, lowers, stage};
 pub use observer::{Observer, Silent};
 
 use crate::id::{ChainId, DiffId, Digest, ImageId};

@@ -1,8 +1,8 @@
 //! Building an index from a layer directory on disk.
 
-use super::{Builder, EntryId, IndexError, Kind, Meta};
+use super::{Builder, EntryId, Index, IndexError, Kind, Meta};
 use crate::marker::{Dialect, OVERRIDE_XATTR, OverrideStat, Redirect, XattrName};
-use crate::sys::{Dir, Errno, FileType, Stat};
+use crate::sys::{Dir, Errno, File, FileType, Stat};
 use std::collections::HashMap;
 
 /// How [`scan`] reads a layer directory.
@@ -19,6 +19,9 @@ impl Default for ScanOptions {
         ScanOptions { override_stat: true, redirects: true }
     }
 }
+
+/// How often a directory is read again that others change meanwhile.
+const ATTEMPTS: usize = 3;
 
 const FUSE_OVERLAYFS_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
 
@@ -69,6 +72,25 @@ pub fn scan(diff: &Dir, options: ScanOptions) -> Result<Builder, IndexError> {
         }
     }
     Ok(b)
+}
+
+/// Reads a layer directory that others may change meanwhile into an index without a name.
+///
+/// # Errors
+/// It cannot be read, or changes whenever it is; there is no room for temporary files.
+pub fn scan_now(diff: &Dir, options: ScanOptions) -> Result<Index, IndexError> {
+    let mut attempt = 0;
+    let builder = loop {
+        attempt += 1;
+        match scan(diff, options) {
+            // a file that went away while the directory was being read
+            Err(IndexError::Scan(_, Errno::NOENT)) if attempt < ATTEMPTS => {}
+            done => break done?,
+        }
+    };
+    let file = tempfile::tempfile()
+        .map_err(|e| IndexError::Write(b"in a temporary file".to_vec(), e.into()))?;
+    builder.open_in(&File::from_std(file))
 }
 
 /// What the extended attributes of one file say.

@@ -5,8 +5,8 @@ use super::format::{
     CRC, HEADER, Header, IMPLIED, LARGE, LINKED, NO_EXTRA, OPAQUE, REDIRECT, Record, XATTRS,
     decode_extra,
 };
-use super::{IndexError, Kind};
-use crate::sys::{Dir, Errno, File, OpenFlags, RenameFlags};
+use super::{Index, IndexError, Kind};
+use crate::sys::{Dir, Errno, File, Mapping, OpenFlags, RenameFlags};
 
 /// The entries of a builder in the order of their node numbers.
 pub(super) struct Order {
@@ -92,6 +92,13 @@ impl Builder {
         let fail = |e| IndexError::Write(name.to_vec(), e);
         let file = dir.open_file(name, OpenFlags::CREATE_NEW, 0o644).map_err(fail)?;
         self.write(&file, name)
+    }
+
+    /// Writes the index into a file that nobody else has, and opens it.
+    pub fn open_in(self, file: &File) -> Result<Index, IndexError> {
+        let name = b"in a temporary file";
+        self.write(file, name)?;
+        Index::of(Mapping::of(file).map_err(|e| IndexError::Open(name.to_vec(), e))?)
     }
 
     fn write(&self, file: &File, name: &[u8]) -> Result<(), IndexError> {

@@ -199,13 +199,8 @@ impl Store {
         if files::read(&dir, layout::SIDE_FILE, 64 << 10).map_err(io)?.is_none() {
             return Err(StoreError::ForeignContainer(c.id.clone()));
         }
-        // whoever mounts it read-write holds this lock
-        let work = self.cache_dir(&c.mount)?.open_dir(b"work").map_err(io)?;
-        match work.try_lock() {
-            Ok(false) => return Err(StoreError::ContainerInUse(c.id.clone())),
-            Ok(true) | Err(Errno::NOSYS | Errno::OPNOTSUPP) => {}
-            Err(e) => return Err(io(e)),
-        }
+        let _held =
+            self.hold_container(c)?.ok_or_else(|| StoreError::ContainerInUse(c.id.clone()))?;
         let write_set = format!("{}{}", layout::WRITE_SET, c.mount);
         let tmp = self.place_to_write(layout::TMP)?;
         {
@@ -217,6 +212,19 @@ impl Store {
         }
         sweep::discard(self, &write_set);
         Ok(())
+    }
+
+    /// Keeps others from mounting a container read-write for as long as what is returned lives;
+    /// `None` if somebody has it mounted so.
+    pub fn hold_container(&self, c: &Container) -> Result<Option<Dir>, StoreError> {
+        let io = |e| self.io("lock", &format!("{}/{}/work", layout::OVERLAY2, c.mount), e);
+        // whoever mounts it read-write holds this lock
+        let work = self.cache_dir(&c.mount)?.open_dir(b"work").map_err(io)?;
+        match work.try_lock() {
+            Ok(false) => Ok(None),
+            Ok(true) | Err(Errno::NOSYS | Errno::OPNOTSUPP) => Ok(Some(work)),
+            Err(e) => Err(io(e)),
+        }
     }
 
     fn read_container(&self, id: &str) -> Result<Option<Container>, StoreError> {

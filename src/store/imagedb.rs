@@ -61,11 +61,27 @@ impl Store {
 
     /// Records that the image got a name now.
     pub(super) fn set_last_tagged(&self, id: &ImageId) -> Result<(), StoreError> {
+        self.put_facts(id, &[("lastUpdated", clock::format(Time::now()).as_bytes())])
+    }
+
+    /// Records that an image was made here, of a container of `parent`.
+    pub fn record_made_of(
+        &self,
+        _lock: &ImportLock,
+        id: &ImageId,
+        parent: &ImageId,
+    ) -> Result<(), StoreError> {
+        let _write = self.write_lock()?;
+        self.put_facts(id, &[("parent", parent.to_string().as_bytes()), ("builtLocally", &[1])])
+    }
+
+    fn put_facts(&self, id: &ImageId, facts: &[(&str, &[u8])]) -> Result<(), StoreError> {
         let at = |e| self.io("write", &format!("{}/{}", layout::METADATA, id.hex()), e);
         let metadata = self.place_to_write(layout::METADATA)?;
         let dir = files::make_dir(&metadata, &id.hex(), layout::IMAGE_FACTS_MODE).map_err(at)?;
-        let now = clock::format(Time::now());
-        files::replace(&dir, "lastUpdated", now.as_bytes(), layout::PRIVATE_MODE).map_err(at)
+        facts.iter().try_for_each(|(name, data)| {
+            files::replace(&dir, name, data, layout::PRIVATE_MODE).map_err(at)
+        })
     }
 
     /// Finds the image that a user means: `sha256:ID` or a whole id, else

@@ -122,13 +122,26 @@ impl Run<'_> {
             let shown = self.image(&stack, "upper")?;
             let mut again = again;
             again.forget_sockets();
-            return expect("our upper as an image's layer", ["upper", "layer"], &again, &shown)
-                .map(|()| counts);
+            expect("our upper as an image's layer", ["upper", "layer"], &again, &shown)?;
+            return self.committed(&ours.upper).map(|()| counts);
         }
         let shown = self.under_us(&stack, None)?;
         expect("our upper as a layer", ["upper", "layer"], &again, &shown)?;
         readonly::compare(self.mounts, None, &stack, &self.case.steps)?;
         Ok(counts)
+    }
+
+    /// An image of the container, which has its upper, and not what lies between that and the image.
+    fn committed(&self, upper: &Path) -> Result<(), String> {
+        self.mounts.commit("committed")?;
+        let mut shown = tree::look(&self.mounts.mount_image("committed")?);
+        self.mounts.unmount_ours()?;
+        shown.forgive_no_attributes();
+        let mut stack = vec![upper.to_owned()];
+        stack.extend(self.lowers[1..].iter().cloned());
+        let mut asked = self.under_us(&stack, None)?;
+        asked.forget_sockets();
+        expect("the committed image", ["upper", "image"], &asked, &shown)
     }
 
     /// An image of layers, read-only, against the kernel's mount of them.

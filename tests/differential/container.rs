@@ -53,6 +53,17 @@ impl Mounts {
         Ok(Container { upper, init: init.join("diff"), layers })
     }
 
+    /// Makes an image of the container; done twice, it is the same.
+    pub fn commit(&self, name: &str) -> Result<(), String> {
+        let layer = || {
+            let said = self.store(&["--json", "commit", CONTAINER, name].map(OsStr::new))?;
+            let made: serde_json::Value = serde_json::from_str(&said).map_err(|e| e.to_string())?;
+            Ok::<_, String>(made["Layer"].clone())
+        };
+        let (first, second) = (layer()?, layer()?);
+        if first == second { Ok(()) } else { Err(format!("{first} is then {second}")) }
+    }
+
     pub fn mount_container(&self, point: &Path) -> Result<(), String> {
         self.mount_stored(CONTAINER, point)
     }
