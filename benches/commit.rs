@@ -16,7 +16,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use stratafs::commit::{CommitOptions, NewStep, commit};
 use stratafs::image::{Input, SourceOptions, open_source};
-use stratafs::import::{ImportOptions, Silent, import};
+use stratafs::import::{ImportOptions, Imported, Silent, import};
 use stratafs::store::{Container, Store};
 use stratafs::sys::{Dir, Time};
 
@@ -32,24 +32,27 @@ const CHANGES: [(&str, usize, usize); 3] = [
     ("one file of 64 MiB", 1, 64 << 20),
 ];
 
-fn image(tmp: &Path, files: usize) -> Result<Store> {
+fn image(tmp: &Path, files: usize) -> Result<(Store, Imported)> {
     let layout = tmp.join(format!("layout-{files}"));
     support::layout(&layout, std::iter::once(support::layer(0, files, 200)?))?;
     let store = Store::open(&tmp.join(format!("store-{files}")), true)?;
     let options = SourceOptions::new(Dir::open(store.root())?);
     let source = open_source(Input::Path(layout), &options)?;
-    match import(&store, source.images, &ImportOptions::new(&Silent))?.failed.pop() {
-        Some(e) => Err(e.into()),
-        None => Ok(store),
+    let mut report = import(&store, source.images, &ImportOptions::new(&Silent))?;
+    match (report.failed.pop(), report.imported.pop()) {
+        (Some(e), _) => Err(e.into()),
+        (None, image) => Ok((store, image.ok_or("no image")?)),
     }
 }
 
 /// Makes a container with these changes; returns it with the directory of its writable layer.
-fn container(store: &Store, files: usize, len: usize) -> Result<(Container, PathBuf)> {
+fn container(
+    (store, image): &(Store, Imported),
+    files: usize,
+    len: usize,
+) -> Result<(Container, PathBuf)> {
     let lock = store.import_lock()?;
-    let image = *store.image_ids()?.first().ok_or("no image")?;
-    let top = store.layers()?.first().map(|l| l.chain);
-    let c = store.create_container(&lock, &image, top.as_ref(), None)?;
+    let c = store.create_container(&lock, &image.id, image.layers.last(), None)?;
     let upper = store.root().join("overlay2").join(c.mount.as_str()).join("diff");
     for i in 0..files {
         std::fs::write(upper.join(format!("new-{i}")), vec![i as u8; len])?;
@@ -85,20 +88,20 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let tmp = tempfile::tempdir()?;
-    let stores: Vec<Store> =
+    let images: Vec<(Store, Imported)> =
         IMAGES.iter().map(|files| image(tmp.path(), *files)).collect::<Result<_>>()?;
     println!(
         "{:<24} {:>8} {:>16} {:>16} {:>16}",
         "change", "image", "commit, best ms", "middle", "tar|sha256"
     );
     for (name, files, len) in CHANGES {
-        let mut times = vec![(Vec::new(), Vec::new()); stores.len()];
+        let mut times = vec![(Vec::new(), Vec::new()); images.len()];
         for _ in 0..support::rounds(5) {
-            for (store, (commits, tars)) in stores.iter().zip(&mut times) {
+            for (image, (commits, tars)) in images.iter().zip(&mut times) {
                 // a layer that is there already would not be made again
-                let (c, upper) = container(store, files, len)?;
+                let (c, upper) = container(image, files, len)?;
                 std::fs::write(upper.join("round"), tars.len().to_string())?;
-                commits.push(ours(store, &c)?);
+                commits.push(ours(&image.0, &c)?);
                 tars.push(tar(&upper)?);
             }
         }
