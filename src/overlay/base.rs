@@ -88,11 +88,9 @@ impl Base {
     /// Returns the position of `name`, also if it is a whiteout or went.
     pub(super) fn position(&self, layers: &[LowerLayer], name: &[u8]) -> Option<u32> {
         Some(if self.sorted {
-            let by_name = |e: &PackedEntry| match layers.get(usize::from(e.layer)) {
-                Some(l) => l.with_name(NodeId(e.node), |n| n.cmp(name)),
-                None => std::cmp::Ordering::Less,
-            };
-            self.entries.binary_search_by(by_name).ok()? as u32
+            // all of one layer, which is asked once
+            let layer = layers.get(usize::from(self.entries.first()?.layer))?;
+            layer.search(&self.entries, |e| NodeId(e.node), name)? as u32
         } else {
             let hash = self.hasher.hash_one(name);
             *self.table.find(hash, |pos| is_named(layers, &self.entries, *pos, name))?
