@@ -9,6 +9,9 @@ use crate::sys::FileType;
 use hashbrown::HashTable;
 use std::hash::BuildHasher as _;
 
+/// For how many entries a directory must have seen a change to be worth a table of its names.
+const ENTRIES_A_CHANGE: u64 = 16;
+
 /// An entry that the lowers show.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BaseEntry {
@@ -97,6 +100,26 @@ impl Base {
         })
     }
 
+    /// Notes that so many entries were changed so far. A directory whose names are searched again and
+    /// again is worth a table of them, which takes as long as some searches for each entry.
+    pub(super) fn changed(&mut self, layers: &[LowerLayer], changes: u64) {
+        if self.sorted && changes >= self.entries.len() as u64 / ENTRIES_A_CHANGE {
+            self.tabulate(layers);
+        }
+    }
+
+    /// Makes the table anew.
+    fn tabulate(&mut self, layers: &[LowerLayer]) {
+        let (hasher, entries) = (&self.hasher, &self.entries);
+        let hash = |pos: &u32| hash_of(layers, entries, hasher, *pos);
+        self.table.clear();
+        self.table.reserve(entries.len(), hash);
+        for pos in 0..entries.len() as u32 {
+            self.table.insert_unique(hash(&pos), pos, hash);
+        }
+        self.sorted = false;
+    }
+
     /// Takes over what the layers show by now. Names keep their positions, new ones come last.
     /// Returns the positions of names that are not what they were.
     pub(super) fn update(&mut self, layers: &[LowerLayer], parts: &[At]) -> Result<Vec<u32>> {
@@ -128,17 +151,10 @@ impl Base {
             changed.push(entries.len() as u32);
             entries.push(*entry);
         }
-        if !changed.is_empty() {
-            self.table.clear();
-            for pos in 0..entries.len() as u32 {
-                let hasher = &self.hasher;
-                let hash = hash_of(layers, &entries, hasher, pos);
-                let again = |p: &u32| hash_of(layers, &entries, hasher, *p);
-                self.table.insert_unique(hash, pos, again);
-            }
-            self.sorted = false;
-        }
         self.entries = entries;
+        if !changed.is_empty() {
+            self.tabulate(layers);
+        }
         Ok(changed)
     }
 
