@@ -50,6 +50,23 @@ impl AtRest {
         (plain && again()?).then_some(resting)
     }
 
+    /// Returns what to keep of a file of one name that was just looked up as `name` in `parent` for the
+    /// first time, as [`lay_down`](Self::lay_down) would.
+    pub(super) fn found(
+        &self,
+        (number, at): (Ino, At),
+        parent: Ino,
+        name: &[u8],
+    ) -> Option<Resting> {
+        let layer = self.lowers.get(at.layer.0 as usize)?;
+        let dir = At { layer: at.layer, node: layer.parent(at.node) };
+        let here = ino::decode(number).is_none()
+            && layer.ino(at.node) == number
+            && *self.part_of.read().get(&dir)? == parent
+            && layer.with_name(at.node, |n| n == name);
+        here.then_some(Resting { at, lookups: 1, links: 1 })
+    }
+
     /// Returns the object of a file at rest.
     pub(super) fn wake(&self, number: Ino, resting: Resting) -> FileInode {
         let file = FileInode::lower(number, resting.at);

@@ -296,7 +296,8 @@ impl Overlay {
     }
 }
 
-fn lower_attr(ino: Ino, m: &Meta) -> Attr {
+/// Returns the attributes to show for a lower file, but for names of it that went.
+pub(super) fn lower_attr(ino: Ino, m: &Meta) -> Attr {
     Attr {
         ino,
         kind: m.kind,

@@ -9,6 +9,9 @@ use crate::sys::FileType;
 use hashbrown::HashTable;
 use std::hash::BuildHasher as _;
 
+/// For how many entries a directory must have seen a change to be worth a table of its names.
+const ENTRIES_A_CHANGE: u64 = 16;
+
 /// An entry that the lowers show.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BaseEntry {
@@ -88,15 +91,33 @@ impl Base {
     /// Returns the position of `name`, also if it is a whiteout or went.
     pub(super) fn position(&self, layers: &[LowerLayer], name: &[u8]) -> Option<u32> {
         Some(if self.sorted {
-            let by_name = |e: &PackedEntry| match layers.get(usize::from(e.layer)) {
-                Some(l) => l.with_name(NodeId(e.node), |n| n.cmp(name)),
-                None => std::cmp::Ordering::Less,
-            };
-            self.entries.binary_search_by(by_name).ok()? as u32
+            // all of one layer, which is asked once
+            let layer = layers.get(usize::from(self.entries.first()?.layer))?;
+            layer.search(&self.entries, |e| NodeId(e.node), name)? as u32
         } else {
             let hash = self.hasher.hash_one(name);
             *self.table.find(hash, |pos| is_named(layers, &self.entries, *pos, name))?
         })
+    }
+
+    /// Notes that so many entries were changed so far. A directory whose names are searched again and
+    /// again is worth a table of them, which takes as long as some searches for each entry.
+    pub(super) fn changed(&mut self, layers: &[LowerLayer], changes: u64) {
+        if self.sorted && changes >= self.entries.len() as u64 / ENTRIES_A_CHANGE {
+            self.tabulate(layers);
+        }
+    }
+
+    /// Makes the table anew.
+    fn tabulate(&mut self, layers: &[LowerLayer]) {
+        let (hasher, entries) = (&self.hasher, &self.entries);
+        let hash = |pos: &u32| hash_of(layers, entries, hasher, *pos);
+        self.table.clear();
+        self.table.reserve(entries.len(), hash);
+        for pos in 0..entries.len() as u32 {
+            self.table.insert_unique(hash(&pos), pos, hash);
+        }
+        self.sorted = false;
     }
 
     /// Takes over what the layers show by now. Names keep their positions, new ones come last.
@@ -130,17 +151,10 @@ impl Base {
             changed.push(entries.len() as u32);
             entries.push(*entry);
         }
-        if !changed.is_empty() {
-            self.table.clear();
-            for pos in 0..entries.len() as u32 {
-                let hasher = &self.hasher;
-                let hash = hash_of(layers, &entries, hasher, pos);
-                let again = |p: &u32| hash_of(layers, &entries, hasher, *p);
-                self.table.insert_unique(hash, pos, again);
-            }
-            self.sorted = false;
-        }
         self.entries = entries;
+        if !changed.is_empty() {
+            self.tabulate(layers);
+        }
         Ok(changed)
     }
 

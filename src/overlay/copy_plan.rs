@@ -125,11 +125,10 @@ impl Overlay {
             && let LowerLayer::Plain(plain) = layer
             && plain.kind(at.node) == Kind::File
         {
-            let opened = plain.open(at.node)?;
+            let (opened, stat) = plain.open_here(at.node)?;
             let here = LayerRef::Lower(at.layer);
             if opened.list_xattr().layer(here, "list extended attributes")?.is_empty() {
-                let meta = Meta::from(&opened.stat().layer(here, "look at a file")?);
-                let content = Some(opened);
+                let (meta, content) = (Meta::from(&stat), Some(opened));
                 return Ok(Source { meta, xattrs: Vec::new(), content, metacopy: false });
             }
             content = Some(opened);

@@ -2,6 +2,7 @@
 
 use super::at_rest::{AtRest, Resting};
 use super::inode::{DirInode, FileInode, Object};
+use super::lower::At;
 use super::types::Ino;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
@@ -82,6 +83,22 @@ impl InodeTable {
             drop(shard);
             drop(dropped);
         }
+    }
+
+    /// Returns whether a number is known.
+    pub(super) fn knows(&self, ino: Ino) -> bool {
+        self.shard(ino).read().contains_key(&ino)
+    }
+
+    /// Puts a file to rest by its first lookup, which is counted, without an object in between.
+    /// Returns whether it did: somebody may have come to know it meanwhile, or layers changed.
+    pub(super) fn rest_at_once(&self, file: (Ino, At), parent: Ino, name: &[u8]) -> bool {
+        let mut shard = self.shard(file.0).write();
+        if shard.contains_key(&file.0) {
+            return false;
+        }
+        let resting = self.at_rest.found(file, parent, name);
+        resting.is_some_and(|r| shard.insert(file.0, Slot::AtRest(r)).is_none())
     }
 
     /// Puts a file to rest of which the table and the caller have the only references; returns the

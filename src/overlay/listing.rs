@@ -115,6 +115,12 @@ impl Listing {
         self.upper.get_or_insert_default()
     }
 
+    /// Returns about how many entries the upper has changed so far.
+    fn changes(&self) -> u64 {
+        let at_base = |u: &UpperPart| (u.copied.len() + u.hidden.len()) as u64;
+        self.upper.as_ref().map_or(0, |u| u.given + at_base(u))
+    }
+
     /// Returns what is visible under `name`.
     pub(super) fn find(&self, layers: &[LowerLayer], name: &[u8]) -> Option<Found> {
         if let Some(e) = self.upper.as_ref().and_then(|u| u.entry(name)) {
@@ -207,6 +213,7 @@ impl Listing {
 
     /// Takes in an entry that the upper holds under a name.
     pub(super) fn put(&mut self, layers: &[LowerLayer], entry: OwnEntry) {
+        self.base.changed(layers, self.changes());
         let pos = self.base.position(layers, &entry.name);
         let upper = self.upper();
         upper.whiteouts.remove(&entry.name[..]);
@@ -228,6 +235,7 @@ impl Listing {
 
     /// Takes `name` out of the view; `whiteout`: the upper holds one there now.
     pub(super) fn remove(&mut self, layers: &[LowerLayer], name: &[u8], whiteout: bool) {
+        self.base.changed(layers, self.changes());
         let pos = self.base.position(layers, name);
         let upper = self.upper();
         if let Some(cookie) = upper.by_name.remove(name) {

@@ -1,5 +1,6 @@
 //! Finding names: which layers a directory is merged from, and what is visible in it.
 
+use super::attr::lower_attr;
 use super::error::{Doing as _, Error, Result};
 use super::inode::{Backing, DirInode, FileInode, Object, Place};
 use super::listing::{Below, Found, OwnEntry};
@@ -32,7 +33,11 @@ impl Overlay {
     }
 
     fn lookup_in(&self, dir: &Arc<DirInode>, name: Name<'_>) -> Result<Attr> {
-        let object = self.find(dir, name.bytes())?;
+        let found = self.listing(dir)?.find(&self.lowers, name.bytes()).ok_or(Error::NotFound)?;
+        if let Some(attr) = self.first_look(dir, name.bytes(), &found) {
+            return Ok(self.visible(attr));
+        }
+        let object = self.object_of(dir, name.bytes(), found)?;
         if let Object::Dir(d) = &object {
             self.freshen(d);
         }
@@ -41,6 +46,24 @@ impl Overlay {
         self.inodes.count(&object);
         self.inodes.rest(object);
         Ok(self.visible(attr))
+    }
+
+    /// Looks at a file of one name in a plain layer that nobody knows yet, as most lookups do, and
+    /// counts the lookup. `None`: it needs an object, or the long way finds out what is wrong.
+    fn first_look(&self, dir: &DirInode, name: &[u8], found: &Found) -> Option<Attr> {
+        let Found::Base(e) = found else { return None };
+        let indexed = self.upper.as_ref().is_some_and(|u| u.index.is_some());
+        if e.kind == FileType::Dir || indexed {
+            return None;
+        }
+        let plain = self.plain(e.at)?;
+        let number = plain.ino(e.at.node);
+        if self.inodes.knows(number) {
+            return None;
+        }
+        let attr = lower_attr(number, &plain.meta(e.at.node).ok()?);
+        let rests = attr.nlink == 1 && self.inodes.rest_at_once((number, e.at), dir.ino, name);
+        rests.then_some(attr)
     }
 
     /// Returns the object visible under `name`.

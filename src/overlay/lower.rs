@@ -142,11 +142,27 @@ impl LowerLayer {
         }
     }
 
-    /// Calls `f` with the node's name.
+    /// Calls `f` with the node's name. It must not ask the layer for anything.
     pub(super) fn with_name<R>(&self, node: NodeId, f: impl FnOnce(&[u8]) -> R) -> R {
         match self {
-            LowerLayer::Plain(p) => f(&p.name(node)),
+            LowerLayer::Plain(p) => p.with_name(node, f),
             LowerLayer::Indexed(i) => f(i.index.node(node).map_or(b"", |n| n.name)),
+        }
+    }
+
+    /// Returns which of some nodes of this layer, sorted by name, has this name.
+    pub(super) fn search<T>(
+        &self,
+        nodes: &[T],
+        node: impl Fn(&T) -> NodeId,
+        name: &[u8],
+    ) -> Option<usize> {
+        match self {
+            LowerLayer::Plain(p) => p.search(nodes, node, name),
+            LowerLayer::Indexed(i) => {
+                let name_of = |n: &T| i.index.node(node(n)).map_or(&b""[..], |n| n.name);
+                nodes.binary_search_by(|n| name_of(n).cmp(name)).ok()
+            }
         }
     }
 

@@ -192,8 +192,23 @@ impl PlainLayer {
         Ok(groups.of(self.ino(node), node))
     }
 
-    pub(super) fn name(&self, node: NodeId) -> Box<[u8]> {
-        self.with(node, |e| e.name.clone()).unwrap_or_default()
+    /// Returns which of some nodes, sorted by name, has this name. The names are looked at where they
+    /// are: a search looks at a dozen.
+    pub(super) fn search<T>(
+        &self,
+        nodes: &[T],
+        node: impl Fn(&T) -> NodeId,
+        name: &[u8],
+    ) -> Option<usize> {
+        let all = self.entries.read();
+        let name_of = |n: &T| all.get(node(n).0 as usize).map_or(&b""[..], |e| &e.name);
+        nodes.binary_search_by(|n| name_of(n).cmp(name)).ok()
+    }
+
+    /// Calls `f` with a node's name, while nobody can add nodes: it must not ask for any.
+    pub(super) fn with_name<R>(&self, node: NodeId, f: impl FnOnce(&[u8]) -> R) -> R {
+        let all = self.entries.read();
+        f(all.get(node.0 as usize).map_or(b"", |e| &e.name))
     }
 
     pub(super) fn parent(&self, node: NodeId) -> NodeId {

@@ -24,7 +24,8 @@ impl PlainLayer {
         Ok((!below).then_some(file))
     }
 
-    fn open_here(&self, node: NodeId) -> Result<(File, Stat)> {
+    /// Opens a regular file and returns what it looked like then.
+    pub(super) fn open_here(&self, node: NodeId) -> Result<(File, Stat)> {
         let (file, stat) = self.confirm_known(node, self.open_regular(node))?;
         if self.watch.is_some() {
             self.confirm(node, &stat)?;

@@ -298,17 +298,13 @@ impl PlainLayer {
 
     pub(super) fn child(&self, dir: NodeId, name: &[u8]) -> Result<Option<NodeId>> {
         let ids = self.children(dir)?;
-        let all = self.entries.read();
-        let key = |id: &NodeId| all.get(id.0 as usize).map_or(&b""[..], |e| &e.name);
-        Ok(ids.binary_search_by(|id| key(id).cmp(name)).ok().map(|i| ids[i]))
+        Ok(self.search(&ids, |id| *id, name).map(|i| ids[i]))
     }
 
     /// As [`PlainLayer::child`], in a directory that was read already.
     pub(super) fn known_child(&self, dir: NodeId, name: &[u8]) -> Option<NodeId> {
-        let all = self.entries.read();
-        let ids = all.get(dir.0 as usize)?.children.as_ref()?;
-        let key = |id: &NodeId| all.get(id.0 as usize).map_or(&b""[..], |e| &e.name);
-        ids.binary_search_by(|id| key(id).cmp(name)).ok().map(|i| ids[i])
+        let ids = self.with(dir, |e| e.children.clone()).ok()??;
+        self.search(&ids, |id| *id, name).map(|i| ids[i])
     }
 
     pub(super) fn for_children(

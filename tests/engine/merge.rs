@@ -1,7 +1,8 @@
 //! What is visible: stacking, whiteouts, opaque directories, redirects, type changes.
 
 use crate::support::{Form, Layers, errno};
-use stratafs::overlay::{Ino, Options};
+use std::collections::BTreeMap;
+use stratafs::overlay::{Ino, Options, RenameMode};
 use stratafs::sys::{Errno, FileType};
 
 const FORMS: [Form; 2] = [Form::Plain, Form::Indexed];
@@ -177,6 +178,47 @@ fn a_read_only_view_refuses_changes_and_reads_without_a_handle() {
         assert_eq!(v.fs.readlink(v.ino("s").unwrap()).unwrap(), b"a");
         assert_eq!(v.stat("p").unwrap().kind, FileType::Fifo);
         assert_eq!(errno(v.fs.read_ino(v.ino("d").unwrap(), 0, &mut buf)), Errno::ISDIR);
+    }
+}
+
+#[test]
+fn each_name_is_found_however_many_have_changed() {
+    // more than the changes after which a directory of one layer gets a table of its names
+    let lines: Vec<String> = (0..80).map(|i| format!("f name-{i:02} {i}")).collect();
+    for form in FORMS {
+        let l = Layers::new(&[&lines.iter().map(String::as_str).collect::<Vec<_>>()[..]]);
+        let v = l.open(form);
+        let mut shown: BTreeMap<String, String> =
+            (0..80).map(|i| (format!("name-{i:02}"), i.to_string())).collect();
+        for i in 0..80 {
+            let old = format!("name-{i:02}");
+            let new = format!("new-{i}");
+            match i % 4 {
+                0 => {
+                    v.unlink(&old).unwrap();
+                    shown.remove(&old);
+                }
+                1 => {
+                    v.rename(&old, &new, RenameMode::Replace).unwrap();
+                    let text = shown.remove(&old).unwrap();
+                    shown.insert(new.clone(), text);
+                }
+                2 => drop(v.chmod(&old, 0o600).unwrap()),
+                _ => {
+                    v.write(&new, b"made").unwrap();
+                    shown.insert(new.clone(), "made".to_owned());
+                }
+            }
+            for name in [&old, &new] {
+                let found = v.stat(name).is_ok().then(|| v.text(name));
+                assert_eq!(found.as_ref(), shown.get(name), "{name}");
+            }
+        }
+        let text = |n: &String| (n.clone(), v.text(n));
+        assert_eq!(v.ls("").unwrap().iter().map(text).collect::<BTreeMap<_, _>>(), shown);
+        let v = l.again(v, form);
+        assert_eq!(v.ls("").unwrap(), shown.into_keys().collect::<Vec<_>>());
+        l.check_untouched();
     }
 }
 
