@@ -114,8 +114,8 @@ impl Running {
     }
 }
 
-/// Measures all work once, in a directory that does not exist yet. The systems take turns after few operations, so that what else the machine
-/// does meets them alike; who begins changes.
+/// Measures all work once, in a directory that does not exist yet. The systems take turns after few
+/// operations, so that what else the machine does meets them alike; who begins changes.
 pub(crate) fn measure(within: &Path, agreed: &Agreed, report: &mut Report) -> Result<()> {
     let places = System::ALL.map(|s| (s, Place::new(&within.join(format!("{s:?}")))));
     for (_, place) in &places {
