@@ -14,7 +14,7 @@ use crate::image::{
 use crate::index::{Index, Kind, Node, NodeId};
 use crate::marker::{OPAQUE_NAME, WHITEOUT_PREFIX};
 use crate::name::{Name, printable};
-use crate::overlay::{Attr, Caller, Error, Fh, Ino, OpenMode, Overlay};
+use crate::overlay::{Attr, Caller, Error, Fh, Ino, ListEntry, OpenMode, Overlay};
 use crate::sys::{Errno, FileType, Seek};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -22,17 +22,23 @@ use std::sync::Arc;
 /// Attributes are read for whoever reads the layers.
 const READER: Caller = Caller { uid: 0, gid: 0 };
 
-/// A directory whose names are being walked.
-#[derive(Debug)]
-struct Frame {
-    /// Path from the root, empty or ending in a slash.
-    path: Vec<u8>,
+/// A directory that the layer holds.
+#[derive(Clone, Copy, Debug)]
+struct Place {
     /// The directory in the merged view.
     ino: Ino,
     /// What the upper holds of it; nothing of a directory within a moved one.
     own: Option<NodeId>,
     /// Whether all that is seen in it goes into the layer, and not only what the upper holds.
     whole: bool,
+}
+
+/// A directory whose names are being walked.
+#[derive(Debug)]
+struct Frame {
+    /// Path from the root, empty or ending in a slash.
+    path: Vec<u8>,
+    place: Place,
     /// The names still to come, last first.
     names: Vec<Box<[u8]>>,
 }
@@ -72,12 +78,12 @@ impl Entries for Changes {
             match frame.names.pop() {
                 Some(name) => {
                     let path = [&frame.path[..], &name].concat();
-                    let (dir, own, whole) = (frame.ino, frame.own, frame.whole);
-                    self.visit(dir, own, whole, &name, path, out, content)?;
+                    let place = frame.place;
+                    self.visit(place, &name, path, out, content)?;
                 }
                 None => {
                     if let Some(done) = self.frames.pop() {
-                        self.view.forget(done.ino, 1);
+                        self.view.forget(done.place.ino, 1);
                     }
                 }
             }
@@ -98,22 +104,20 @@ impl Changes {
             let attr = self.view.getattr(Ino::ROOT, None).map_err(at(b"."))?;
             self.put(Ino::ROOT, entry(b"./", &attr), out)?;
         }
-        self.push(Vec::new(), Ino::ROOT, Some(NodeId::ROOT), false)
+        let root = Place { ino: Ino::ROOT, own: Some(NodeId::ROOT), whole: false };
+        self.push(Vec::new(), root)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "a frame in its parts, and where the entry goes")]
     fn visit(
         &mut self,
-        dir: Ino,
-        own: Option<NodeId>,
-        whole: bool,
+        place: Place,
         name: &[u8],
         path: Vec<u8>,
         out: &mut Vec<u8>,
         content: &mut Option<Content>,
     ) -> Result<(), ImageError> {
         let upper = self.upper.clone();
-        let own = own.and_then(|d| upper.child(d, name)).and_then(|id| upper.node(id));
+        let own = place.own.and_then(|d| upper.child(d, name)).and_then(|id| upper.node(id));
         let whiteout = || [&path[..path.len() - name.len()], WHITEOUT_PREFIX, name].concat();
         if let Some(n) = own.filter(|n| n.kind == Kind::Whiteout) {
             out.extend(Entry::marker(&whiteout(), n.mtime).encode());
@@ -127,13 +131,13 @@ impl Changes {
             return Ok(());
         }
         let checked = Name::new(name).map_err(|e| ImageError::bad_tree(&path, e))?;
-        let attr = self.view.lookup(dir, checked).map_err(at(&path))?;
+        let attr = self.view.lookup(place.ino, checked).map_err(at(&path))?;
         match attr.kind {
-            FileType::Dir => return self.enter(own, whole, path, &attr, out),
+            FileType::Dir => return self.enter(own, place.whole, path, &attr, out),
             // it is left out, and goes on hiding what it hides
             FileType::Socket => {
                 warn_of_socket(&path);
-                if !whole {
+                if !place.whole {
                     out.extend(Entry::marker(&whiteout(), attr.mtime).encode());
                 }
             }
@@ -159,31 +163,26 @@ impl Changes {
         if !whole && (opaque || moved) {
             out.extend(Entry::marker(&[&slashed, OPAQUE_NAME].concat(), attr.mtime).encode());
         }
-        self.push(slashed, attr.ino, own.map(|n| n.id), whole || moved)
+        let own = own.map(|n| n.id);
+        self.push(slashed, Place { ino: attr.ino, own, whole: whole || moved })
     }
 
-    fn push(
-        &mut self,
-        path: Vec<u8>,
-        ino: Ino,
-        own: Option<NodeId>,
-        whole: bool,
-    ) -> Result<(), ImageError> {
+    fn push(&mut self, path: Vec<u8>, place: Place) -> Result<(), ImageError> {
         let mut names: BTreeSet<Box<[u8]>> = BTreeSet::new();
-        if whole {
-            let mut take = |e: crate::overlay::ListEntry<'_>| {
+        if place.whole {
+            let mut take = |e: ListEntry<'_>| {
                 if e.name != b"." && e.name != b".." {
                     names.insert(e.name.into());
                 }
                 true
             };
-            self.view.readdir(ino, 0, &mut take).map_err(at(&path))?;
-        } else if let Some(own) = own {
+            self.view.readdir(place.ino, 0, &mut take).map_err(at(&path))?;
+        } else if let Some(own) = place.own {
             let nodes = self.upper.children(own).filter_map(|k| self.upper.node(NodeId(k)));
             names.extend(nodes.map(|n| n.name.into()));
         }
         let names = names.into_iter().rev().collect();
-        self.frames.push(Frame { path, ino, own, whole, names });
+        self.frames.push(Frame { path, place, names });
         Ok(())
     }
 
