@@ -77,6 +77,7 @@ fn serve(
     let signals = sys::block_signals().map_err(|e| CliError::failed("blocking signals", &e))?;
     log::debug!("{} files may be open", sys::raise_open_files());
     sys::clear_umask();
+    crate::fuse::read_helper_ahead(std::env::var_os("PATH").unwrap_or_default());
     let Built { overlay, facts, locks, exclusive, known } = match &job.what {
         What::Directories => stack::directories(&job.options)?,
         What::Store(target) => stack::from_store(&context.root, target, &job.options)?,

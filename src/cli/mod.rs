@@ -39,6 +39,7 @@ use crate::sys::Time;
 use clap::{Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::cell::OnceCell;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -123,7 +124,9 @@ enum Command {
 /// Runs the command line `args`, the program's name first, and returns its exit status.
 #[must_use]
 pub fn run(args: Vec<OsString>) -> ExitCode {
-    crate::sys::read_program_ahead();
+    // what a mount of directories runs; else also the command line's grammar and the store
+    let options = args.iter().any(|a| a.as_bytes().starts_with(b"-o"));
+    crate::sys::read_program_ahead(if options { 1 } else { 2 });
     crate::sys::tune_allocator();
     match try_run(args) {
         Ok(code) => code,

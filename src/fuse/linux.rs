@@ -17,6 +17,9 @@ const DEVICE: &str = "/dev/fuse";
 const SELINUX: &str = "/sys/fs/selinux/enforce";
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 const FUSERMOUNT: &str = "fusermount3";
+/// What it reads besides itself.
+const FUSERMOUNT_READS: [&str; 3] = ["/etc/fuse.conf", "/etc/nsswitch.conf", "/etc/passwd"];
+
 pub(super) fn threads(wanted: usize) -> usize {
     wanted
 }
@@ -153,6 +156,29 @@ fn fusermount_options(settings: &MountSettings) -> OsString {
         o.extend_from_slice(name.as_bytes());
     }
     OsString::from_vec(o)
+}
+
+/// Begins to read from disk what a mount to come will want of it, if that is by fusermount3: the layers
+/// are read in the meantime. `search` says where programs are (`PATH`). Starts a thread.
+pub fn read_helper_ahead(search: OsString) {
+    if sys::effective_capability_sys_admin() {
+        return;
+    }
+    let read = |path: &Path| {
+        let file = File::open(path).map(|f| sys::File::from_std(f).read_ahead());
+        file.is_ok()
+    };
+    let all = move || {
+        let found = std::env::split_paths(&search).any(|dir| read(&dir.join(FUSERMOUNT)));
+        log::debug!("{FUSERMOUNT} is there to be read: {found}");
+        for path in FUSERMOUNT_READS {
+            read(path.as_ref());
+        }
+    };
+    let started = std::thread::Builder::new().name("ahead".to_owned()).spawn(all);
+    if let Err(e) = started {
+        log::debug!("{FUSERMOUNT} is not read ahead: {e}");
+    }
 }
 
 fn mount_by_fusermount(target: &Path, settings: &MountSettings) -> Result<OwnedFd, MountError> {

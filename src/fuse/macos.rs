@@ -32,6 +32,9 @@ pub(super) fn mount(_target: &Path, _settings: &MountSettings) -> Result<OwnedFd
     Err(MountError::Platform)
 }
 
+/// No helper there.
+pub fn read_helper_ahead(_search: std::ffi::OsString) {}
+
 /// Unmounts the file system at `target`; with `lazy` by force.
 ///
 /// # Errors

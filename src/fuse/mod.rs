@@ -26,7 +26,7 @@ use macos as platform;
 pub use counters::{Counters, Op};
 pub use error::MountError;
 pub use options::{MountSettings, Passthrough};
-pub use platform::unmount;
+pub use platform::{read_helper_ahead, unmount};
 pub use session::{Ended, Session, leave_working_directory};
 
 /// The subtype under which mounts appear: `fuse.stratafs` in the table of mounts.

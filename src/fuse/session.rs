@@ -189,8 +189,9 @@ impl Session {
         let detach = || detach(&mount_point, device.as_deref());
         let break_off = || break_off(&mount_point, device.as_deref());
         let copied = || device.as_deref().is_some_and(sys::mounted_elsewhere);
-        // all that start-up needs has run
+        // all that start-up needs has run; what requests need is for them to find
         sys::forget_code();
+        sys::read_program_ahead(usize::MAX);
         let ended = wait(&incoming, &counters, &detach, &break_off, &write_back, &copied);
 
         for (op, n) in counters.seen() {

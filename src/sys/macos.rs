@@ -406,7 +406,7 @@ pub(super) fn keeps_true_times(fd: BorrowedFd<'_>) -> Result<bool> {
 }
 
 /// Reads the program into memory. Left to the system here.
-pub fn read_program_ahead() {}
+pub fn read_program_ahead(_code_parts: usize) {}
 
 /// Lets go of code that has run. Left to the system here.
 pub fn forget_code() {}

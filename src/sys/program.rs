@@ -15,6 +15,8 @@ struct Part {
     file_end: u64,
     /// Nobody writes to it, not even the loader.
     unchanged: bool,
+    /// Code, not data.
+    code: bool,
     /// Of the program itself, not of a library.
     own: bool,
 }
@@ -44,6 +46,7 @@ fn parts() -> Vec<Part> {
             #[allow(clippy::useless_conversion, reason = "32 bits wide on some machines")]
             file_end: u64::from(h.p_offset) + u64::from(h.p_filesz),
             unchanged: h.p_flags & libc::PF_W == 0,
+            code: h.p_flags & libc::PF_X != 0,
             own,
         }));
         0
@@ -54,10 +57,12 @@ fn parts() -> Vec<Part> {
     found.1
 }
 
-/// Has the kernel read the program from disk at once, where it would read it piece by piece as
-/// the code runs. Without effect on what is in memory already, and if it fails.
-pub fn read_program_ahead() {
-    let end = parts().iter().filter(|p| p.own).map(|p| p.file_end).max();
+/// Has the kernel read the program from disk at once, up to the end of so many of its parts that are
+/// code (`start.ld` tells what is in which), where it would read it piece by piece as the code runs.
+/// Without effect on what is in memory already, and if it fails.
+pub fn read_program_ahead(code_parts: usize) {
+    let code = parts().into_iter().filter(|p| p.own && p.code);
+    let end = code.take(code_parts).last().map(|p| p.file_end);
     let Some(len) = end.and_then(NonZeroU64::new) else { return };
     let Ok(file) = std::fs::File::open(PROGRAM) else { return };
     // a wish, no more
@@ -94,18 +99,19 @@ mod tests {
             parts.iter().find(|p| (p.start..p.start + p.len).contains(&address)).copied()
         };
         let code = of(here).unwrap();
-        assert!(code.own && code.unchanged);
+        assert!(code.own && code.code && code.unchanged);
         let size = std::fs::metadata(PROGRAM).unwrap().len();
         assert!(parts.iter().filter(|p| p.own).all(|p| p.file_end <= size));
         let in_libc = of(libc::malloc as *const () as usize).unwrap();
         assert!(!in_libc.own && in_libc.unchanged);
         static VARIABLE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
-        assert!(!of((&raw const VARIABLE) as usize).unwrap().unchanged);
+        let data = of((&raw const VARIABLE) as usize).unwrap();
+        assert!(!data.unchanged && !data.code);
     }
 
     #[test]
     fn code_runs_on_after_it_was_forgotten() {
-        read_program_ahead();
+        read_program_ahead(2);
         forget_code();
         assert_eq!("7 8".split(' ').map(|w| w.parse::<i32>().unwrap()).sum::<i32>(), 15);
     }
