@@ -178,9 +178,14 @@
 //!   and the root directory is the image's, unless they were changed
 //!   (`the_root_directory_is_the_images_unless_it_was_changed`). Sockets and names that begin with
 //!   `.wh.` are left out with a warning (`what_no_layer_can_hold_is_told`).
-//! * The upper is looked at before and after: if names, lengths, times, owners or modes are others
-//!   then, there is no image (`a_container_that_is_written_to_gives_no_image`). Docker stops the
-//!   container's processes instead, which a file system cannot.
+//! * Marks count in the name space in which the container's mounts write theirs; what else looks like
+//!   a mark is an attribute that somebody set in the container, which may hold an overlay itself
+//!   (`marks_that_users_set_in_the_container_hide_nothing`). Owners are those that are recorded,
+//!   whoever recorded them (`recorded_owners_are_the_images_owners`).
+//! * The upper is looked at before and after. If anything is not as it was (the time of change tells,
+//!   which nobody can set) it is read anew, up to three times; then there is no image
+//!   (`a_container_that_is_written_to_gives_no_image`, `only_what_was_written_counts_as_a_change`).
+//!   Docker stops the container's processes instead, which a file system cannot.
 //!
 //! # What the layers stand on
 //! Tests are in `tests/nested.rs`.

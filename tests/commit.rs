@@ -231,3 +231,158 @@ fn who_asks_for_what_cannot_be_is_told_so() {
         assert!(said.err.contains("its image") && said.code == Some(1), "{said:?}");
     });
 }
+
+/// Mounts an image on `m2`, runs a script in it, and unmounts.
+fn in_image(c: &Case, image: &str, script: &str) -> String {
+    c.sh("mkdir -p m2").ok();
+    store(c, &["mount", image, "m2"]).ok();
+    let said = c.sh(&format!("cd m2 && {script}"));
+    c.stratafs(&["umount", "m2"]).ok();
+    said.ok().out
+}
+
+/// Marks of other overlays are attributes like any others: a container may hold an overlay itself.
+#[test]
+fn marks_that_users_set_in_the_container_hide_nothing() {
+    with_container("marks in a container", |c| {
+        let set = |key: &str, value: &str, path: &str| {
+            c.sh(&format!("setfattr -n {key} -v {value} m/{path}"))
+        };
+        c.sh("mkdir m/own && echo x >m/own/x && echo >m/own/empty").ok();
+        for (key, value, path) in [
+            ("user.overlay.opaque", "y", "d"),
+            ("user.overlay.opaque", "x", "own"),
+            ("user.overlay.whiteout", "y", "own/empty"),
+            ("user.overlay.redirect", "/mv", "again"),
+            ("user.fuseoverlayfs.opaque", "y", "gone"),
+        ] {
+            // a mount that keeps its own marks there may refuse it
+            let said = set(key, value, path);
+            assert!(said.code == Some(0) || c.user.uid != 0, "{key} {said:?}");
+        }
+        let shown = c.sh("cd m && find d own again gone | sort").ok().out;
+        assert!(shown.contains("d/low") && shown.contains("gone/g"), "{shown}");
+        commit(c, &["box", "out"]);
+        assert_eq!(in_image(c, "out", "find d own again gone | sort"), shown);
+        let diff = store(c, &["diff", "box"]).ok().out;
+        assert!(!diff.contains("D "), "{diff}");
+        c.stratafs(&["umount", "m"]).ok();
+        store(c, &["mount", "-o", "ro", "box", "m"]).ok();
+        assert_eq!(c.sh("cd m && find d own again gone | sort").ok().out, shown, "read-only");
+        c.stratafs(&["umount", "m"]).ok();
+    });
+}
+
+/// What is recorded is what the image gets, whoever recorded it where.
+#[test]
+fn recorded_owners_are_the_images_owners() {
+    for options in ["xattr_permissions=1", "xattr_permissions=2"] {
+        with_container("recorded owners", |c| {
+            if options.ends_with('1') && c.user.uid != 0 {
+                return;
+            }
+            c.stratafs(&["umount", "m"]).ok();
+            store(c, &["mount", "-o", options, "box", "m"]).ok();
+            c.sh("cd m && echo a >file && chown 12:34 file && chmod 4751 file &&
+                  ln -s foo sl && mkfifo ff && setfattr -n user.k -v v file && chmod 600 meta")
+                .ok();
+            let look = "stat -c '%n %F %u:%g %a' file sl ff meta && getfattr -d file";
+            let shown = c.sh(&format!("cd m && {look}")).ok().out;
+            assert!(shown.contains("12:34 4751") && shown.contains("user.k="), "{shown}");
+            commit(c, &["box", "out"]);
+            assert_eq!(in_image(c, "out", look), shown, "{options}");
+            c.stratafs(&["umount", "m"]).ok();
+        });
+    }
+}
+
+/// The time of a file can be set back, its change cannot be hidden; that blocks come to the disk is
+/// no change.
+#[test]
+fn only_what_was_written_counts_as_a_change() {
+    with_container("changes during a commit", |c| {
+        c.sh("cd m && for i in $(seq 400); do echo $i >n$i; done &&
+              dd if=/dev/urandom of=frag bs=100 count=300 seek=1 status=none &&
+              for i in $(seq 100); do printf x | dd of=frag bs=65536 seek=$i conv=notrunc status=none; done")
+            .ok();
+        commit(c, &["box", "fresh"]);
+        c.sh("head -c 3000000 /dev/zero >m/big && touch -d 2001-01-01 m/big").ok();
+        c.sh("while [ ! -e stop ]; do printf x | dd of=m/big bs=1 seek=2999999 conv=notrunc status=none
+              touch -d 2001-01-01 m/big; done >/dev/null 2>&1 &")
+            .ok();
+        let said = store(c, &["commit", "box", "torn"]);
+        c.sh("touch stop").ok();
+        assert!(said.err.contains("it was changed while it was read"), "{said:?}");
+        c.stratafs(&["umount", "m"]).ok();
+    });
+}
+
+#[test]
+fn a_commit_waits_for_files_that_are_being_copied() {
+    with_container("commit of lazy copies", |c| {
+        c.stratafs(&["umount", "m"]).ok();
+        c.sh("mkdir l3 && head -c 30000000 /dev/urandom >l3/big").ok();
+        store(c, &["import", "-q", "--lowerdir", "l3", "--name", "large"]).ok();
+        let options = ["mount", "--rw", "--name", "lazy", "-o", "lazy_copy_up=1", "large", "m"];
+        store(c, &options).ok();
+        c.sh("printf changed | dd of=m/big bs=1 seek=1000 conv=notrunc status=none").ok();
+        let sum = c.sh("cksum <m/big").ok().out;
+        commit(c, &["lazy", "out"]);
+        assert_eq!(in_image(c, "out", "cksum <big"), sum);
+        c.stratafs(&["umount", "m"]).ok();
+    });
+}
+
+/// A dockerd's data root has neither our lock nor our indexes, and says elsewhere of which image a
+/// container is.
+#[test]
+fn a_container_of_dockerd_becomes_an_image_too() {
+    with_container("commit for dockerd", |c| {
+        c.sh("echo new >m/new").ok();
+        // a second image of the same layers
+        commit(c, &["box", "first"]);
+        c.sh("rm m/new").ok();
+        let same = commit(c, &["box", "same", "-c", "ENV A=1"]);
+        c.sh("echo new >m/new").ok();
+        c.stratafs(&["umount", "m"]).ok();
+        let id = c.sh("basename store/image/overlay2/layerdb/mounts/*").ok().out;
+        let id = id.trim();
+        c.sh(&format!(
+            "rm -f store/stratafs*.lock; find store -name 'stratafs.*' -delete
+                       mkdir -p store/containers/{id}"
+        ))
+        .ok();
+        let said = store(c, &["commit", id, "out"]);
+        assert!(said.err.contains("images of the store have just its layers"), "{said:?}");
+        let image = same["Parent"].as_str().unwrap();
+        let record = format!(r#"{{"ID":"{id}","Name":"/theirs","Image":"{image}","Config":{{}}}}"#);
+        std::fs::write(c.path(&format!("store/containers/{id}/config.v2.json")), record).unwrap();
+        let made = commit(c, &["theirs", "out"]);
+        assert_eq!(made["Parent"], same["Parent"]);
+        assert_eq!(in_image(c, "out", "cat new"), "new\n");
+        let listed = store(c, &["containers"]).ok().out;
+        assert!(listed.contains("theirs") && listed.contains("t:latest"), "{listed}");
+    });
+}
+
+#[test]
+fn what_cannot_be_said_of_the_image_fails_before_the_work() {
+    with_container("commit of a bad change", |c| {
+        c.sh("echo new >m/new").ok();
+        let layers = "ls store/image/overlay2/layerdb/sha256 | wc -l";
+        let before = c.sh(layers).ok().out;
+        let said = store(c, &["commit", "box", "out", "-c", "EXPOSE $NONE"]);
+        assert!(said.err.contains("EXPOSE: a port is to be") && said.code == Some(1), "{said:?}");
+        assert_eq!(c.sh(layers).ok().out, before);
+        let root = c.path("store");
+        let run = |epoch: &str| {
+            let root = root.display();
+            c.sh(&format!("SOURCE_DATE_EPOCH={epoch} $STRATAFS --root {root} commit box dated"))
+        };
+        for bad in ["253402300800", "-1", "abc", ""] {
+            assert_eq!(run(bad).code, Some(2), "{bad}");
+        }
+        assert_eq!(run("1000000000").ok().out, run("1000000000").ok().out);
+        c.stratafs(&["umount", "m"]).ok();
+    });
+}

@@ -229,6 +229,18 @@ fn a_capability_goes_with_a_write_that_is_held_back() {
     });
 }
 
+/// The kernel keeps times by itself then, and does not ask again because of them.
+#[test]
+fn a_mode_that_goes_along_with_an_acl_is_seen_at_once() {
+    for_each_mount("ACL with writes held back", "echo x >l/f; chmod 644 l/f", |c| {
+        if c.sh("setfacl --version").code != Some(0) {
+            return skip("ACL with writes held back", "setfacl is not installed");
+        }
+        c.sh("stat m/f && setfacl -m u:7:rw,m::rw m/f").ok();
+        eventually("the mode that the ACL gives", || c.sh("stat -c %a m/f").ok().out == "664\n");
+    });
+}
+
 #[test]
 fn times_that_somebody_sets_stay_over_what_is_held_back() {
     for_each_mount("utimensat with writeback", "echo low >l/f && echo low >l/g", |c| {

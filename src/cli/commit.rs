@@ -68,7 +68,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), CliError> {
     let options = CommitOptions {
         reference: reference.clone(),
         step: NewStep {
-            created: creation_time(),
+            created: creation_time()?,
             created_by: format!("stratafs commit {title}"),
             author: args.author.clone(),
             message: args.message.clone(),
@@ -106,6 +106,7 @@ fn failed(title: &str, e: &CommitError) -> CliError {
     let error = CliError::failed(format!("commit {title}"), e);
     match e {
         CommitError::Changed => error.hint("stratafs mounts shows where it is mounted"),
+        _ if e.is_incomplete() => error.hint("mount it once more, and unmount: that completes it"),
         _ => error,
     }
 }

@@ -24,7 +24,7 @@ struct Line {
     id: String,
     /// Its name, if it has one.
     name: Option<String>,
-    /// A name of its image, or the image's id; unknown for those of dockerd.
+    /// A name of its image, or the image's id, if it is known.
     image: Option<String>,
     /// Its image's id, with prefix.
     image_id: Option<String>,

@@ -70,7 +70,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<(), CliError> {
         form: place.form,
         platform: args.platform.clone(),
         reference: args.reference.clone().or(place.reference),
-        created: creation_time(),
+        created: creation_time()?,
         ..SourceOptions::new(spool)
     };
     let source = open_source(place.input, &options).map_err(|e| failed(&e))?;

@@ -35,6 +35,7 @@ pub mod umount;
 pub use error::CliError;
 pub use live::Record;
 
+use crate::name::printable;
 use crate::sys::Time;
 use clap::{Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::cell::OnceCell;
@@ -185,9 +186,17 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
 
 /// The time that what is made here bears: now, or what builds ask for that must give the same bytes
 /// again (`SOURCE_DATE_EPOCH`, in seconds).
-fn creation_time() -> Time {
-    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|t| t.parse().ok());
-    epoch.map_or_else(Time::now, |sec| Time { sec, nsec: 0 })
+fn creation_time() -> Result<Time, CliError> {
+    // of the years that RFC 3339 can write
+    const LAST: i64 = 253_402_300_799;
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(Time::now()) };
+    match text.to_str().and_then(|t| t.parse().ok()).filter(|sec| (0..=LAST).contains(sec)) {
+        Some(sec) => Ok(Time { sec, nsec: 0 }),
+        None => Err(CliError::usage(format!(
+            "SOURCE_DATE_EPOCH is {}, which is no number of seconds from 1970 to 9999",
+            printable(text.as_bytes())
+        ))),
+    }
 }
 
 impl Global {

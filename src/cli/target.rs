@@ -8,12 +8,13 @@ use super::{CliError, Context};
 use crate::fuse::FS_TYPE;
 use crate::id::{CacheId, ChainId, ImageId};
 use crate::image::ImageConfig;
-use crate::index::{ScanOptions, scan_now};
+use crate::index::{Marks, ScanOptions, scan_now};
 use crate::indexes::IndexedLayer;
 use crate::inspect::{LayerKind, LayerView, Layers};
+use crate::marker::Dialect;
 use crate::name::printable;
 use crate::store::{Container, Store, StoreError};
-use crate::sys::{self, Dir};
+use crate::sys::{self, Dir, Identity};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -148,7 +149,8 @@ fn directories(upper: Option<&Path>, lowers: &[PathBuf]) -> Result<Target, CliEr
     let layers = kinds.zip(paths).map(|(kind, path)| {
         let dir = Dir::open(path)
             .map_err(|e| CliError::message(format!("cannot open {}: {e}", path.display())))?;
-        let layer = scanned(kind, dir, || printable(path.as_os_str().as_bytes()))?;
+        let name = || printable(path.as_os_str().as_bytes());
+        let layer = scanned(kind, dir, ScanOptions::default(), name)?;
         Ok(LayerView { path: Some(path.to_owned()), ..layer })
     });
     let layers = layers.collect::<Result<Vec<_>, CliError>>()?;
@@ -156,9 +158,13 @@ fn directories(upper: Option<&Path>, lowers: &[PathBuf]) -> Result<Target, CliEr
 }
 
 /// Reads a directory in overlay form, however large it is.
-fn scanned(kind: LayerKind, files: Dir, name: impl Fn() -> String) -> Result<LayerView, CliError> {
-    let index =
-        scan_now(&files, ScanOptions::default()).map_err(|e| CliError::failed(name(), &e))?;
+fn scanned(
+    kind: LayerKind,
+    files: Dir,
+    options: ScanOptions,
+    name: impl Fn() -> String,
+) -> Result<LayerView, CliError> {
+    let index = scan_now(&files, options).map_err(|e| CliError::failed(name(), &e))?;
     Ok(LayerView { files: Some(files), ..LayerView::new(kind, Arc::new(index)) })
 }
 
@@ -183,7 +189,11 @@ fn of_image(store: &Store, name: &str, id: &ImageId) -> Result<Target, CliError>
 fn of_container(store: &Store, c: &Container) -> Result<Target, CliError> {
     let one = |kind, cache: &CacheId| {
         let dir = store.diff_dir(cache).map_err(|e| stack::no_store(&e))?;
-        let layer = scanned(kind, dir, || format!("overlay2/{cache}/diff"))?;
+        let name = || format!("overlay2/{cache}/diff");
+        let owner = dir.stat_self().map_err(|e| CliError::failed(name(), &e))?.uid;
+        // what looks like a mark of another kind was set by who used the container
+        let marks = Marks::Of(Dialect::of_upper(owner, Identity::current().privileged));
+        let layer = scanned(kind, dir, ScanOptions { marks, ..ScanOptions::default() }, name)?;
         Ok(LayerView { cache: Some(cache.clone()), ..layer })
     };
     let mut layers = vec![one(LayerKind::Upper, &c.mount)?];

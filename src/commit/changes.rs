@@ -7,11 +7,12 @@
 //!
 //! Source: OCI image-spec `layer.md`.
 
+use super::upper::Upper;
 use crate::image::{
     Content, ContentSource, Entries, Entry, ImageError, can_be_stored, holes, is_of_this_machine,
     warn_of_socket,
 };
-use crate::index::{Index, Kind, Node, NodeId};
+use crate::index::{Kind, Node, NodeId};
 use crate::marker::{OPAQUE_NAME, WHITEOUT_PREFIX};
 use crate::name::{Name, printable};
 use crate::overlay::{Attr, Caller, Error, Fh, Ino, ListEntry, OpenMode, Overlay};
@@ -54,7 +55,7 @@ enum Linked {
 #[derive(Debug)]
 pub(super) struct Changes {
     view: Arc<Overlay>,
-    upper: Arc<Index>,
+    upper: Arc<Upper>,
     /// Whether the root directory gets an entry.
     with_root: bool,
     frames: Vec<Frame>,
@@ -93,8 +94,8 @@ impl Entries for Changes {
 }
 
 impl Changes {
-    /// Begins a walk through `upper`, the names of the topmost layer of `view`.
-    pub(super) fn new(view: Arc<Overlay>, upper: Arc<Index>, with_root: bool) -> Changes {
+    /// Begins a walk through `upper`, the topmost layer of `view`.
+    pub(super) fn new(view: Arc<Overlay>, upper: Arc<Upper>, with_root: bool) -> Changes {
         let (frames, links) = (Vec::new(), HashMap::new());
         Changes { view, upper, with_root, frames, links, started: false }
     }
@@ -117,7 +118,8 @@ impl Changes {
         content: &mut Option<Content>,
     ) -> Result<(), ImageError> {
         let upper = self.upper.clone();
-        let own = place.own.and_then(|d| upper.child(d, name)).and_then(|id| upper.node(id));
+        let names = &upper.names;
+        let own = place.own.and_then(|d| names.child(d, name)).and_then(|id| names.node(id));
         let whiteout = || [&path[..path.len() - name.len()], WHITEOUT_PREFIX, name].concat();
         if let Some(n) = own.filter(|n| n.kind == Kind::Whiteout) {
             out.extend(Entry::marker(&whiteout(), n.mtime).encode());
@@ -178,7 +180,8 @@ impl Changes {
             };
             self.view.readdir(place.ino, 0, &mut take).map_err(at(&path))?;
         } else if let Some(own) = place.own {
-            let nodes = self.upper.children(own).filter_map(|k| self.upper.node(NodeId(k)));
+            let nodes =
+                self.upper.names.children(own).filter_map(|k| self.upper.names.node(NodeId(k)));
             names.extend(nodes.map(|n| n.name.into()));
         }
         let names = names.into_iter().rev().collect();
@@ -195,7 +198,7 @@ impl Changes {
         content: &mut Option<Content>,
     ) -> Result<(), ImageError> {
         let linked = match own {
-            Some(n) if n.nlink > 1 => Some(Linked::Upper(self.upper.canonical(n.id))),
+            Some(n) if n.nlink > 1 => Some(Linked::Upper(self.upper.names.canonical(n.id))),
             None if attr.nlink > 1 => Some(Linked::Below(attr.ino)),
             _ => None,
         };
@@ -271,7 +274,10 @@ fn entry<'a>(path: &'a [u8], attr: &Attr) -> Entry<'a> {
 }
 
 fn at(path: &[u8]) -> impl Fn(Error) -> ImageError {
-    move |e| ImageError::bad_tree(path, e)
+    move |e| match e {
+        Error::Incomplete { .. } => ImageError::Incomplete { path: printable(path) },
+        e => ImageError::bad_tree(path, e),
+    }
 }
 
 /// An open file of the view.

@@ -25,14 +25,25 @@ pub struct NewStep {
     pub changes: Vec<Instruction>,
 }
 
-/// Why there can be no such config: what is wrong with the parent's.
+/// Why there can be no such config.
 #[derive(Debug, thiserror::Error)]
-#[error("the config of its image is not valid: {0}")]
-pub struct BadCommit(String);
+pub enum BadCommit {
+    /// The parent's is none.
+    #[error("the config of its image is not valid: {0}")]
+    Parent(String),
+    /// A line of a Dockerfile does not fit it.
+    #[error("--change {word}: {why}")]
+    Change {
+        /// With what it begins.
+        word: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+}
 
 impl BadCommit {
     fn kind(key: &str, kind: &str) -> BadCommit {
-        BadCommit(format!("its member '{key}' is no {kind}"))
+        BadCommit::Parent(format!("its member '{key}' is no {kind}"))
     }
 }
 
@@ -48,7 +59,7 @@ pub(super) fn child(
     layer: Option<DiffId>,
 ) -> Result<Vec<u8>, BadCommit> {
     let mut all: Map<String, Value> = serde_json::from_slice(parent)
-        .map_err(|e| BadCommit(printable(e.to_string().as_bytes())))?;
+        .map_err(|e| BadCommit::Parent(printable(e.to_string().as_bytes())))?;
     for key in NOT_INHERITED {
         all.remove(key);
     }
@@ -152,7 +163,7 @@ mod tests {
 
     #[test]
     fn configs_that_are_none_are_refused() {
-        for bad in ["", "[]", r#"{"rootfs":[]}"#, r#"{"rootfs":{"diff_ids":{}}}"#, "{}"] {
+        for bad in ["", "[]", r#"{"rootfs":[]}"#, r#"{"rootfs":{"diff_ids":{}}}"#] {
             assert!(child(bad.as_bytes(), &step(), Some(D.parse().unwrap())).is_err(), "{bad}");
         }
     }

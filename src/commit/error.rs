@@ -46,3 +46,12 @@ pub enum CommitError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+impl CommitError {
+    /// Returns whether a file is only a part of one, because a live mount is at copying it or one
+    /// did not end well.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        matches!(self, CommitError::Layer(LayerError::Source(ImageError::Incomplete { .. })))
+    }
+}

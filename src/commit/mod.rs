@@ -13,24 +13,27 @@ mod changes;
 mod config;
 mod error;
 mod instruction;
+mod upper;
+mod words;
 
 pub use config::{BadCommit, NewStep};
 pub use error::CommitError;
-pub use instruction::{BadInstruction, Instruction};
+pub use instruction::{BadInstruction, Command, Instruction};
 
 use crate::id::{ChainId, ImageId};
 use crate::image::{ImageConfig, TarStream};
 use crate::import::{self, Lower, Observer};
-use crate::index::{Index, NodeId, ScanOptions, scan_now};
 use crate::indexes;
 use crate::overlay::{self, LowerChanges, Overlay};
 use crate::reference::Reference;
-use crate::store::{Container, ImportLock, Layer, Store};
-use crate::sys::{Dir, Identity};
+use crate::store::{Container, ImportLock, Layer, StagedLayer, Store};
+use crate::sys::Dir;
 use crate::unpack::Limits;
 use changes::Changes;
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::Duration;
+use upper::Upper;
 
 /// What to make of a container.
 #[derive(Debug)]
@@ -54,31 +57,39 @@ pub struct Committed {
     pub replaced: Option<ImageId>,
 }
 
+/// How often a container is read that somebody changes meanwhile.
+const ATTEMPTS: u32 = 3;
+/// How often, and for how long each time, to wait for a live mount that is copying a file.
+const WAITS: u32 = 300;
+const WAIT: Duration = Duration::from_millis(200);
+
 /// Makes an image of a container, mounted or not.
 ///
 /// # Errors
-/// [`CommitError::Changed`] if somebody changed the container meanwhile; no image is there then,
-/// nor after any other error.
+/// [`CommitError::Changed`] if somebody changed the container whenever it was read. After any error
+/// there is neither an image nor a layer.
 pub fn commit(
     store: &Store,
     container: &Container,
     options: &CommitOptions<'_>,
 ) -> Result<Committed, CommitError> {
     let lock = store.import_lock()?;
-    // nobody mounts it meanwhile; if somebody has, the second look tells what he did
-    let _held = store.hold_container(container)?;
+    // nobody mounts it meanwhile; if somebody has, a second look tells what he did
+    let held = store.hold_container(container)?;
     let base = Base::find(store, container)?;
-    let upper = store.diff_dir(&container.mount)?;
-    let before = names(&upper)?;
-    let with_root = root_changed(store, container, &before)?;
-    let layer = if before.len() > 1 || with_root {
-        let name =
-            options.reference.as_ref().map_or_else(|| container.id.clone(), Reference::to_string);
-        options.observer.image_begins(&name, base.layers + 1, base.layers, None);
-        let what = What { container, upper: &upper, names: Arc::new(before), with_root };
-        Some(stage(store, &lock, &what, options.observer)?)
-    } else {
-        None
+    // what cannot be said of the image is to fail before the work
+    config::child(&base.bytes, &options.step, None)?;
+    let job = Job { store, lock: &lock, container, options };
+    let (mut attempts, mut waits) = (1, 0);
+    let layer = loop {
+        match job.layer() {
+            Err(CommitError::Changed) if attempts < ATTEMPTS => attempts += 1,
+            Err(e) if e.is_incomplete() && held.is_none() && waits < WAITS => {
+                waits += 1;
+                std::thread::sleep(WAIT);
+            }
+            done => break done?,
+        }
     };
     let config = config::child(&base.bytes, &options.step, layer.as_ref().map(|l| l.diff))?;
     let id = store.put_image(&lock, &config)?;
@@ -101,7 +112,6 @@ pub fn commit(
 struct Base {
     id: ImageId,
     bytes: Vec<u8>,
-    layers: usize,
 }
 
 impl Base {
@@ -110,8 +120,7 @@ impl Base {
             let Some(bytes) = store.image_config(&id)? else { return Ok(None) };
             let config = ImageConfig::parse(&bytes, &id.to_string())?;
             let top = ChainId::of_stack(&config.diff_ids).pop();
-            let layers = config.diff_ids.len();
-            Ok((top == container.parent).then_some(Base { id, bytes, layers }))
+            Ok((top == container.parent).then_some(Base { id, bytes }))
         };
         if let Some(id) = container.image {
             return read(id)?.ok_or(CommitError::NoBase(id));
@@ -125,94 +134,90 @@ impl Base {
                 Err(e) => log::debug!("image {id}: {e}"),
             }
         }
-        match found.len() {
-            1 => found.pop().ok_or(CommitError::UnknownBase(0)),
-            n => Err(CommitError::UnknownBase(n)),
+        match (found.pop(), found.len()) {
+            (Some(base), 0) => Ok(base),
+            (last, others) => Err(CommitError::UnknownBase(others + usize::from(last.is_some()))),
         }
     }
 }
 
-/// Reads what the upper holds. Marks of redirects are believed: only mounts write to an upper.
-fn names(upper: &Dir) -> Result<Index, CommitError> {
-    Ok(scan_now(upper, ScanOptions::default())?)
-}
-
-/// Returns whether somebody changed the attributes of the container's root directory: it was made
-/// as the init layer's.
-fn root_changed(store: &Store, container: &Container, upper: &Index) -> Result<bool, CommitError> {
-    let init = match &container.init {
-        Some(cache) => Some(names(&store.diff_dir(cache)?)?),
-        None => None,
-    };
-    let root = |i: &Index| {
-        let node = i.node(NodeId::ROOT)?;
-        let xattrs: Vec<_> =
-            i.xattrs(NodeId::ROOT).map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
-        Some(((node.mode, node.uid, node.gid), xattrs))
-    };
-    let as_made = || Some(((0o755, 0, 0), Vec::new()));
-    Ok(root(upper) != init.as_ref().map_or_else(as_made, root))
-}
-
-/// What a layer is to be made of.
-struct What<'a> {
+/// A layer to be made of a container.
+struct Job<'a> {
+    store: &'a Store,
+    lock: &'a ImportLock,
     container: &'a Container,
-    upper: &'a Dir,
-    /// What the upper holds.
-    names: Arc<Index>,
-    /// Whether the root directory was changed.
-    with_root: bool,
+    options: &'a CommitOptions<'a>,
 }
 
-/// Makes the layer, and commits it if nothing was changed meanwhile.
-fn stage(
-    store: &Store,
-    lock: &ImportLock,
-    what: &What<'_>,
-    observer: &dyn Observer,
-) -> Result<Layer, CommitError> {
-    let parent = what.container.parent.as_ref();
-    let below = import::lowers(store, parent)?;
-    let view = view(store, what.container, what.upper, &below)?;
-    let number = below.len() + 1;
-    observer.layer_begins(number, None);
-    let changes = Changes::new(view, what.names.clone(), what.with_root);
-    let stream = Watched { inner: TarStream::new(changes), observer, number };
-    // what a container of ours holds is no hostile archive, and may be as large as the disk
-    let limits = Limits { bytes: u64::MAX, entries: u64::MAX, ..Limits::default() };
-    let staged = import::stage(store, lock, stream, "the container", &below, &limits)?;
-    if names(what.upper)?.bytes() != what.names.bytes() {
-        return Err(CommitError::Changed);
+impl Job<'_> {
+    /// Makes the layer and puts it into the store, if anything was changed in the container.
+    fn layer(&self) -> Result<Option<Layer>, CommitError> {
+        let dir = self.store.diff_dir(&self.container.mount)?;
+        let upper = match Upper::read(&dir) {
+            Err(e) if upper::is_gone(&e) => return Err(CommitError::Changed),
+            upper => Arc::new(upper?),
+        };
+        let with_root = upper.root_changed(self.store, self.container)?;
+        if upper.names.len() <= 1 && !with_root {
+            return Ok(None);
+        }
+        let staged = match self.stage(&dir, &upper, with_root) {
+            Err(e) if e.is_incomplete() => return Err(e),
+            staged => staged,
+        };
+        // whatever else went wrong, that somebody writes to it is the reason to tell
+        match Upper::read(&dir) {
+            Ok(now) if now.is_as(&upper) => {}
+            Err(e) if !upper::is_gone(&e) => return Err(e.into()),
+            _ => return Err(CommitError::Changed),
+        }
+        let StagedLayer { txn, diff, size } = staged?;
+        self.options.observer.committing();
+        Ok(Some(txn.commit(self.container.parent.as_ref(), &diff, size)?))
     }
-    observer.layer_ends(number);
-    observer.committing();
-    let mut layers = store.commit_layers(parent, vec![staged])?;
-    // one layer was given
-    layers.pop().ok_or(CommitError::Changed)
-}
 
-/// The merged view of the container, read-only.
-fn view(
-    store: &Store,
-    container: &Container,
-    upper: &Dir,
-    below: &[Lower],
-) -> Result<Arc<Overlay>, CommitError> {
-    let mut lowers = vec![overlay::Lower::Plain(upper.clone())];
-    if let Some(init) = &container.init {
-        lowers.push(overlay::Lower::Plain(store.diff_dir(init)?));
+    fn stage(
+        &self,
+        dir: &Dir,
+        upper: &Arc<Upper>,
+        with_root: bool,
+    ) -> Result<StagedLayer, CommitError> {
+        let (observer, reference) = (self.options.observer, &self.options.reference);
+        let name =
+            reference.as_ref().map_or_else(|| self.container.id.clone(), Reference::to_string);
+        let below = import::lowers(self.store, self.container.parent.as_ref())?;
+        let number = below.len() + 1;
+        observer.image_begins(&name, number, below.len(), None);
+        observer.layer_begins(number, None);
+        let changes = Changes::new(self.view(dir, upper, &below)?, upper.clone(), with_root);
+        let stream = Watched { inner: TarStream::new(changes), observer, number };
+        let what = "the container";
+        let staged = import::stage(self.store, self.lock, stream, what, &below, &Limits::OWN)?;
+        observer.layer_ends(number);
+        Ok(staged)
     }
-    lowers.extend(below.iter().rev().map(|(index, diff)| overlay::Lower::Indexed {
-        index: index.clone(),
-        diff: diff.clone().into(),
-    }));
-    let stack = overlay::Stack { lowers, data_only: Vec::new(), upper: None };
-    let options = overlay::Options {
-        owner_view: !Identity::current().privileged,
-        lower_changes: LowerChanges::Ignore,
-        ..overlay::Options::default()
-    };
-    Ok(Arc::new(Overlay::new(stack, options)?))
+
+    /// The merged view of the container, read-only.
+    fn view(&self, dir: &Dir, upper: &Upper, below: &[Lower]) -> Result<Arc<Overlay>, CommitError> {
+        let mut lowers = vec![overlay::Lower::Plain(dir.clone())];
+        if let Some(init) = &self.container.init {
+            lowers.push(overlay::Lower::Plain(self.store.diff_dir(init)?));
+        }
+        lowers.extend(below.iter().rev().map(|(index, diff)| overlay::Lower::Indexed {
+            index: index.clone(),
+            diff: diff.clone().into(),
+        }));
+        let stack = overlay::Stack { lowers, data_only: Vec::new(), upper: None };
+        let options = overlay::Options {
+            dialect: Some(upper.dialect),
+            owner_view: upper.records.is_some(),
+            records: upper.records.unwrap_or_default(),
+            foreign_marks: false,
+            lower_changes: LowerChanges::Ignore,
+            ..overlay::Options::default()
+        };
+        Ok(Arc::new(Overlay::new(stack, options)?))
+    }
 }
 
 /// Tells an observer how much was read.

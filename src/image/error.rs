@@ -99,6 +99,12 @@ pub enum ImageError {
         /// What is wrong with it.
         source: Box<ImageError>,
     },
+    /// A live mount holds only a part of a file's data so far.
+    #[error("{path:?} is being copied (lazy_copy_up), and a part of its data is still below")]
+    Incomplete {
+        /// Path below the tree's root, printable.
+        path: String,
+    },
     /// A file of a directory tree cannot be put into a layer.
     #[error("{path:?}: {why}")]
     BadTree {

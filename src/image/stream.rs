@@ -136,7 +136,8 @@ impl Content {
 /// other. `size` in bytes, `blocks` of 512 bytes.
 pub(crate) fn holes(file: &dyn Source, size: u64, blocks: u64) -> Option<Vec<(u64, u64)>> {
     const WORTH: u64 = 1 << 20;
-    const PIECES_MAX: usize = 4096;
+    // their list is at most 1 MiB, which readers (Go's archive/tar) take
+    const PIECES_MAX: usize = 24_576;
     if size < WORTH || blocks.saturating_mul(512) > size / 2 {
         return None;
     }

@@ -14,7 +14,7 @@ mod write;
 
 pub use build::{Builder, EntryId, Meta};
 pub use read::{Index, Node};
-pub use scan::{ScanOptions, scan, scan_now};
+pub use scan::{Each, Marks, ScanOptions, scan, scan_now, scan_once};
 
 use crate::name::printable;
 use crate::sys::{Errno, FileType};

@@ -12,11 +12,26 @@ pub struct ScanOptions {
     pub override_stat: bool,
     /// Believe `overlay.redirect`: only in layers that this program or the kernel wrote.
     pub redirects: bool,
+    /// Whose marks are believed.
+    pub marks: Marks,
 }
+
+/// Whose marks a layer directory holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marks {
+    /// Those of any overlay: nobody knows who made it.
+    All,
+    /// Those of one name space. What the other one holds is a user's own.
+    Of(Dialect),
+}
+
+/// Is told of each entry: its name, its attributes on disk, and the names of its extended ones.
+/// Whiteouts and further names of a file come without the latter.
+pub type Each<'a> = &'a mut dyn FnMut(&[u8], &Stat, &[Vec<u8>]);
 
 impl Default for ScanOptions {
     fn default() -> ScanOptions {
-        ScanOptions { override_stat: true, redirects: true }
+        ScanOptions { override_stat: true, redirects: true, marks: Marks::All }
     }
 }
 
@@ -28,11 +43,16 @@ const FUSE_OVERLAYFS_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
 /// Reads the layer directory `diff` into a builder. Follows no symlink and opens nothing but
 /// directories.
 pub fn scan(diff: &Dir, options: ScanOptions) -> Result<Builder, IndexError> {
+    scan_each(diff, options, &mut |_, _, _| {})
+}
+
+fn scan_each(diff: &Dir, options: ScanOptions, each: Each<'_>) -> Result<Builder, IndexError> {
     let mut b = Builder::new();
     let mut files: HashMap<(u64, u64), EntryId> = HashMap::new();
     // paths rather than handles wait here, so that no depth runs out of descriptors
     let root = Attrs::read(diff, b".", &options).map_err(|e| IndexError::Scan(Vec::new(), e))?;
     let stat = diff.stat_self().map_err(|e| IndexError::Scan(Vec::new(), e))?;
+    each(b".", &stat, &root.keys);
     root.store(&mut b, EntryId::ROOT, &stat)?;
     let mut waiting = vec![(EntryId::ROOT, root.holds_xattr_whiteouts)];
     while let Some((id, xattr_whiteouts)) = waiting.pop() {
@@ -43,16 +63,19 @@ pub fn scan(diff: &Dir, options: ScanOptions) -> Result<Builder, IndexError> {
             let fail = |e| IndexError::Scan(at(&entry.name), e);
             let stat = dir.stat(&entry.name).map_err(fail)?;
             if stat.is_whiteout_device() {
+                each(&entry.name, &stat, &[]);
                 b.add(id, &entry.name, &Meta { mtime: stat.mtime, ..Meta::new(Kind::Whiteout) })?;
                 continue;
             }
             let key = (stat.dev, stat.ino);
             let shared = stat.nlink > 1 && !stat.is_dir();
             if shared && let Some(first) = files.get(&key) {
+                each(&entry.name, &stat, &[]);
                 b.add_link(id, &entry.name, *first)?;
                 continue;
             }
             let attrs = Attrs::read(&dir, &entry.name, &options).map_err(fail)?;
+            each(&entry.name, &stat, &attrs.keys);
             if xattr_whiteouts && attrs.whiteout && stat.file_type() == FileType::File {
                 b.add(id, &entry.name, &Meta { mtime: stat.mtime, ..Meta::new(Kind::Whiteout) })?;
                 continue;
@@ -80,14 +103,22 @@ pub fn scan(diff: &Dir, options: ScanOptions) -> Result<Builder, IndexError> {
 /// It cannot be read, or changes whenever it is; there is no room for temporary files.
 pub fn scan_now(diff: &Dir, options: ScanOptions) -> Result<Index, IndexError> {
     let mut attempt = 0;
-    let builder = loop {
+    loop {
         attempt += 1;
-        match scan(diff, options) {
+        match scan_once(diff, options, &mut |_, _, _| {}) {
             // a file that went away while the directory was being read
             Err(IndexError::Scan(_, Errno::NOENT)) if attempt < ATTEMPTS => {}
-            done => break done?,
+            done => return done,
         }
-    };
+    }
+}
+
+/// As [`scan_now`], and tells of each entry; fails if one goes away meanwhile.
+///
+/// # Errors
+/// As [`scan_now`].
+pub fn scan_once(diff: &Dir, options: ScanOptions, each: Each<'_>) -> Result<Index, IndexError> {
+    let builder = scan_each(diff, options, each)?;
     let file = tempfile::tempfile()
         .map_err(|e| IndexError::Write(b"in a temporary file".to_vec(), e.into()))?;
     builder.open_in(&File::from_std(file))
@@ -96,6 +127,7 @@ pub fn scan_now(diff: &Dir, options: ScanOptions) -> Result<Index, IndexError> {
 /// What the extended attributes of one file say.
 #[derive(Default)]
 struct Attrs {
+    keys: Vec<Vec<u8>>,
     visible: Vec<(Vec<u8>, Vec<u8>)>,
     opaque: bool,
     holds_xattr_whiteouts: bool,
@@ -106,27 +138,29 @@ struct Attrs {
 
 impl Attrs {
     fn read(dir: &Dir, name: &[u8], options: &ScanOptions) -> Result<Attrs, Errno> {
-        let mut a = Attrs::default();
-        for key in dir.list_xattr(name)? {
+        let mut a = Attrs { keys: dir.list_xattr(name)?, ..Attrs::default() };
+        for key in &a.keys {
             // the host's label, not the image's
             if key == b"security.selinux" {
                 continue;
             }
-            let Some(value) = dir.get_xattr(name, &key)? else { continue };
+            let Some(value) = dir.get_xattr(name, key)? else { continue };
             if key == OVERRIDE_XATTR {
                 a.over = OverrideStat::parse(&value).filter(|_| options.override_stat);
                 continue;
             }
             if key == FUSE_OVERLAYFS_OPAQUE {
-                a.opaque |= value == b"y";
+                a.opaque |= value == b"y" && options.marks == Marks::All;
                 continue;
             }
-            let dialect = if key.starts_with(Dialect::Trusted.prefix()) {
+            let dialect = if let Marks::Of(dialect) = options.marks {
+                dialect
+            } else if key.starts_with(Dialect::Trusted.prefix()) {
                 Dialect::Trusted
             } else {
                 Dialect::User
             };
-            match dialect.from_disk(&key) {
+            match dialect.from_disk(key) {
                 XattrName::Visible(shown) => a.visible.push((shown, value)),
                 XattrName::Own if key == dialect.opaque() => {
                     a.opaque |= value == b"y";

@@ -10,7 +10,7 @@ mod kept;
 pub use kept::STACK_NAME;
 
 use crate::id::ChainId;
-use crate::index::{self, INDEX_NAME, Index, IndexError, ScanOptions};
+use crate::index::{self, INDEX_NAME, Index, IndexError, Marks, ScanOptions};
 use crate::name::printable;
 use crate::store::{Layer, Store, StoreError};
 use crate::sys::{Dir, Errno, OpenFlags};
@@ -184,10 +184,14 @@ fn rebuild(
         Ok(file) => {
             let top_first: Vec<&Index> = below.iter().rev().map(|l| l.index.as_ref()).collect();
             let mut reader = std::io::BufReader::new(file.into_std());
-            unpack::rebuild_index(&mut reader, &top_first, &Limits::default())?
+            unpack::rebuild_index(&mut reader, &top_first, &Limits::OWN)?
         }
         // layers come from images, and no image has a say in where names lead
-        Err(_) => index::scan(&diff, ScanOptions { override_stat: owner != 0, redirects: false })?,
+        Err(_) => {
+            let believed =
+                ScanOptions { override_stat: owner != 0, redirects: false, marks: Marks::All };
+            index::scan(&diff, believed)?
+        }
     };
     builder.tie_to(layer.cache.mark());
     builder.finish(to, name)?;

@@ -35,6 +35,13 @@ pub enum XattrName {
 }
 
 impl Dialect {
+    /// Returns the name space in which an upper directory holds marks, whose owner has this user id:
+    /// that which its mounter could write. `privileged`: this process could write the trusted one.
+    #[must_use]
+    pub fn of_upper(owner: u32, privileged: bool) -> Dialect {
+        if owner == 0 && privileged { Dialect::Trusted } else { Dialect::User }
+    }
+
     /// Returns the prefix of the overlay's own attributes.
     #[must_use]
     pub fn prefix(self) -> &'static [u8] {

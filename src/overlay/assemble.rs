@@ -60,7 +60,7 @@ impl Overlay {
                 // who asks for changes is told of them by the directories themselves
                 let known = known.filter(|_| options.lower_changes == LowerChanges::Ignore);
                 let new = PlainLayer::new(layer, dir, dialect, devices.clone(), recorded)?
-                    .heeding(options.whiteout_names)
+                    .heeding(options.whiteout_names, options.foreign_marks)
                     .watched_by(watch.clone())
                     .among_mounts(!options.layers_apart)
                     .known_by(known)

@@ -119,6 +119,9 @@ pub struct Options {
     pub metacopy: bool,
     /// What names that begin with `.wh.` are.
     pub whiteout_names: WhiteoutNames,
+    /// fuse-overlayfs' mark of opaque directories counts in plain lowers. Not where these are uppers of
+    /// our own mounts, in which anybody could set it.
+    pub foreign_marks: bool,
     /// The plain layers' handles, and the upper's, see no mounts (see [`crate::sys::open_apart`]);
     /// else care is taken not to step into one, for it may be this very view. Those of indexed
     /// layers need no care: what is in them the index says.
@@ -156,6 +159,7 @@ impl Default for Options {
             follow_redirects: true,
             metacopy: false,
             whiteout_names: WhiteoutNames::Ordinary,
+            foreign_marks: true,
             layers_apart: false,
             strict_sync: false,
             lazy_from: None,

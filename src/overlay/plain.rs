@@ -50,6 +50,7 @@ pub(super) struct PlainLayer {
     pub(super) dev: u64,
     pub(super) recorded: Recorded,
     pub(super) names: WhiteoutNames,
+    pub(super) foreign_marks: bool,
     /// Something may be mounted on directories of the layer.
     mounts: bool,
     pub(super) entries: RwLock<Vec<Entry>>,
@@ -88,6 +89,7 @@ impl PlainLayer {
             dev: stat.dev,
             recorded,
             names: WhiteoutNames::Ordinary,
+            foreign_marks: true,
             mounts: true,
             entries: RwLock::new(vec![entry]),
             handles: Mutex::new(handles),
@@ -107,9 +109,9 @@ impl PlainLayer {
         self
     }
 
-    /// Takes names for what they are said to be.
-    pub(super) fn heeding(self, names: WhiteoutNames) -> PlainLayer {
-        PlainLayer { names, ..self }
+    /// Takes names, and marks of fuse-overlayfs, for what they are said to be.
+    pub(super) fn heeding(self, names: WhiteoutNames, foreign_marks: bool) -> PlainLayer {
+        PlainLayer { names, foreign_marks, ..self }
     }
 
     /// Notices what others change.

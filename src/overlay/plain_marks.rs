@@ -179,6 +179,7 @@ impl PlainLayer {
         let opaque = match read(self.dialect.opaque())?.as_deref() {
             Some(b"y") => Opaque::Yes,
             Some(b"x") => Opaque::HoldsXattrWhiteouts,
+            _ if !self.foreign_marks => Opaque::No,
             _ if read(FUSE_OVERLAYFS_OPAQUE)?.as_deref() == Some(b"y") => Opaque::Yes,
             _ => Opaque::No,
         };

@@ -213,6 +213,10 @@ impl Overlay {
             set(value)
         };
         self.after_acl_change(&object, key);
+        if done.is_ok() && self.options.owner_view && key == acl::ACCESS {
+            // the mode goes along with it, which a kernel that writes back does not ask for
+            self.copied.add(ino);
+        }
         done
     }
 

@@ -1,7 +1,8 @@
 //! `layerdb/mounts`: containers, each a writable layer upon an init layer upon an image.
 //!
 //! Docker's three files say all that the layer store needs. What a container is called, and of
-//! which image it was made, Docker keeps elsewhere; ours is in a file of its own beside them.
+//! which image it was made, Docker keeps in `containers/ID/config.v2.json`; ours is in a file of its
+//! own beside them.
 //! dockerd refuses to start on a container without `mount-id`, so a new one is staged like a
 //! layer and shown by one rename.
 
@@ -18,9 +19,9 @@ use serde::{Deserialize, Serialize};
 pub struct Container {
     /// Its id, the name of its directory in `layerdb/mounts`: 64 hex digits, if it is ours.
     pub id: String,
-    /// What the user calls it; unknown for those that dockerd made.
+    /// What the user calls it, if that is known.
     pub name: Option<String>,
-    /// The image it was made of; unknown for those that dockerd made.
+    /// The image it was made of, if that is known.
     pub image: Option<ImageId>,
     /// The writable layer's directory under `overlay2/`.
     pub mount: CacheId,
@@ -41,6 +42,16 @@ struct SideFile {
     image: Option<ImageId>,
     #[serde(default)]
     created: String,
+}
+
+/// What we want of dockerd's own record of a container.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockersRecord {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    image: Option<ImageId>,
 }
 
 impl Store {
@@ -236,7 +247,7 @@ impl Store {
         let side: SideFile = match files::read(&dir, layout::SIDE_FILE, 64 << 10) {
             Ok(Some(json)) => serde_json::from_slice(&json)
                 .map_err(|e| self.corrupt(&format!("{at}/{}", layout::SIDE_FILE), e.to_string()))?,
-            Ok(None) => SideFile::default(),
+            Ok(None) => self.dockers_record(id),
             Err(e) => return Err(self.io("read", &format!("{at}/{}", layout::SIDE_FILE), e)),
         };
         let created = match clock::parse(&side.created) {
@@ -253,6 +264,28 @@ impl Store {
             parent: self.parsed(&dir, &at, "parent")?,
             created,
         }))
+    }
+
+    /// Reads what dockerd says of a container of its own. That it says nothing is no error: a store
+    /// may have been copied without.
+    fn dockers_record(&self, id: &str) -> SideFile {
+        const LONGEST: usize = 4 << 20;
+        let read = || -> Result<DockersRecord, String> {
+            let Some(dir) = self.place(&format!("containers/{id}")).map_err(|e| e.to_string())?
+            else {
+                return Ok(DockersRecord::default());
+            };
+            let json = files::read(&dir, "config.v2.json", LONGEST).map_err(|e| e.to_string())?;
+            json.map_or(Ok(DockersRecord::default()), |json| {
+                serde_json::from_slice(&json).map_err(|e| e.to_string())
+            })
+        };
+        let record = read().unwrap_or_else(|e| {
+            log::debug!("container {}: dockerd's record: {e}", printable(id.as_bytes()));
+            DockersRecord::default()
+        });
+        let name = record.name.map(|n| n.trim_start_matches('/').to_owned());
+        SideFile { name, image: record.image, created: String::new() }
     }
 
     /// Reads `mount-id` or `init-id`: 64 hex digits, perhaps with `-init`.

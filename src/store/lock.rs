@@ -40,9 +40,11 @@ impl Store {
         let at = |e| self.io("lock", layout::IMPORT_LOCK, e);
         let file = self.lock_file(layout::IMPORT_LOCK)?;
         if !file.try_lock(LockKind::Exclusive).map_err(at)? {
-            log::info!("waiting for another import into {}", self.root.display());
+            log::warn!("waiting for another change of {} to end", self.root.display());
             file.lock(LockKind::Exclusive).map_err(at)?;
         }
+        // from here on the store is one to which this program writes
+        self.lock_file(layout::STORE_LOCK)?;
         let lock = ImportLock { _file: Arc::new(file) };
         sweep::sweep(self, &lock)?;
         Ok(lock)

@@ -153,6 +153,21 @@ pub struct Limits {
     pub xattr: usize,
 }
 
+impl Limits {
+    /// For layers that are this store's own: they were accepted before, or come from a container of
+    /// it, which may be as large as the disk. What one entry may take of the memory stays limited.
+    pub const OWN: Limits = Limits {
+        bytes: u64::MAX,
+        ratio: u64::MAX,
+        ratio_free: u64::MAX,
+        entries: u64::MAX,
+        // as many as the longest path has
+        depth: 2048,
+        header: 1 << 20,
+        xattr: 64 << 10,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {

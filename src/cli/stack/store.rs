@@ -276,8 +276,8 @@ fn of_container(
         locked,
         ..Facts::default()
     };
-    let overlay =
-        view(Stack { lowers: stack, data_only: Vec::new(), upper: writable }, options(o))?;
+    let options = Options { foreign_marks: false, ..options(o) };
+    let overlay = view(Stack { lowers: stack, data_only: Vec::new(), upper: writable }, options)?;
     Ok(Built { overlay, facts, locks, exclusive: true, known: None })
 }
 
@@ -285,6 +285,7 @@ fn in_use(c: &Container) -> CliError {
     let name = c.name.as_deref().unwrap_or_else(|| short(&c.id));
     CliError::message(format!("container {name} is mounted read-write already"))
         .hint("stratafs mounts shows where; -o ro mounts it once more to read")
+        .hint("if it is mounted nowhere, an image is being made of it (stratafs commit)")
 }
 
 /// The part of an id that people see.
