@@ -66,8 +66,8 @@ const WAIT: Duration = Duration::from_millis(200);
 /// Makes an image of a container, mounted or not.
 ///
 /// # Errors
-/// [`CommitError::Changed`] if somebody changed the container whenever it was read. After any error
-/// there is neither an image nor a layer.
+/// [`CommitError::Changed`] if somebody changed the container whenever it was read. After an error
+/// there is no new image; nor a layer, unless it was the image that could not be written.
 pub fn commit(
     store: &Store,
     container: &Container,
