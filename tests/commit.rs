@@ -188,11 +188,11 @@ fn a_container_that_is_written_to_gives_no_image() {
 #[test]
 fn what_no_layer_can_hold_is_told() {
     with_container("commit of odd files", |c| {
-        let bind = "import socket; socket.socket(socket.AF_UNIX).bind('m/sock')";
-        c.command("python3").args(["-c", bind]).status().unwrap();
+        // into a private mount of another user this process cannot go
+        let socket = std::os::unix::net::UnixListener::bind(c.path("m/sock"));
         c.sh("cd m && rm keep && echo x >.wh.f").ok();
         let said = store(c, &["commit", "box", "out"]).ok();
-        if c.path("m/sock").exists() {
+        if socket.is_ok() {
             assert!(said.err.contains("sock: a socket, which no layer can hold"), "{said:?}");
         }
         assert!(said.err.contains(".wh.f: in a layer such a name would delete"), "{said:?}");
