@@ -1,5 +1,6 @@
 //! From layers and options to a view.
 
+use super::ahead::Ahead;
 use super::at_rest::{AtRest, PartOf};
 use super::error::{Error, Result};
 use super::handle::{self, HandleTable};
@@ -95,6 +96,7 @@ impl Overlay {
             part_of,
             moved_known: AtomicBool::new(false),
             gone_before: RwLock::default(),
+            ahead: Ahead::default(),
             handles: HandleTable::default(),
             held_times: HeldTimes::default(),
             contents: Mutex::new(contents),

@@ -45,7 +45,11 @@ impl Overlay {
     ) -> Result<Vec<At>> {
         match below {
             Below::Nothing => Ok(Vec::new()),
-            Below::SameName => self.gather(Look::Name(dir.lowers().to_vec(), name.into())),
+            Below::SameName => {
+                let lowers = dir.lowers().to_vec();
+                self.ahead.read(&self.lowers, &lowers, Some(name));
+                self.gather(Look::Name(lowers, name.into()))
+            }
             Below::Redirected(r) => self.gather(look_at(&dir.lowers(), r)),
         }
     }

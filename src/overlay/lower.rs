@@ -199,6 +199,22 @@ impl LowerLayer {
         })
     }
 
+    /// Reads a directory's names, for who will ask for them soon and is told what is wrong then.
+    pub(super) fn read_names(&self, dir: NodeId) {
+        if let LowerLayer::Plain(p) = self {
+            p.children(dir).map(drop).unwrap_or_default();
+        }
+    }
+
+    /// Reads what the directory `name` in `dir` says about itself, in the same way.
+    pub(super) fn read_marks(&self, dir: NodeId, name: &[u8]) {
+        if let LowerLayer::Plain(p) = self
+            && let Some(child) = p.known_child(dir, name).filter(|c| p.kind(*c) == Kind::Dir)
+        {
+            p.marks(child).map(drop).unwrap_or_default();
+        }
+    }
+
     fn opaque(&self, node: NodeId) -> Result<bool> {
         match self {
             LowerLayer::Plain(p) => p.opaque(node),

@@ -19,6 +19,7 @@
 //! No lock is held over data I/O but a file's own `copy_up` and `filling`.
 
 mod acl;
+mod ahead;
 mod assemble;
 mod at_rest;
 mod attr;
@@ -89,6 +90,7 @@ pub use wh_names::WhiteoutNames;
 
 use crate::marker::Dialect;
 use crate::sys::{Dir, Errno, File, Identity};
+use ahead::Ahead;
 use at_rest::PartOf;
 use error::Doing as _;
 use handle::HandleTable;
@@ -139,6 +141,7 @@ pub struct Overlay {
     moved_known: AtomicBool,
     /// How many names of a hard-linked lower file went in earlier mounts, as far as that was asked.
     gone_before: RwLock<hashbrown::HashMap<Ino, u32>>,
+    ahead: Ahead,
     handles: HandleTable,
     held_times: HeldTimes,
     contents: Mutex<lru::LruCache<Ino, Arc<File>>>,

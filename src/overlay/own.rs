@@ -60,6 +60,7 @@ impl Overlay {
             *slot = Some(Listing::new(Base::default()));
             return Ok(());
         }
+        self.ahead.read(&self.lowers, &dir.lowers(), None);
         let mut listing = Listing::new(Base::merge(&self.lowers, &dir.lowers())?);
         if dir.in_upper() {
             let handle = self.upper_dir(dir)?;
