@@ -189,10 +189,10 @@ fn a_container_that_is_written_to_gives_no_image() {
 fn what_no_layer_can_hold_is_told() {
     with_container("commit of odd files", |c| {
         // into a private mount of another user this process cannot go
-        let socket = std::os::unix::net::UnixListener::bind(c.path("m/sock"));
+        let bound = std::os::unix::net::UnixListener::bind(c.path("m/sock")).is_ok();
         c.sh("cd m && rm keep && echo x >.wh.f").ok();
         let said = store(c, &["commit", "box", "out"]).ok();
-        if socket.is_ok() {
+        if bound {
             assert!(said.err.contains("sock: a socket, which no layer can hold"), "{said:?}");
         }
         assert!(said.err.contains(".wh.f: in a layer such a name would delete"), "{said:?}");
