@@ -181,7 +181,8 @@
 //! * Marks count in the name space in which the container's mounts write theirs; what else looks like
 //!   a mark is an attribute that somebody set in the container, which may hold an overlay itself
 //!   (`marks_that_users_set_in_the_container_hide_nothing`). Owners are those that are recorded,
-//!   whoever recorded them (`recorded_owners_are_the_images_owners`).
+//!   whoever recorded them (`recorded_owners_are_the_images_owners`); but in a container of root's not
+//!   those in `user.*`, which anybody in it may have set (`a_forged_record_gives_nobody_rights`).
 //! * The upper is looked at before and after. If anything is not as it was (the time of change tells,
 //!   which nobody can set) it is read anew, up to three times; then there is no image
 //!   (`a_container_that_is_written_to_gives_no_image`, `only_what_was_written_counts_as_a_change`).

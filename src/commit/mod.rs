@@ -125,8 +125,7 @@ impl Base {
         if let Some(id) = container.image {
             return read(id)?.ok_or(CommitError::NoBase(id));
         }
-        // dockerd keeps elsewhere of which image a container is: any of these very layers will do,
-        // if it is the only one
+        // nobody says of which: one of these very layers will do, if it is the only one
         let mut found = Vec::new();
         for id in store.image_ids()? {
             match read(id) {
@@ -182,6 +181,12 @@ impl Job<'_> {
         upper: &Arc<Upper>,
         with_root: bool,
     ) -> Result<StagedLayer, CommitError> {
+        if upper.unbelieved {
+            log::warn!(
+                "owners recorded in user.containers.override_stat (xattr_permissions=2) are left out: \
+                 in a container of root's anybody may have set them"
+            );
+        }
         let (observer, reference) = (self.options.observer, &self.options.reference);
         let name =
             reference.as_ref().map_or_else(|| self.container.id.clone(), Reference::to_string);

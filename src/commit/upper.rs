@@ -18,6 +18,8 @@ pub(super) struct Upper {
     pub(super) dialect: Dialect,
     /// Where owners are recorded, if they are.
     pub(super) records: Option<Records>,
+    /// Whether there are records that anybody in the container may have set.
+    pub(super) unbelieved: bool,
     /// What differs as soon as any file of it has been changed.
     state: u64,
 }
@@ -30,10 +32,14 @@ impl Upper {
         let dialect = Dialect::of_upper(owner, me.privileged);
         let mut state = DefaultHasher::new();
         let (mut recorded, mut by_root, mut by_containers) = (false, false, false);
+        let mut anybodys = false;
         let mut each = |name: &[u8], stat: &Stat, keys: &[Vec<u8>]| {
             note(&mut state, name, stat);
+            // on a file of root's anybody in the container may have set it, on the root he may not
+            let believed = owner != 0 || name == b".";
             for key in keys {
-                recorded |= key == OVERRIDE_XATTR;
+                recorded |= believed && key == OVERRIDE_XATTR;
+                anybodys |= key == OVERRIDE_XATTR;
                 by_root |= key == PRIVILEGED_OVERRIDE_XATTR;
                 by_containers |= key != OVERRIDE_XATTR && key.starts_with(KEPT_BY_CONTAINERS);
             }
@@ -43,11 +49,12 @@ impl Upper {
         let names = scan_once(dir, options, &mut each)?;
         let records = match (by_root, by_containers) {
             (true, _) => Some(Records::Privileged),
-            (false, true) => Some(Records::Containers),
+            (false, true) if recorded || !me.privileged => Some(Records::Containers),
             _ if recorded || !me.privileged => Some(Records::Own),
             _ => None,
         };
-        Ok(Upper { names, dialect, records, state: state.finish() })
+        let unbelieved = anybodys && records.is_none();
+        Ok(Upper { names, dialect, records, unbelieved, state: state.finish() })
     }
 
     /// Returns whether nobody has changed anything between the two.
