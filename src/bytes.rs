@@ -10,6 +10,13 @@ pub(crate) fn u64_at(b: &[u8], at: usize) -> u64 {
     b.get(at..).and_then(|b| b.first_chunk()).map_or(0, |c| u64::from_le_bytes(*c))
 }
 
+/// Returns the checksum of the files of this program, CRC-64/XZ.
+pub(crate) fn checksum(data: &[u8]) -> u64 {
+    let mut digest = crc64fast::Digest::new();
+    digest.write(data);
+    digest.sum64()
+}
+
 /// Takes `n` bytes off the front of `b`; `None` if there are fewer.
 pub(crate) fn take<'a>(b: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
     let (head, rest) = b.split_at_checked(n)?;

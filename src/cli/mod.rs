@@ -127,7 +127,7 @@ enum Command {
 pub fn run(args: Vec<OsString>) -> ExitCode {
     // what a mount of directories runs; else also the command line's grammar and the store
     let options = args.iter().any(|a| a.as_bytes().starts_with(b"-o"));
-    crate::sys::read_program_ahead(if options { 1 } else { 2 });
+    crate::sys::read_program_ahead(if options { 2 } else { 3 });
     crate::sys::tune_allocator();
     match try_run(args) {
         Ok(code) => code,
@@ -138,6 +138,8 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     }
 }
 
+// apart, so that what runs before the program is read ahead is small (`start.ld`)
+#[inline(never)]
 fn try_run(args: Vec<OsString>) -> Result<ExitCode, CliError> {
     // to make it takes a while, and a mount in the drop-in form does without
     let command = OnceCell::new();

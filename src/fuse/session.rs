@@ -170,11 +170,14 @@ impl Session {
         let (events, incoming) = channel();
         spawn("join", &events, move || Event::Ended(workers.join()));
         watch_signals(signals, events.clone());
-        if let Some(device) = device.clone() {
-            spawn("mounts", &events, move || wait_until_gone(&device));
-        }
         if settles {
             settle_in_background(&overlay);
+        }
+        // Then all that start-up needs has run; what requests need is for them to find. Sooner, and
+        // the first look would bring much of it back.
+        match device.clone() {
+            Some(d) => spawn("mounts", &events, move || wait_until_gone(&d, sys::forget_code)),
+            None => sys::forget_code(),
         }
         let write_back = || {
             let (adapter, holds) = (adapter.clone(), adapter.agreed().writeback);
@@ -189,9 +192,6 @@ impl Session {
         let detach = || detach(&mount_point, device.as_deref());
         let break_off = || break_off(&mount_point, device.as_deref());
         let copied = || device.as_deref().is_some_and(sys::mounted_elsewhere);
-        // all that start-up needs has run; what requests need is for them to find
-        sys::forget_code();
-        sys::read_program_ahead(usize::MAX);
         let ended = wait(&incoming, &counters, &detach, &break_off, &write_back, &copied);
 
         for (op, n) in counters.seen() {
@@ -263,18 +263,23 @@ fn settle_in_background(overlay: &Arc<Overlay>) {
     }
 }
 
-/// Returns when no mount of this device is left in our namespace.
-fn wait_until_gone(device: &str) -> Event {
+/// Returns when no mount of this device is left in our namespace. Calls `watches` after the first look.
+fn wait_until_gone(device: &str, watches: impl FnOnce()) -> Event {
     let gone = || !sys::mounts().iter().any(|m| m.device == device);
     let Ok(watch) = sys::MountWatch::new() else {
+        watches();
         // without a table the connection alone tells
         loop {
             std::thread::park();
         }
     };
+    let mut watches = Some(watches);
     loop {
         if gone() {
             return Event::Gone;
+        }
+        if let Some(watches) = watches.take() {
+            watches();
         }
         if let Err(e) = watch.wait() {
             log::warn!("watching the table of mounts: {e}");

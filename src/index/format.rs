@@ -8,8 +8,7 @@
 //! extra    symlink targets; records of xattrs and redirect
 //! ```
 
-use crate::bytes::{Xattrs, put_xattrs, take, u32_at, u64_at};
-use crc::{CRC_64_XZ, Crc, Table};
+use crate::bytes::{Xattrs, checksum, put_xattrs, take, u32_at, u64_at};
 
 /// First bytes of every index. The line end and the high bit show a file mangled by transfer.
 pub(super) const MAGIC: [u8; 8] = *b"\x8fSTRIDX\n";
@@ -23,9 +22,6 @@ pub(super) const NODE: usize = 64;
 pub(super) const LARGE: u64 = 8 << 20;
 /// No record of xattrs and redirect.
 pub(super) const NO_EXTRA: u32 = u32::MAX;
-
-/// Both checksums, of the header and of all behind it.
-pub(super) const CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
 
 /// Hides what is below.
 pub(super) const OPAQUE: u8 = 1;
@@ -78,7 +74,7 @@ impl Header {
         put(60, &self.large_mib.to_le_bytes());
         put(64, &self.body_crc.to_le_bytes());
         put(72, &self.layer);
-        let crc = CRC.checksum(&h[..HEADER - 8]);
+        let crc = checksum(&h[..HEADER - 8]);
         h[HEADER - 8..].copy_from_slice(&crc.to_le_bytes());
         h
     }
@@ -93,7 +89,7 @@ impl Header {
         if found != VERSION {
             return Err(Version { found, expected: VERSION });
         }
-        if u64_at(h, HEADER - 8) != CRC.checksum(&h[..HEADER - 8]) {
+        if u64_at(h, HEADER - 8) != checksum(&h[..HEADER - 8]) {
             return Err(Damaged("wrong checksum of the header"));
         }
         let header = Header {

@@ -1,11 +1,10 @@
 //! Reading an index.
 
 use super::format::{
-    CRC, HEADER, Header, IMPLIED, LINKED, NO_EXTRA, NODE, OPAQUE, REDIRECT, Record, XATTRS,
-    decode_extra,
+    HEADER, Header, IMPLIED, LINKED, NO_EXTRA, NODE, OPAQUE, REDIRECT, Record, XATTRS, decode_extra,
 };
 use super::{IndexError, Kind, NodeId};
-use crate::bytes::u32_at;
+use crate::bytes::{checksum, u32_at};
 use crate::marker::Redirect;
 use crate::name::Name;
 use crate::sys::{Dir, Mapping, OpenFlags, Time};
@@ -91,7 +90,7 @@ impl Index {
     /// Compares the body with its checksum, at some gigabytes a second: what was damaged after it
     /// was written.
     pub fn check_body(&self) -> Result<(), IndexError> {
-        if CRC.checksum(self.map.get(HEADER..).unwrap_or(&[])) != self.header.body_crc {
+        if checksum(self.map.get(HEADER..).unwrap_or(&[])) != self.header.body_crc {
             return Err(IndexError::Damaged("wrong checksum"));
         }
         Ok(())

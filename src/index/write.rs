@@ -2,7 +2,7 @@
 
 use super::build::{Builder, EntryId};
 use super::format::{
-    CRC, HEADER, Header, IMPLIED, LARGE, LINKED, NO_EXTRA, OPAQUE, REDIRECT, Record, XATTRS,
+    HEADER, Header, IMPLIED, LARGE, LINKED, NO_EXTRA, OPAQUE, REDIRECT, Record, XATTRS,
     decode_extra,
 };
 use super::{Index, IndexError, Kind};
@@ -237,16 +237,19 @@ struct Out<'f> {
     file: &'f File,
     at: u64,
     buf: Vec<u8>,
-    crc: crc::Digest<'static, u64, crc::Table<16>>,
+    crc: crc64fast::Digest,
 }
-
-static BODY_CRC: crc::Crc<u64, crc::Table<16>> = CRC;
 
 impl<'f> Out<'f> {
     const FULL: usize = 1 << 18;
 
     fn new(file: &'f File) -> Out<'f> {
-        Out { file, at: HEADER as u64, buf: Vec::with_capacity(Out::FULL), crc: BODY_CRC.digest() }
+        Out {
+            file,
+            at: HEADER as u64,
+            buf: Vec::with_capacity(Out::FULL),
+            crc: crc64fast::Digest::new(),
+        }
     }
 
     fn put(&mut self, data: &[u8]) -> Result<(), Errno> {
@@ -255,7 +258,7 @@ impl<'f> Out<'f> {
     }
 
     fn flush(&mut self) -> Result<(), Errno> {
-        self.crc.update(&self.buf);
+        self.crc.write(&self.buf);
         self.file.write_all_at(&self.buf, self.at)?;
         self.at += self.buf.len() as u64;
         self.buf.clear();
@@ -264,6 +267,6 @@ impl<'f> Out<'f> {
 
     fn finish(mut self) -> Result<u64, Errno> {
         self.flush()?;
-        Ok(self.crc.finalize())
+        Ok(self.crc.sum64())
     }
 }

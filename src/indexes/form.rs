@@ -9,10 +9,10 @@
 //! ```
 //! All numbers are little-endian; a stamp is inode number u64, seconds i64, nanoseconds u32.
 
+use crate::bytes::checksum;
 use crate::id::{CacheId, ChainId, DiffId, Hash};
 use crate::store::{Layer, MAX_DEPTH, Stamp, Stamps};
 use crate::sys::Time;
-use crc::{CRC_64_XZ, Crc, Table};
 use std::ops::Range;
 
 const MAGIC: [u8; 8] = *b"\x8fSTRSTK\n";
@@ -21,8 +21,6 @@ const VERSION: u32 = 1;
 /// The largest index that is kept here a second time. Of a larger one the reading takes longer
 /// than finding it.
 const LARGEST: usize = 256 << 10;
-
-const CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
 
 /// A stack file, read.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,7 +54,7 @@ pub(super) fn encode(layers: &[(&Layer, &[u8])], stamps: &Stamps) -> Vec<u8> {
         out.extend(layer.cache.as_str().as_bytes());
         at += len;
     }
-    out.extend(CRC.checksum(&out).to_le_bytes());
+    out.extend(checksum(&out).to_le_bytes());
     for (_, index) in layers.iter().filter(|(_, index)| index.len() <= LARGEST) {
         out.extend(*index);
     }
@@ -94,7 +92,7 @@ pub(super) fn decode(data: &[u8]) -> Option<Form> {
         let chain = ChainId::next(parent.as_ref(), &diff);
         form.layers.push(Layer { chain, diff, parent, cache, size });
     }
-    let sum = CRC.checksum(&data[..r.at]);
+    let sum = checksum(&data[..r.at]);
     (r.u64()? == sum).then_some(form)
 }
 

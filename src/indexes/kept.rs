@@ -13,10 +13,11 @@
 //! cache id is read and compared. Each index in it must bear the mark of its layer's cache id and
 //! have the right checksum, as in a file of its own.
 
-use super::{IndexedLayer, form, is_ours};
+use super::form::{self, Form};
+use super::{IndexedLayer, is_ours};
 use crate::id::ChainId;
 use crate::index::{INDEX_NAME, Index, IndexError};
-use crate::store::{Stamps, Store, StoreError};
+use crate::store::{Layer, Stamps, Store, StoreError};
 use crate::sys::{Errno, Mapping, OpenFlags, Time};
 use std::sync::Arc;
 
@@ -25,6 +26,9 @@ pub const STACK_NAME: &str = "stratafs.stack";
 
 /// The fewest layers that get one.
 const FEWEST: usize = 2;
+
+/// How a file is opened that may be anything.
+const UNTRUSTED: OpenFlags = OpenFlags { nonblock: true, ..OpenFlags::READ };
 
 /// A chain as it was kept.
 pub(super) struct Kept {
@@ -63,8 +67,7 @@ pub(super) fn read(store: &Store, top: &ChainId) -> Option<Kept> {
 
 fn try_read(store: &Store, top: &ChainId) -> Result<Kept, Unusable> {
     let _lock = store.read_lock()?;
-    let flags = OpenFlags { nonblock: true, ..OpenFlags::READ };
-    let file = store.layer_dir(top)?.open_file(STACK_NAME.as_bytes(), flags, 0)?;
+    let file = store.layer_dir(top)?.open_file(STACK_NAME.as_bytes(), UNTRUSTED, 0)?;
     if file.stat()?.mode & 0o002 != 0 {
         return Err(Unusable::Untrusted);
     }
@@ -72,15 +75,17 @@ fn try_read(store: &Store, top: &ChainId) -> Result<Kept, Unusable> {
     let map = Mapping::of(&file)?;
     let form = form::decode(&map).ok_or(Unusable::Damaged)?;
     let uppermost = form.layers.last().filter(|l| l.chain == *top).ok_or(Unusable::Damaged)?;
-    let aged = match store.is_as_stamped(&form.layers, &form.stamps)? {
-        Some(same) => !same,
-        None => return Err(Unusable::Changed),
-    };
-    if store.cache_of(top)? != uppermost.cache {
-        return Err(Unusable::Changed);
-    }
-    // of the others it is known to be there
-    store.diff_dir(&uppermost.cache)?;
+    let aged = std::thread::scope(|s| {
+        let mut started = Ok(());
+        if form.indexes.contains(&None) {
+            let read = || read_ahead(store, &form);
+            started = std::thread::Builder::new().spawn_scoped(s, read).map(drop);
+        }
+        if let Err(e) = started {
+            log::debug!("no index is read ahead: {e}");
+        }
+        is_aged(store, &form, uppermost)
+    })?;
     let mut layers = Vec::with_capacity(form.layers.len());
     for (layer, place) in form.layers.into_iter().zip(form.indexes) {
         let index = match place {
@@ -94,6 +99,31 @@ fn try_read(store: &Store, top: &ChainId) -> Result<Kept, Unusable> {
         super::check(index, layer)?;
     }
     Ok(Kept { layers, aged })
+}
+
+/// Has the indexes that are not in the stack file read from disk: the store is looked at meanwhile.
+/// What cannot be read is for those who want it to find.
+fn read_ahead(store: &Store, form: &Form) {
+    for (layer, _) in form.layers.iter().zip(&form.indexes).filter(|(_, place)| place.is_none()) {
+        if let Ok(dir) = store.layer_dir(&layer.chain)
+            && let Ok(file) = dir.open_file(INDEX_NAME, UNTRUSTED, 0)
+        {
+            file.read_ahead();
+        }
+    }
+}
+
+/// Returns whether other layers have come or gone since this was written.
+fn is_aged(store: &Store, form: &Form, uppermost: &Layer) -> Result<bool, Unusable> {
+    let Some(same) = store.is_as_stamped(&form.layers, &form.stamps)? else {
+        return Err(Unusable::Changed);
+    };
+    if store.cache_of(&uppermost.chain)? != uppermost.cache {
+        return Err(Unusable::Changed);
+    }
+    // of the others it is known to be there
+    store.diff_dir(&uppermost.cache)?;
+    Ok(!same)
 }
 
 /// When a stack file is written.

@@ -8,9 +8,8 @@
 //! extra    targets of symlinks and lists of extended attributes
 //! ```
 
-use crate::bytes::{u32_at, u64_at};
+use crate::bytes::{checksum, u32_at, u64_at};
 use crate::sys::{Stat, Time};
-use crc::{CRC_64_XZ, Crc, Table};
 
 /// First bytes of every snapshot. The line end and the high bit show a file mangled by transfer.
 const MAGIC: [u8; 8] = *b"\x8fSTRSNP\n";
@@ -22,9 +21,6 @@ pub(super) const HEADER: usize = 48;
 pub(super) const RECORD: usize = 112;
 /// No extended attributes.
 pub(super) const NO_EXTRA: u32 = u32::MAX;
-
-/// The checksum of all behind the header.
-pub(super) const CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
 
 /// Where the parts of the file lie. Without records it says that there is no snapshot to be had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,7 +53,7 @@ impl Header {
         put(16, &self.names_len.to_le_bytes());
         put(20, &self.extra_len.to_le_bytes());
         put(24, &self.body_crc.to_le_bytes());
-        let crc = CRC.checksum(&h[..HEADER - 8]);
+        let crc = checksum(&h[..HEADER - 8]);
         h[HEADER - 8..].copy_from_slice(&crc.to_le_bytes());
         h
     }
@@ -66,7 +62,7 @@ impl Header {
     /// not of that length.
     pub(super) fn decode(data: &[u8]) -> Option<Header> {
         let h = data.get(..HEADER)?;
-        let sum = CRC.checksum(&h[..HEADER - 8]);
+        let sum = checksum(&h[..HEADER - 8]);
         if h[..8] != MAGIC || u32_at(h, 8) != VERSION || u64_at(h, HEADER - 8) != sum {
             return None;
         }

@@ -1,7 +1,7 @@
 //! Reading a snapshot.
 
-use super::format::{CRC, HEADER, Header, NO_EXTRA, RECORD, Record};
-use crate::bytes::Xattrs;
+use super::format::{HEADER, Header, NO_EXTRA, RECORD, Record};
+use crate::bytes::{Xattrs, checksum};
 use crate::sys::{DirEntry, Mapping, Stat, Time};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -70,7 +70,7 @@ impl Snapshot {
     #[must_use]
     pub fn of(map: Mapping, dev: u64) -> Option<Snapshot> {
         let header = Header::decode(&map).filter(|h| h.records > 0)?;
-        if CRC.checksum(map.get(HEADER..)?) != header.body_crc {
+        if checksum(map.get(HEADER..)?) != header.body_crc {
             return None;
         }
         // of what the checksum has read little is needed

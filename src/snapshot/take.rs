@@ -1,7 +1,7 @@
 //! Taking a snapshot.
 
-use super::format::{CRC, HEADER, Header, NO_EXTRA, RECORD, Record};
-use crate::bytes::put_xattrs;
+use super::format::{HEADER, Header, NO_EXTRA, RECORD, Record};
+use crate::bytes::{checksum, put_xattrs};
 use crate::name::printable;
 use crate::sys::{Dir, DirEntry, Errno, File, FileType, Stat, Time};
 use std::ops::ControlFlow::{Break, Continue};
@@ -210,10 +210,10 @@ impl Taken {
     /// # Errors
     /// It cannot be written, or not all of it (`ENOSPC`).
     pub fn write(&self, file: &File) -> Result<(), Errno> {
-        let mut crc = SUM.digest();
+        let mut crc = crc64fast::Digest::new();
         let mut at = HEADER;
         let mut put = |data: &[u8]| {
-            crc.update(data);
+            crc.write(data);
             file.write_all_at(data, at as u64)?;
             at += data.len();
             Ok::<_, Errno>(())
@@ -230,7 +230,7 @@ impl Taken {
             records: self.records.len() as u32,
             names_len: self.names.len() as u32,
             extra_len: self.extra.len() as u32,
-            body_crc: crc.finalize(),
+            body_crc: crc.sum64(),
         };
         file.write_all_at(&header.encode(), 0)
     }
@@ -241,14 +241,12 @@ impl Taken {
 /// # Errors
 /// It cannot be written.
 pub fn unfit(file: &File) -> Result<(), Errno> {
-    let header = Header { body_crc: CRC.checksum(&[]), ..Header::default() };
+    let header = Header { body_crc: checksum(&[]), ..Header::default() };
     file.write_all_at(&header.encode(), 0)
 }
 
 /// How many records are written at once.
 const CHUNK: usize = 1 << 11;
-
-static SUM: crc::Crc<u64, crc::Table<16>> = CRC;
 
 fn is_dir(dir: &Dir, entry: &DirEntry) -> Result<bool, Errno> {
     match entry.file_type {

@@ -61,6 +61,9 @@ pub const DOCKER_MAX_DEPTH: usize = 125;
 /// The longest config in bytes.
 const MAX_CONFIG: usize = 16 << 20;
 
+/// The largest directory in bytes that is read before anybody wants it.
+const LISTED_AHEAD: u64 = 64 << 10;
+
 /// An open store. Clones are the same store.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -98,6 +101,27 @@ impl Store {
             return Err(StoreError::Missing(root.to_owned()));
         }
         Ok(store)
+    }
+
+    /// Begins to read from disk what whoever opens a chain wants before it is known which chain: the
+    /// names of the layers and of their directories. Starts a thread. What cannot be read is for those
+    /// who want it to find.
+    pub fn read_ahead(root: &Path) {
+        let root = root.to_owned();
+        let read = move || {
+            let Ok(root) = Dir::open(&root) else { return };
+            for path in [layout::OVERLAY2, layout::LAYERS] {
+                let Ok(dir) = root.open_dir_beneath(path.as_bytes()) else { continue };
+                // of a large one few blocks are wanted
+                if dir.stat_self().is_ok_and(|s| s.size <= LISTED_AHEAD) {
+                    dir.for_each(|_| ()).unwrap_or_default();
+                }
+            }
+        };
+        let started = std::thread::Builder::new().name("store ahead".to_owned()).spawn(read);
+        if let Err(e) = started {
+            log::debug!("the store is not read ahead: {e}");
+        }
     }
 
     /// Returns the path that the store was opened with.

@@ -58,12 +58,18 @@ fn parts() -> Vec<Part> {
 }
 
 /// Has the kernel read the program from disk at once, up to the end of so many of its parts that are
-/// code (`start.ld` tells what is in which), where it would read it piece by piece as the code runs.
-/// Without effect on what is in memory already, and if it fails.
+/// code (`start.ld` tells what is in which), where it would read it piece by piece as the code runs;
+/// and no more of it than that until [`forget_code`]: of a file that is read in order it takes ever
+/// larger pieces, which what is wanted next then waits behind. Without effect on what is in memory
+/// already, and if it fails.
 pub fn read_program_ahead(code_parts: usize) {
-    let code = parts().into_iter().filter(|p| p.own && p.code);
+    let parts = parts();
+    let code = parts.iter().filter(|p| p.own && p.code);
     let end = code.take(code_parts).last().map(|p| p.file_end);
     let Some(len) = end.and_then(NonZeroU64::new) else { return };
+    for p in parts.iter().filter(|p| p.own && p.unchanged) {
+        advise(p, libc::MADV_RANDOM);
+    }
     let Ok(file) = std::fs::File::open(PROGRAM) else { return };
     // a wish, no more
     rustix::fs::fadvise(&file, 0, Some(len), Advice::WillNeed).unwrap_or_default();
@@ -72,18 +78,25 @@ pub fn read_program_ahead(code_parts: usize) {
 /// Lets go of all code and constants of this process: what start-up alone needs does not come back,
 /// the rest is found in the page cache again. For who starts and then runs for long.
 pub fn forget_code() {
+    for p in parts().iter().filter(|p| p.unchanged) {
+        advise(p, libc::MADV_NORMAL);
+        advise(p, libc::MADV_DONTNEED);
+    }
+}
+
+/// Tells the kernel how a part that nobody writes to will be used.
+fn advise(part: &Part, advice: libc::c_int) {
     // SAFETY: this asks for a number.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     let Some(page) = usize::try_from(page).ok().filter(|n| n.is_power_of_two()) else { return };
-    for p in parts().iter().filter(|p| p.unchanged) {
-        let start = p.start & !(page - 1);
-        // SAFETY: nobody writes to these pages, so each is the same when it is read from its file
-        // again: that of a running program cannot be changed (ETXTBSY), and who changes a library
-        // in its place changes it for all that use it, pages that were never read included. A
-        // refusal changes nothing.
-        unsafe {
-            libc::madvise(start as *mut libc::c_void, p.start + p.len - start, libc::MADV_DONTNEED);
-        }
+    debug_assert!(part.unchanged, "pages that were written to would be lost");
+    let start = part.start & !(page - 1);
+    // SAFETY: nobody writes to these pages, so each is the same when it is read from its file
+    // again: that of a running program cannot be changed (ETXTBSY), and who changes a library
+    // in its place changes it for all that use it, pages that were never read included. A
+    // refusal changes nothing.
+    unsafe {
+        libc::madvise(start as *mut libc::c_void, part.start + part.len - start, advice);
     }
 }
 

@@ -56,6 +56,7 @@ pub(in crate::cli) fn from_store(
     target: &Target,
     o: &MountOptions,
 ) -> Result<Built, CliError> {
+    Store::read_ahead(root);
     let store = Store::open(root, false).map_err(|e| no_store(&e))?;
     if target.rw {
         let image = store.find_image(&target.name).map_err(|e| no_store(&e))?;
