@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// What takes as long has waited for the disk.
 const SLOW: Duration = Duration::from_micros(60);
 /// For fewer layers it takes as long to wake somebody as that saves.
-const WORTH: usize = 16;
+const WORTH: usize = 32;
 /// How many threads help who reads.
 const HELPERS: usize = 3;
 

@@ -75,12 +75,19 @@ pub fn read_program_ahead(code_parts: usize) {
     rustix::fs::fadvise(&file, 0, Some(len), Advice::WillNeed).unwrap_or_default();
 }
 
-/// Lets go of all code and constants of this process: what start-up alone needs does not come back,
-/// the rest is found in the page cache again. For who starts and then runs for long.
+/// Lets go of code and constants of this process: what start-up alone needs does not come back, the
+/// rest is found in the page cache again. For who starts and then runs for long. The first of several
+/// parts that are code (`start.ld`) is what requests run: it stays, so that nobody waits for it to
+/// come from disk when the page cache was needed for other things.
 pub fn forget_code() {
-    for p in parts().iter().filter(|p| p.unchanged) {
+    let parts = parts();
+    for p in parts.iter().filter(|p| p.unchanged) {
         advise(p, libc::MADV_NORMAL);
         advise(p, libc::MADV_DONTNEED);
+    }
+    let mut code = parts.iter().filter(|p| p.own && p.code);
+    if let (Some(first), Some(_)) = (code.next(), code.next()) {
+        advise(first, libc::MADV_POPULATE_READ);
     }
 }
 
