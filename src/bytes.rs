@@ -10,11 +10,14 @@ pub(crate) fn u64_at(b: &[u8], at: usize) -> u64 {
     b.get(at..).and_then(|b| b.first_chunk()).map_or(0, |c| u64::from_le_bytes(*c))
 }
 
-/// Returns the checksum of the files of this program, CRC-64/XZ.
+/// Counts the checksum of the files of this program, CRC-64/XZ.
+pub(crate) type Checksum = crc64fast::Digest;
+
+/// Returns the checksum of all of it.
 pub(crate) fn checksum(data: &[u8]) -> u64 {
-    let mut digest = crc64fast::Digest::new();
-    digest.write(data);
-    digest.sum64()
+    let mut sum = Checksum::new();
+    sum.write(data);
+    sum.sum64()
 }
 
 /// Takes `n` bytes off the front of `b`; `None` if there are fewer.
@@ -62,5 +65,21 @@ impl<'a> Iterator for Xattrs<'a> {
         let key = take(&mut self.rest, usize::from(u16::from_le_bytes([head[0], head[1]])))?;
         let value = take(&mut self.rest, u32_at(head, 2) as usize)?;
         Some((key, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The check value of the catalogue of CRCs: files that were written before must still be read.
+    #[test]
+    fn the_checksum_is_crc_64_xz() {
+        assert_eq!(checksum(b"123456789"), 0x995d_c9bb_df19_39fa);
+        let mut sum = Checksum::new();
+        for part in [&b"1234"[..], b"", b"56789"] {
+            sum.write(part);
+        }
+        assert_eq!(sum.sum64(), checksum(b"123456789"));
     }
 }

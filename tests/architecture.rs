@@ -23,8 +23,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("inspect", &["id", "index", "marker", "name", "overlay", "resolve", "sys"]),
     ("unpack", &["id", "index", "marker", "name", "resolve", "sys"]),
     ("image", &["id", "marker", "name", "reference", "sys"]),
-    ("store", &["id", "name", "reference", "sys"]),
-    ("indexes", &["id", "index", "name", "store", "sys", "unpack"]),
+    ("store", &["id", "marker", "name", "reference", "sys"]),
+    ("indexes", &["bytes", "id", "index", "name", "store", "sys", "unpack"]),
     ("import", &["id", "image", "index", "indexes", "name", "reference", "store", "sys", "unpack"]),
     (
         "commit",

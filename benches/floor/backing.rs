@@ -82,6 +82,17 @@ impl Backing {
         Ok((file, stat))
     }
 
+    /// Opens a file of the upper to append to it, and for what the kernel may read of it.
+    pub(crate) fn open_upper(&self, name: &[u8]) -> Result<File> {
+        self.upper.open_file(name, OpenFlags { append: true, ..OpenFlags::READ_WRITE }, 0)
+    }
+
+    /// Sets the times of an open file and looks at it.
+    pub(crate) fn set_times(&self, file: &File, atime: TimeSet, mtime: TimeSet) -> Result<Stat> {
+        file.set_times(atime, mtime)?;
+        file.stat()
+    }
+
     /// Makes a directory and looks at it.
     pub(crate) fn mkdir(&self, name: &[u8], mode: u32) -> Result<Stat> {
         self.upper.mkdir(name, mode)?;

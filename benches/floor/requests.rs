@@ -10,8 +10,8 @@ use fuser::{
 };
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::time::SystemTime;
-use stratafs::sys;
+use std::time::{SystemTime, UNIX_EPOCH};
+use stratafs::sys::{self, Time, TimeSet};
 
 const GENERATION: Generation = Generation(0);
 
@@ -23,6 +23,17 @@ fn empty(done: sys::Result<()>, reply: ReplyEmpty) {
     match done {
         Ok(()) => reply.ok(),
         Err(e) => reply.error(errno(e)),
+    }
+}
+
+/// The files that are measured are all younger than 1970.
+fn time_set(t: TimeOrNow) -> TimeSet {
+    match t {
+        TimeOrNow::Now => TimeSet::Now,
+        TimeOrNow::SpecificTime(t) => {
+            let since = t.duration_since(UNIX_EPOCH).unwrap_or_default();
+            TimeSet::At(Time { sec: since.as_secs().cast_signed(), nsec: since.subsec_nanos() })
+        }
     }
 }
 
@@ -79,10 +90,10 @@ impl Filesystem for Floor {
         _uid: Option<u32>,
         _gid: Option<u32>,
         _size: Option<u64>,
-        _atime: Option<TimeOrNow>,
-        _mtime: Option<TimeOrNow>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
-        _h: Option<FileHandle>,
+        h: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
         _bkuptime: Option<SystemTime>,
@@ -90,9 +101,16 @@ impl Filesystem for Floor {
         reply: ReplyAttr,
     ) {
         self.count();
-        // nothing else is measured
-        let Some(mode) = mode else { return reply.error(Errno::ENOTSUP) };
-        match self.copy_up(node, mode & 0o7777) {
+        let set = match (mode, h, atime, mtime) {
+            (Some(mode), ..) => self.copy_up(node, mode & 0o7777),
+            (None, Some(h), Some(atime), Some(mtime)) => self.opened(h).and_then(|f| {
+                let stat = self.backing.set_times(&f, time_set(atime), time_set(mtime))?;
+                Ok(attr(node.0, &stat))
+            }),
+            // nothing else is measured
+            _ => return reply.error(Errno::ENOTSUP),
+        };
+        match set {
             Ok(a) => reply.attr(&FOREVER, &a),
             Err(e) => reply.error(errno(e)),
         }
@@ -174,9 +192,13 @@ impl Filesystem for Floor {
     fn open(&self, _req: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.count();
         let found = self.nodes.lock().by_number(node.0).ok_or(sys::Errno::STALE);
-        match found.and_then(|(name, _)| self.backing.open_lower(&name)) {
-            Ok(file) => {
-                let flags = FopenFlags::FOPEN_NOFLUSH | FopenFlags::FOPEN_KEEP_CACHE;
+        let opened = found.and_then(|(name, node)| match node.in_upper {
+            true => Ok((self.backing.open_upper(&name)?, FopenFlags::FOPEN_DIRECT_IO)),
+            false => Ok((self.backing.open_lower(&name)?, FopenFlags::FOPEN_KEEP_CACHE)),
+        });
+        match opened {
+            Ok((file, way)) => {
+                let flags = FopenFlags::FOPEN_NOFLUSH | way;
                 reply.opened(self.keep_open(file), flags);
             }
             Err(e) => reply.error(errno(e)),

@@ -1,10 +1,10 @@
 //! What is measured, as a program does it in a directory.
 
 use super::backing::{self, Backing};
-use rustix::fs::{AtFlags, Mode, OFlags};
-use rustix::io::{pread, pwrite};
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::{pread, pwrite, write};
 use std::os::fd::BorrowedFd;
-use stratafs::sys::Result;
+use stratafs::sys::{Result, Time, TimeSet};
 
 /// How often each operation is done, each time with another file.
 pub(crate) const FILES: usize = 400;
@@ -12,6 +12,9 @@ const NEW: &[u8] = &[b'x'; 100];
 /// What a lower file holds.
 pub(crate) const OLD: &[u8] = &[b'y'; 1 << 10];
 const NEW_MODE: u32 = 0o644;
+const TIME: Timespec = Timespec { tv_sec: 1_500_000_000, tv_nsec: 0 };
+/// The times of a file that is unpacked.
+const TIMES: Timestamps = Timestamps { last_access: TIME, last_modification: TIME };
 const CHANGED_MODE: u32 = 0o600;
 
 /// An operation. Some need the files that those before them leave.
@@ -20,6 +23,8 @@ pub(crate) enum Work {
     Stat,
     Read,
     Create,
+    Unpack,
+    Append,
     MkDir,
     ChMod,
     Rename,
@@ -35,6 +40,8 @@ impl Work {
         Work::Stat,
         Work::Read,
         Work::Create,
+        Work::Unpack,
+        Work::Append,
         Work::MkDir,
         Work::ChMod,
         Work::Rename,
@@ -46,6 +53,8 @@ impl Work {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Work::Create => "create, write 100 bytes, close",
+            Work::Unpack => "create, write 100 bytes, set times, close",
+            Work::Append => "open to append, write 100 bytes, close",
             Work::Rename => "rename a file of the upper",
             Work::Unlink => "unlink a file of the upper",
             Work::MkDir => "mkdir",
@@ -61,11 +70,22 @@ impl Work {
     pub(crate) fn mounted(self, dir: BorrowedFd<'_>, name: &Names) -> Result<()> {
         let made = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let found = OFlags::RDONLY | OFlags::CLOEXEC;
+        let extended = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(NEW_MODE);
         match self {
             Work::Create => {
                 let file = rustix::fs::openat(dir, &name.at, made, mode)?;
                 pwrite(&file, NEW, 0)?;
+            }
+            // as tar does
+            Work::Unpack => {
+                let file = rustix::fs::openat(dir, &name.at, made, mode)?;
+                pwrite(&file, NEW, 0)?;
+                rustix::fs::futimens(&file, &TIMES)?;
+            }
+            Work::Append => {
+                let file = rustix::fs::openat(dir, &name.at, extended, Mode::empty())?;
+                write(&file, NEW)?;
             }
             Work::Rename => rustix::fs::renameat(dir, &name.at, dir, &name.to)?,
             Work::Unlink | Work::UnlinkLower => {
@@ -96,6 +116,16 @@ impl Work {
                 let (file, _) = b.create(at, NEW_MODE)?;
                 backing::write(&file, NEW, 0).map(drop)
             }
+            Work::Unpack => {
+                let (file, _) = b.create(at, NEW_MODE)?;
+                backing::write(&file, NEW, 0)?;
+                let time = |t: Timespec| TimeSet::At(Time { sec: t.tv_sec, nsec: 0 });
+                b.set_times(&file, time(TIMES.last_access), time(TIMES.last_modification)).map(drop)
+            }
+            Work::Append => {
+                let file = b.open_upper(at)?;
+                backing::write(&file, NEW, NEW.len() as u64).map(drop)
+            }
             Work::Rename => b.rename(at, to),
             Work::Unlink => b.unlink(at),
             Work::MkDir => b.mkdir(at, 0o755).map(drop),
@@ -124,7 +154,8 @@ impl Names {
         let to = format!("renamed-{number}");
         let [looked_at, read] = lower_names(number);
         let at = match work {
-            Work::Create | Work::Rename => format!("new-{number}"),
+            Work::Create | Work::Append | Work::Rename => format!("new-{number}"),
+            Work::Unpack => format!("unpacked-{number}"),
             Work::Unlink => to.clone(),
             Work::MkDir | Work::RmDir => format!("dir-{number}"),
             // what was looked at is changed, what was read is removed

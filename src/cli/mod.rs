@@ -36,7 +36,7 @@ pub use error::CliError;
 pub use live::Record;
 
 use crate::name::printable;
-use crate::sys::Time;
+use crate::sys::{Runs, Time};
 use clap::{Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::cell::OnceCell;
 use std::ffi::OsString;
@@ -125,9 +125,7 @@ enum Command {
 /// Runs the command line `args`, the program's name first, and returns its exit status.
 #[must_use]
 pub fn run(args: Vec<OsString>) -> ExitCode {
-    // what a mount of directories runs; else also the command line's grammar and the store
-    let options = args.iter().any(|a| a.as_bytes().starts_with(b"-o"));
-    crate::sys::read_program_ahead(if options { 2 } else { 3 });
+    crate::sys::read_program_ahead(about_to_run(&args));
     crate::sys::tune_allocator();
     match try_run(args) {
         Ok(code) => code,
@@ -135,6 +133,23 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
             e.print();
             e.exit_code()
         }
+    }
+}
+
+/// Guesses, before anything is parsed, what of the program will run.
+fn about_to_run(args: &[OsString]) -> Runs {
+    let directories = |a: &OsString| {
+        let options = a.as_bytes().strip_prefix(b"-o").unwrap_or(a.as_bytes());
+        options.split(|b| *b == b',').any(|o| o.starts_with(b"lowerdir="))
+    };
+    // as a command it takes directories too, and wants the grammar
+    let command = args.iter().any(|a| a == "mount");
+    // as mount(8) calls it: mount.fuse.stratafs
+    let name = args.first().and_then(|a| a.as_bytes().rsplit(|b| *b == b'/').next());
+    match args.iter().any(directories) {
+        true if !command => Runs::Mount,
+        _ if command || name.is_some_and(|n| n.starts_with(b"mount.")) => Runs::MountFromStore,
+        _ => Runs::Anything,
     }
 }
 

@@ -2,14 +2,11 @@
 
 use super::CommitError;
 use crate::index::{Index, IndexError, Marks, NodeId, ScanOptions, scan_once};
-use crate::marker::{Dialect, OVERRIDE_XATTR, PRIVILEGED_OVERRIDE_XATTR};
+use crate::marker::{CONTAINERS_NAMES, Dialect, OVERRIDE_XATTR, PRIVILEGED_OVERRIDE_XATTR};
 use crate::overlay::Records;
 use crate::store::{Container, Store};
 use crate::sys::{Dir, Errno, Identity, Stat};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-
-/// Under which names `xattr_permissions=2` keeps extended attributes that are not set on disk.
-const KEPT_BY_CONTAINERS: &[u8] = b"user.containers.override_";
 
 /// What an upper holds, and how its mounts have written it.
 #[derive(Debug)]
@@ -41,7 +38,7 @@ impl Upper {
                 recorded |= believed && key == OVERRIDE_XATTR;
                 anybodys |= key == OVERRIDE_XATTR;
                 by_root |= key == PRIVILEGED_OVERRIDE_XATTR;
-                by_containers |= key != OVERRIDE_XATTR && key.starts_with(KEPT_BY_CONTAINERS);
+                by_containers |= key != OVERRIDE_XATTR && key.starts_with(CONTAINERS_NAMES);
             }
         };
         // redirects are believed: only mounts write to an upper

@@ -175,9 +175,12 @@ impl Session {
         }
         // Then all that start-up needs has run; what requests need is for them to find. Sooner, and
         // the first look would bring much of it back.
-        match device.clone() {
-            Some(d) => spawn("mounts", &events, move || wait_until_gone(&d, sys::forget_code)),
-            None => sys::forget_code(),
+        let looks = device.clone().is_some_and(|d| {
+            let f = move || wait_until_gone(&d, sys::keep_what_requests_run);
+            spawn("mounts", &events, f)
+        });
+        if !looks {
+            sys::keep_what_requests_run();
         }
         let write_back = || {
             let (adapter, holds) = (adapter.clone(), adapter.agreed().writeback);
@@ -216,15 +219,17 @@ fn resolve(mount_point: &Path) -> Result<PathBuf, MountError> {
 }
 
 /// Runs `f` in a thread and sends the event that it returns.
-fn spawn(name: &str, events: &Sender<Event>, f: impl FnOnce() -> Event + Send + 'static) {
+/// Returns whether there is such a thread now.
+fn spawn(name: &str, events: &Sender<Event>, f: impl FnOnce() -> Event + Send + 'static) -> bool {
     let events = events.clone();
     let started = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         // the receiver has gone when the mount has ended otherwise: nobody wants to know
         events.send(f()).unwrap_or_default();
     });
-    if let Err(e) = started {
+    if let Err(e) = &started {
         log::error!("thread {name}: {e}");
     }
+    started.is_ok()
 }
 
 fn watch_signals(signals: SignalSet, events: Sender<Event>) {
@@ -263,28 +268,27 @@ fn settle_in_background(overlay: &Arc<Overlay>) {
     }
 }
 
-/// Returns when no mount of this device is left in our namespace. Calls `watches` after the first look.
-fn wait_until_gone(device: &str, watches: impl FnOnce()) -> Event {
+/// Returns when no mount of this device is left in our namespace. Calls `looked` when it has looked once.
+fn wait_until_gone(device: &str, looked: impl FnOnce()) -> Event {
     let gone = || !sys::mounts().iter().any(|m| m.device == device);
     let Ok(watch) = sys::MountWatch::new() else {
-        watches();
+        looked();
         // without a table the connection alone tells
         loop {
             std::thread::park();
         }
     };
-    let mut watches = Some(watches);
+    let mut is_gone = gone();
+    looked();
     loop {
-        if gone() {
+        if is_gone {
             return Event::Gone;
-        }
-        if let Some(watches) = watches.take() {
-            watches();
         }
         if let Err(e) = watch.wait() {
             log::warn!("watching the table of mounts: {e}");
             std::thread::sleep(SILENCE);
         }
+        is_gone = gone();
     }
 }
 

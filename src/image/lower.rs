@@ -5,13 +5,13 @@
 
 use super::ImageError;
 use crate::marker::{
-    Dialect, INCOMPLETE, OPAQUE_NAME, OVERRIDE_XATTR, OverrideStat, Redirect, WHITEOUT_PREFIX,
+    Dialect, FUSE_OVERLAYFS_OPAQUE, INCOMPLETE, OPAQUE_NAME, OVERRIDE_XATTR, OverrideStat,
+    Redirect, WHITEOUT_PREFIX,
 };
 use crate::name::printable;
 use crate::sys::{Dir, Errno, FileType, Stat};
 
 const DIALECTS: [Dialect; 2] = [Dialect::Trusted, Dialect::User];
-const FUSE_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
 
 /// The directories of a stack, top first, and how their names are read.
 #[derive(Clone, Debug)]
@@ -260,7 +260,7 @@ fn opaque_value(
     get: impl Fn(&[u8]) -> crate::sys::Result<Option<Vec<u8>>>,
 ) -> crate::sys::Result<Opaque> {
     let mut found = Opaque::No;
-    for key in [Dialect::Trusted.opaque(), Dialect::User.opaque(), FUSE_OPAQUE] {
+    for key in [Dialect::Trusted.opaque(), Dialect::User.opaque(), FUSE_OVERLAYFS_OPAQUE] {
         match get(key)?.as_deref() {
             Some(b"y") => return Ok(Opaque::Wholly),
             Some(b"x") => found = Opaque::Partly,

@@ -7,7 +7,8 @@ use super::stream::{Content, Entries, holes};
 use super::tarball::{Entry, can_be_stored, is_of_this_machine, warn_of_socket};
 use super::tree::open_content;
 use crate::marker::{
-    Dialect, OPAQUE_NAME, OVERRIDE_XATTR, OciMarker, Redirect, WHITEOUT_PREFIX, XattrName,
+    Dialect, FUSE_OVERLAYFS_NAMES, OPAQUE_NAME, OVERRIDE_XATTR, OciMarker,
+    PRIVILEGED_FUSE_OVERLAYFS_NAMES, Redirect, WHITEOUT_PREFIX, XattrName,
 };
 use crate::name::printable;
 use crate::sys::{Dir, Errno, FileType, Stat};
@@ -318,8 +319,7 @@ impl Walk {
         if !self.stack.overlay {
             return Some(key.to_vec());
         }
-        let private: [&[u8]; 2] = [b"user.fuseoverlayfs.", b"security.fuseoverlayfs."];
-
+        let private = [FUSE_OVERLAYFS_NAMES, PRIVILEGED_FUSE_OVERLAYFS_NAMES];
         if key == OVERRIDE_XATTR || private.iter().any(|p| key.starts_with(p)) {
             return None;
         }

@@ -1,7 +1,9 @@
 //! Building an index from a layer directory on disk.
 
 use super::{Builder, EntryId, Index, IndexError, Kind, Meta};
-use crate::marker::{Dialect, OVERRIDE_XATTR, OverrideStat, Redirect, XattrName};
+use crate::marker::{
+    Dialect, FUSE_OVERLAYFS_OPAQUE, OVERRIDE_XATTR, OverrideStat, Redirect, XattrName,
+};
 use crate::sys::{Dir, Errno, File, FileType, Stat};
 use std::collections::HashMap;
 
@@ -37,8 +39,6 @@ impl Default for ScanOptions {
 
 /// How often a directory is read again that others change meanwhile.
 const ATTEMPTS: usize = 3;
-
-const FUSE_OVERLAYFS_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
 
 /// Reads the layer directory `diff` into a builder. Follows no symlink and opens nothing but
 /// directories.

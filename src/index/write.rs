@@ -6,6 +6,7 @@ use super::format::{
     decode_extra,
 };
 use super::{Index, IndexError, Kind};
+use crate::bytes::Checksum;
 use crate::sys::{Dir, Errno, File, Mapping, OpenFlags, RenameFlags};
 
 /// The entries of a builder in the order of their node numbers.
@@ -237,19 +238,14 @@ struct Out<'f> {
     file: &'f File,
     at: u64,
     buf: Vec<u8>,
-    crc: crc64fast::Digest,
+    crc: Checksum,
 }
 
 impl<'f> Out<'f> {
     const FULL: usize = 1 << 18;
 
     fn new(file: &'f File) -> Out<'f> {
-        Out {
-            file,
-            at: HEADER as u64,
-            buf: Vec::with_capacity(Out::FULL),
-            crc: crc64fast::Digest::new(),
-        }
+        Out { file, at: HEADER as u64, buf: Vec::with_capacity(Out::FULL), crc: Checksum::new() }
     }
 
     fn put(&mut self, data: &[u8]) -> Result<(), Errno> {

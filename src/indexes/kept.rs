@@ -27,6 +27,9 @@ pub const STACK_NAME: &str = "stratafs.stack";
 /// The fewest layers that get one.
 const FEWEST: usize = 2;
 
+/// Of how many indexes the reading begins early: whoever opens them all does the same again.
+const READ_AHEAD: usize = 16;
+
 /// How a file is opened that may be anything.
 const UNTRUSTED: OpenFlags = OpenFlags { nonblock: true, ..OpenFlags::READ };
 
@@ -79,12 +82,13 @@ fn try_read(store: &Store, top: &ChainId) -> Result<Kept, Unusable> {
         let mut started = Ok(());
         if form.indexes.contains(&None) {
             let read = || read_ahead(store, &form);
-            started = std::thread::Builder::new().spawn_scoped(s, read).map(drop);
+            let thread = std::thread::Builder::new().name("indexes ahead".to_owned());
+            started = thread.spawn_scoped(s, read).map(drop);
         }
         if let Err(e) = started {
             log::debug!("no index is read ahead: {e}");
         }
-        is_aged(store, &form, uppermost)
+        compare_with_store(store, &form, uppermost)
     })?;
     let mut layers = Vec::with_capacity(form.layers.len());
     for (layer, place) in form.layers.into_iter().zip(form.indexes) {
@@ -104,7 +108,8 @@ fn try_read(store: &Store, top: &ChainId) -> Result<Kept, Unusable> {
 /// Has the indexes that are not in the stack file read from disk: the store is looked at meanwhile.
 /// What cannot be read is for those who want it to find.
 fn read_ahead(store: &Store, form: &Form) {
-    for (layer, _) in form.layers.iter().zip(&form.indexes).filter(|(_, place)| place.is_none()) {
+    let apart = form.layers.iter().zip(&form.indexes).filter(|(_, place)| place.is_none());
+    for (layer, _) in apart.take(READ_AHEAD) {
         if let Ok(dir) = store.layer_dir(&layer.chain)
             && let Ok(file) = dir.open_file(INDEX_NAME, UNTRUSTED, 0)
         {
@@ -114,7 +119,10 @@ fn read_ahead(store: &Store, form: &Form) {
 }
 
 /// Returns whether other layers have come or gone since this was written.
-fn is_aged(store: &Store, form: &Form, uppermost: &Layer) -> Result<bool, Unusable> {
+///
+/// # Errors
+/// The chain itself is not as it was kept.
+fn compare_with_store(store: &Store, form: &Form, uppermost: &Layer) -> Result<bool, Unusable> {
     let Some(same) = store.is_as_stamped(&form.layers, &form.stamps)? else {
         return Err(Unusable::Changed);
     };

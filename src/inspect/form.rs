@@ -2,7 +2,7 @@
 
 use super::{LayerKind, LayerView};
 use crate::index::NodeId;
-use crate::marker::Dialect;
+use crate::marker::{Dialect, FUSE_OVERLAYFS_OPAQUE};
 use crate::name::printable;
 use crate::overlay::data_is_here;
 
@@ -24,8 +24,7 @@ fn on_disk(layer: &LayerView, node: NodeId) -> Option<String> {
 
 /// Returns how the directory `node` is marked as opaque on disk.
 pub(super) fn opaque(layer: &LayerView, node: NodeId) -> String {
-    let marks =
-        [Dialect::Trusted.opaque(), Dialect::User.opaque(), &b"user.fuseoverlayfs.opaque"[..]];
+    let marks = [Dialect::Trusted.opaque(), Dialect::User.opaque(), FUSE_OVERLAYFS_OPAQUE];
     let handle = layer.files.as_ref().and_then(|f| f.node_beneath(&layer.index.path(node)).ok());
     let set = |key: &[u8]| {
         handle.as_ref().is_some_and(|h| h.get_xattr(key).is_ok_and(|v| v.as_deref() == Some(b"y")))

@@ -19,6 +19,18 @@ pub use override_stat::{
 };
 pub use redirect::Redirect;
 
+/// The mark of an opaque directory that fuse-overlayfs makes beside the kernel's.
+pub const FUSE_OVERLAYFS_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
+
+/// Under which names fuse-overlayfs keeps its marks.
+pub const FUSE_OVERLAYFS_NAMES: &[u8] = b"user.fuseoverlayfs.";
+
+/// Under which names it keeps what only root may set (`xattr_permissions=1`).
+pub const PRIVILEGED_FUSE_OVERLAYFS_NAMES: &[u8] = b"security.fuseoverlayfs.";
+
+/// Under which names containers/storage, and `xattr_permissions=2`, keep what cannot be set on disk.
+pub const CONTAINERS_NAMES: &[u8] = b"user.containers.override_";
+
 /// Value of the metacopy attribute of a copy of which some blocks are still in the lowers
 /// (`lazy_copy_up`). Its first byte is a version to the kernel, which knows 0 alone and so refuses
 /// the file; before Linux 6.6, which took any value for a metacopy, it shows the lower's.

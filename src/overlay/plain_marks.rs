@@ -6,11 +6,8 @@ use super::lower::At;
 use super::plain::{PlainLayer, is_covered};
 use super::wh_names::{is_there, marks_opaque};
 use crate::index::NodeId;
-use crate::marker::WHITEOUT_PREFIX;
+use crate::marker::{FUSE_OVERLAYFS_OPAQUE, WHITEOUT_PREFIX};
 use crate::sys::{self, Dir, Errno};
-
-/// fuse-overlayfs' own opaque mark.
-const FUSE_OVERLAYFS_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
 
 /// Whether a directory hides what lies below it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,18 +9,16 @@ use super::inode::{Backing, Object};
 use super::io::CAPABILITY;
 use super::records::Records;
 use super::types::{Caller, Ino};
-use crate::marker::{Dialect, OVERRIDE_XATTR, OverrideStat, PRIVILEGED_OVERRIDE_XATTR, XattrName};
+use crate::marker::{
+    CONTAINERS_NAMES, Dialect, FUSE_OVERLAYFS_NAMES, OVERRIDE_XATTR, OverrideStat,
+    PRIVILEGED_OVERRIDE_XATTR, XattrName,
+};
 use crate::sys::{Errno, FileType, Node};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Behind the dialect's prefix: attributes of a private view that the user may not set on disk.
 const KEPT: &[u8] = b"stratafs.xattr.";
-
-/// As fuse-overlayfs keeps them.
-const KEPT_BY_CONTAINERS: &[u8] = b"user.containers.override_";
-/// Marks of fuse-overlayfs, which it hides too.
-const HIDDEN: &[u8] = b"user.fuseoverlayfs.";
 
 /// Refuses names that no file system knows, as the kernel does for the file systems below (whose
 /// namespaces are those of xattr(7)) and leaves to us.
@@ -39,7 +37,7 @@ fn check_key(key: &[u8]) -> Result<()> {
 fn kept(dialect: Dialect, records: Records) -> Option<Vec<u8>> {
     match records {
         Records::Own => Some([dialect.prefix(), KEPT].concat()),
-        Records::Containers => Some(KEPT_BY_CONTAINERS.to_vec()),
+        Records::Containers => Some(CONTAINERS_NAMES.to_vec()),
         Records::Privileged => None,
     }
 }
@@ -60,7 +58,7 @@ pub(super) fn shown_name(
     private: Option<Records>,
     disk: &[u8],
 ) -> Option<Vec<u8>> {
-    if disk.starts_with(HIDDEN) {
+    if disk.starts_with(FUSE_OVERLAYFS_NAMES) {
         return None;
     }
     if let Some(records) = private {

@@ -1,7 +1,7 @@
 //! Taking a snapshot.
 
 use super::format::{HEADER, Header, NO_EXTRA, RECORD, Record};
-use crate::bytes::{checksum, put_xattrs};
+use crate::bytes::{Checksum, checksum, put_xattrs};
 use crate::name::printable;
 use crate::sys::{Dir, DirEntry, Errno, File, FileType, Stat, Time};
 use std::ops::ControlFlow::{Break, Continue};
@@ -210,7 +210,7 @@ impl Taken {
     /// # Errors
     /// It cannot be written, or not all of it (`ENOSPC`).
     pub fn write(&self, file: &File) -> Result<(), Errno> {
-        let mut crc = crc64fast::Digest::new();
+        let mut crc = Checksum::new();
         let mut at = HEADER;
         let mut put = |data: &[u8]| {
             crc.write(data);

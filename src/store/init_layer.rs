@@ -6,10 +6,8 @@
 //! always new, as Docker removes the image's own first.
 
 use super::{Layer, Store, StoreError};
+use crate::marker::OVERRIDE_XATTR;
 use crate::sys::{Dir, Errno, FileType, Identity, Node, OpenFlags, Result};
-
-/// Owner and mode where they could not be set on the file (containers/storage's attribute).
-const OVERRIDE: &[u8] = b"user.containers.override_stat";
 
 enum Kind {
     Dir,
@@ -90,7 +88,7 @@ fn make(dir: &Dir, name: &str, kind: &Kind) -> Result<()> {
         Kind::File => {
             super::files::create(dir, name, b"", 0o755)?;
             let file = dir.open_file(name.as_bytes(), OpenFlags::READ_WRITE, 0)?;
-            record(|v| file.set_xattr(OVERRIDE, v), 0o755, "file")
+            record(|v| file.set_xattr(OVERRIDE_XATTR, v), 0o755, "file")
         }
         Kind::Link(target) => dir.symlink(target.as_bytes(), name.as_bytes()),
     }
@@ -112,7 +110,7 @@ fn copy_up(lower: Option<&Node>, diff: &Dir, name: &str) -> Result<Dir> {
         }
     }
     to.chmod(stat.permissions())?;
-    record(|v| to.set_xattr(OVERRIDE, v, false, false), stat.permissions(), "dir")?;
+    record(|v| to.set_xattr(OVERRIDE_XATTR, v, false, false), stat.permissions(), "dir")?;
     for key in lower.list_xattr()? {
         if is_marker(&key) {
             continue;
@@ -174,7 +172,7 @@ fn is_marker(key: &[u8]) -> bool {
 /// Records that a directory of ours belongs to root, where its true owner is an ordinary user.
 pub(super) fn record_owner(dir: &Dir) -> Result<()> {
     let node = dir.as_node()?;
-    record(|v| node.set_xattr(OVERRIDE, v, false, false), 0o755, "dir")
+    record(|v| node.set_xattr(OVERRIDE_XATTR, v, false, false), 0o755, "dir")
 }
 
 fn record(set: impl FnOnce(&[u8]) -> Result<()>, mode: u32, kind: &str) -> Result<()> {

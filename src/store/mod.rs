@@ -49,6 +49,7 @@ pub use txn::{LayerTxn, StagedLayer};
 
 use crate::name::printable;
 use crate::sys::{Dir, Errno};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,8 +62,9 @@ pub const DOCKER_MAX_DEPTH: usize = 125;
 /// The longest config in bytes.
 const MAX_CONFIG: usize = 16 << 20;
 
-/// The largest directory in bytes that is read before anybody wants it.
-const LISTED_AHEAD: u64 = 64 << 10;
+/// How many names of a directory are read before anybody wants them: of a large one few blocks are
+/// wanted.
+const LISTED_AHEAD: usize = 1 << 10;
 
 /// An open store. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -106,16 +108,17 @@ impl Store {
     /// Begins to read from disk what whoever opens a chain wants before it is known which chain: the
     /// names of the layers and of their directories. Starts a thread. What cannot be read is for those
     /// who want it to find.
-    pub fn read_ahead(root: &Path) {
-        let root = root.to_owned();
+    pub fn read_ahead(&self) {
+        let root = self.dir.clone();
         let read = move || {
-            let Ok(root) = Dir::open(&root) else { return };
             for path in [layout::OVERLAY2, layout::LAYERS] {
                 let Ok(dir) = root.open_dir_beneath(path.as_bytes()) else { continue };
-                // of a large one few blocks are wanted
-                if dir.stat_self().is_ok_and(|s| s.size <= LISTED_AHEAD) {
-                    dir.for_each(|_| ()).unwrap_or_default();
-                }
+                let mut left = LISTED_AHEAD;
+                let all = dir.for_each_until(|_| {
+                    left -= 1;
+                    if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                });
+                all.unwrap_or_default();
             }
         };
         let started = std::thread::Builder::new().name("store ahead".to_owned()).spawn(read);

@@ -405,11 +405,22 @@ pub(super) fn keeps_true_times(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(fs::fstatfs(fd)?.f_flags & LOCAL != 0)
 }
 
+/// What a process is about to run of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// A mount of directories.
+    Mount,
+    /// A mount of an image or a container.
+    MountFromStore,
+    /// Any other command.
+    Anything,
+}
+
 /// Reads the program into memory. Left to the system here.
-pub fn read_program_ahead(_code_parts: usize) {}
+pub fn read_program_ahead(_runs: Runs) {}
 
 /// Lets go of code that has run. Left to the system here.
-pub fn forget_code() {}
+pub fn keep_what_requests_run() {}
 
 /// Asks for all of a file to be read from disk. Left to the system here.
 pub(super) fn read_ahead(_fd: BorrowedFd<'_>) {}

@@ -42,7 +42,7 @@ mod no_inotify;
 #[cfg(target_os = "macos")]
 use macos as platform;
 #[cfg(target_os = "macos")]
-pub use macos::{forget_code, mount_id, open_apart, read_program_ahead, remount};
+pub use macos::{Runs, keep_what_requests_run, mount_id, open_apart, read_program_ahead, remount};
 #[cfg(target_os = "macos")]
 use no_inotify as inotify;
 
@@ -71,5 +71,5 @@ pub use process::{
     terminate, tune_allocator, unblock_signals, wait_signal,
 };
 #[cfg(target_os = "linux")]
-pub use program::{forget_code, read_program_ahead};
+pub use program::{Runs, keep_what_requests_run, read_program_ahead};
 pub use stat::{FileType, Stat, Time, TimeSet, major, makedev, minor};

@@ -6,6 +6,30 @@ use std::num::NonZeroU64;
 
 const PROGRAM: &str = "/proc/self/exe";
 
+/// How many bytes are asked for at once.
+const PIECE: u64 = 128 << 10;
+
+/// What a process is about to run of the program. Counts the parts of it that are code, in the order
+/// in which `start.ld` puts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// A mount of directories: what requests run and what a start runs.
+    Mount,
+    /// A mount of an image or a container: the command line's grammar and the store too.
+    MountFromStore,
+    /// Any other command: those three, and who knows what else.
+    Anything,
+}
+
+impl Runs {
+    fn code_parts(self) -> usize {
+        match self {
+            Runs::Mount => 2,
+            Runs::MountFromStore | Runs::Anything => 3,
+        }
+    }
+}
+
 /// A part of the program or of one of its libraries, as it lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Part {
@@ -57,38 +81,50 @@ fn parts() -> Vec<Part> {
     found.1
 }
 
-/// Has the kernel read the program from disk at once, up to the end of so many of its parts that are
-/// code (`start.ld` tells what is in which), where it would read it piece by piece as the code runs;
-/// and no more of it than that until [`forget_code`]: of a file that is read in order it takes ever
-/// larger pieces, which what is wanted next then waits behind. Without effect on what is in memory
-/// already, and if it fails.
-pub fn read_program_ahead(code_parts: usize) {
+/// Has the kernel read from disk at once what the process is about to run of the program, where it would
+/// read it piece by piece as the code runs. Without effect on what is in memory already.
+///
+/// For a mount, which others wait for, no more is read than that until [`keep_what_requests_run`]: of a
+/// file that is read in order the kernel takes ever larger pieces, which what is wanted next then
+/// waits behind.
+pub fn read_program_ahead(runs: Runs) {
     let parts = parts();
-    let code = parts.iter().filter(|p| p.own && p.code);
-    let end = code.take(code_parts).last().map(|p| p.file_end);
-    let Some(len) = end.and_then(NonZeroU64::new) else { return };
-    for p in parts.iter().filter(|p| p.own && p.unchanged) {
-        advise(p, libc::MADV_RANDOM);
-    }
+    let code = || parts.iter().filter(|p| p.own && p.code);
+    let Some(end) = code().take(runs.code_parts()).last().map(|p| p.file_end) else { return };
     let Ok(file) = std::fs::File::open(PROGRAM) else { return };
-    // a wish, no more
-    rustix::fs::fadvise(&file, 0, Some(len), Advice::WillNeed).unwrap_or_default();
+    // of a larger piece most disks' queues would cut off the end
+    for at in (0..end).step_by(PIECE as usize) {
+        if rustix::fs::fadvise(&file, at, NonZeroU64::new(PIECE), Advice::WillNeed).is_err() {
+            return;
+        }
+    }
+    if runs != Runs::Anything && is_laid_out(&parts) {
+        for p in parts.iter().filter(|p| p.own && p.unchanged) {
+            advise(p, libc::MADV_RANDOM);
+        }
+    }
 }
 
 /// Lets go of code and constants of this process: what start-up alone needs does not come back, the
-/// rest is found in the page cache again. For who starts and then runs for long. The first of several
-/// parts that are code (`start.ld`) is what requests run: it stays, so that nobody waits for it to
-/// come from disk when the page cache was needed for other things.
-pub fn forget_code() {
+/// rest is found in the page cache again. For who starts and then runs for long. What requests run
+/// (the first part that is code) stays mapped, so that it is among the last to go when the page cache
+/// is needed for other things; nothing is locked.
+pub fn keep_what_requests_run() {
     let parts = parts();
-    for p in parts.iter().filter(|p| p.unchanged) {
+    let kept = parts.iter().position(|p| p.own && p.code).filter(|_| is_laid_out(&parts));
+    for (i, p) in parts.iter().enumerate().filter(|(_, p)| p.unchanged) {
         advise(p, libc::MADV_NORMAL);
-        advise(p, libc::MADV_DONTNEED);
+        if kept == Some(i) {
+            advise(p, libc::MADV_POPULATE_READ);
+        } else {
+            advise(p, libc::MADV_DONTNEED);
+        }
     }
-    let mut code = parts.iter().filter(|p| p.own && p.code);
-    if let (Some(first), Some(_)) = (code.next(), code.next()) {
-        advise(first, libc::MADV_POPULATE_READ);
-    }
+}
+
+/// Returns whether the program was linked as `start.ld` says: the code is in several parts then.
+fn is_laid_out(parts: &[Part]) -> bool {
+    parts.iter().filter(|p| p.own && p.code).count() > 1
 }
 
 /// Tells the kernel how a part that nobody writes to will be used.
@@ -131,8 +167,17 @@ mod tests {
 
     #[test]
     fn code_runs_on_after_it_was_forgotten() {
-        read_program_ahead(2);
-        forget_code();
+        read_program_ahead(Runs::Mount);
+        keep_what_requests_run();
         assert_eq!("7 8".split(' ').map(|w| w.parse::<i32>().unwrap()).sum::<i32>(), 15);
+    }
+
+    #[test]
+    fn a_program_that_is_in_one_part_is_read_as_ever() {
+        read_program_ahead(Runs::Mount);
+        // "rr": no read-ahead
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        assert!(maps.lines().any(|l| l.starts_with("VmFlags:")));
+        assert!(!maps.lines().any(|l| l.starts_with("VmFlags:") && l.contains(" rr ")));
     }
 }

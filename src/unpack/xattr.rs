@@ -1,13 +1,16 @@
 //! Which extended attributes of a layer are kept, and under which name they lie on disk.
 
-use crate::marker::{Dialect, OVERRIDE_XATTR};
+use crate::marker::{
+    CONTAINERS_NAMES, Dialect, FUSE_OVERLAYFS_NAMES, OVERRIDE_XATTR,
+    PRIVILEGED_FUSE_OVERLAYFS_NAMES,
+};
 
 /// Attributes that the store or another overlay program believes, or that belong to the host:
 /// a layer may not bring them.
 const DROPPED: [&[u8]; 6] = [
-    b"user.fuseoverlayfs.",
-    b"security.fuseoverlayfs.",
-    b"user.containers.override_",
+    FUSE_OVERLAYFS_NAMES,
+    PRIVILEGED_FUSE_OVERLAYFS_NAMES,
+    CONTAINERS_NAMES,
     b"user.rootlesscontainers",
     b"security.selinux",
     b"system.nfs4_acl",

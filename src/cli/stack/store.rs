@@ -56,8 +56,8 @@ pub(in crate::cli) fn from_store(
     target: &Target,
     o: &MountOptions,
 ) -> Result<Built, CliError> {
-    Store::read_ahead(root);
     let store = Store::open(root, false).map_err(|e| no_store(&e))?;
+    store.read_ahead();
     if target.rw {
         let image = store.find_image(&target.name).map_err(|e| no_store(&e))?;
         let (container, layers) = make(&store, &image, target.container.as_deref())?;
