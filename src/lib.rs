@@ -8,8 +8,8 @@
 //! overlay -> { resolve, index, marker, snapshot }          index_cache -> { snapshot, id }
 //! commit -> { overlay, import, image, index, store }
 //! import -> { image, unpack, indexes, store }              indexes -> { unpack, index, store }
-//! unpack -> { resolve, index, marker }    index -> marker  store, image -> id
-//! everything -> { id, name, sys }                          sys -> nothing of ours
+//! unpack -> { resolve, index, marker }                     index, store, image -> marker
+//! everything -> { id, name, sys, bytes }                   sys -> nothing of ours
 //! ```
 //! `tests/architecture.rs` keeps these arrows.
 //!

@@ -167,7 +167,7 @@ impl Overlay {
 
     /// Returns whether a number is known to be that of a file in the upper.
     #[must_use]
-    pub fn is_upper_file(&self, number: Ino) -> bool {
+    pub(super) fn is_upper_file(&self, number: Ino) -> bool {
         matches!(self.inodes.peek(number), Some(Object::File(f)) if f.in_upper())
     }
 

@@ -214,8 +214,9 @@ impl File {
         platform::copy_file_range(self.fd.as_fd(), offset, out.fd.as_fd(), out_offset, len)
     }
 
-    /// Asks the kernel to read the whole file from disk, all at once and in the background. Costs
-    /// next to nothing for what is in memory already. A wish, no more.
+    /// Asks the kernel to read the file from disk in the background, as much of its beginning as the
+    /// disk takes at once (a MiB and more). Costs next to nothing for what is in memory already. A
+    /// wish, no more.
     pub fn read_ahead(&self) {
         platform::read_ahead(self.fd.as_fd());
     }

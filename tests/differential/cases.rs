@@ -254,5 +254,26 @@ pub fn all() -> Vec<(&'static str, Case)> {
                 )],
             },
         ),
+        (
+            "who has opened to append and takes that back writes where he says",
+            Case {
+                layers: vec![vec![file(0o644, None)]],
+                steps: vec![
+                    Step(0, Op::Open { slot: 0, path: "a", how: How::Append }),
+                    Step(0, Op::Held { slot: 0, act: Act::Append(false) }),
+                    Step(0, Op::Held { slot: 0, act: Act::Write(0, "data") }),
+                    // beside somebody for whom the kernel writes by itself
+                    Step(0, Op::Open { slot: 1, path: "a", how: How::ReadWrite }),
+                    Step(0, Op::Held { slot: 0, act: Act::Close }),
+                    Step(0, Op::Open { slot: 0, path: "a", how: How::Append }),
+                    Step(0, Op::Held { slot: 0, act: Act::Write(0, "more") }),
+                    Step(0, Op::Held { slot: 0, act: Act::Append(false) }),
+                    Step(0, Op::Held { slot: 0, act: Act::Write(0, "other") }),
+                    Step(0, Op::Held { slot: 1, act: Act::Read(0, 300) }),
+                    Step(0, Op::Held { slot: 1, act: Act::Write(2, "mine") }),
+                    Step(0, Op::Held { slot: 0, act: Act::Write(9, "last") }),
+                ],
+            },
+        ),
     ]
 }

@@ -233,8 +233,6 @@ impl Filesystem for Adapter {
             return reply.error(self.refuse(Op::Open));
         }
         let mode = self.open_mode(flags.0);
-        let appends = mode.append && mode.write && !mode.read && !mode.truncate;
-        let extends = appends && !self.overlay.is_upper_file(self.ino(node));
         let opened = self.serve(Op::Open, |o| {
             // The kernel looks for that when we have cut the file already, unless it is opened for
             // writing. A program that runs is open.
@@ -252,9 +250,9 @@ impl Filesystem for Adapter {
         });
         match opened {
             Ok(h) => {
-                let way = self.way(self.ino(node), h, mode, extends, |f| reply.open_backing(f));
+                let way = self.way(self.ino(node), h, mode, |f| reply.open_backing(f));
                 let (number, flags) = (numbered(h, &way), self.open_flags_of(self.ino(node), &way));
-                if let Way::Through(id) = &way {
+                if let Way::Through(id) | Way::Beside(id) = &way {
                     if mode.read && mode.write {
                         self.forget_attributes(self.ino(node));
                     }
@@ -289,10 +287,10 @@ impl Filesystem for Adapter {
         });
         match made {
             Ok((a, h)) => {
-                let way = self.way(a.ino, h, open, false, |f| reply.open_backing(f));
+                let way = self.way(a.ino, h, open, |f| reply.open_backing(f));
                 let (number, flags) = (numbered(h, &way), self.open_flags(&way));
                 let (ttl, attr) = (&self.attr_ttl(a.ino), &self.shown(&a));
-                if let Way::Through(id) = &way {
+                if let Way::Through(id) | Way::Beside(id) = &way {
                     reply.created_passthrough(ttl, attr, GENERATION, number, flags, id);
                 } else {
                     reply.created(ttl, attr, GENERATION, number, flags);

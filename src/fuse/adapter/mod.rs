@@ -220,17 +220,16 @@ impl Adapter {
         }
     }
 
-    /// Decides how an open is answered. `extends`: as for [`Backings::open`].
+    /// Decides how an open is answered.
     fn way(
         &self,
         node: Ino,
         h: Fh,
         mode: OpenMode,
-        extends: bool,
         register: impl FnOnce(&File) -> std::io::Result<BackingId>,
     ) -> Way {
         if self.plan.passthrough {
-            let way = self.backings.open(&self.overlay, node, h, mode, extends, register);
+            let way = self.backings.open(&self.overlay, node, h, mode, register);
             if matches!(way, Way::Through(_)) {
                 self.counters.add_passthrough();
             }
@@ -255,7 +254,7 @@ impl Adapter {
         let mut f = FopenFlags::FOPEN_NOFLUSH;
         let keep = self.plan.keep_cache && matches!(way, Way::Cached { keep: true });
         f.set(FopenFlags::FOPEN_KEEP_CACHE, keep);
-        f.set(FopenFlags::FOPEN_DIRECT_IO, matches!(way, Way::Direct));
+        f.set(FopenFlags::FOPEN_DIRECT_IO, matches!(way, Way::Direct | Way::Beside(_)));
         f
     }
 

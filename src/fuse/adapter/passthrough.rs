@@ -6,6 +6,10 @@
 //! (`fuse_file_io_open` in fs/fuse/iomode.c). So the first open decides, and the others follow
 //! until the last has been closed. We count by RELEASE, which comes after the kernel's own count.
 //!
+//! A passthrough open may ask for requests all the same, which then go to the backing file for maps
+//! alone: so it is with who opens to append beside others, for the kernel's backing file keeps the
+//! flags of the open, and fcntl(2) may take that one away later.
+//!
 //! Two things outlive an open. What passthrough wrote is not in the pages that a cached open finds,
 //! so the first one after drops them. And a mapping of the backing file may go on writing unseen,
 //! so an inode that was open for reading and writing has no attributes that the kernel may trust.
@@ -32,10 +36,6 @@ const DIRECT: u64 = 1 << 62;
 /// From which length on a file opened for reading alone is passed through. The kernel's own pages
 /// serve small ones as fast, and keeping them costs no registration.
 const WORTH_READING: u64 = 128 << 10;
-/// From which length on a file keeps the kernel's pages when it was copied up to append to it. To
-/// drop them, as passthrough must, takes 150 µs for each MiB that is in them, a request for each
-/// write 20 µs.
-const WORTH_KEEPING: u64 = 8 << 20;
 
 /// How an open is to be answered.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub(super) enum Way {
     Cached { keep: bool },
     /// By the backing file.
     Through(Arc<BackingId>),
+    /// By requests, while other opens are passed through: maps alone are of the backing file.
+    Beside(Arc<BackingId>),
     /// By requests, without the kernel's pages.
     Direct,
 }
@@ -87,6 +89,7 @@ pub(super) fn numbered(h: Fh, way: &Way) -> FileHandle {
     match way {
         Way::Cached { .. } => FileHandle(h.0),
         Way::Through(_) => FileHandle(h.0 | THROUGH),
+        Way::Beside(_) => FileHandle(h.0 | THROUGH | DIRECT),
         Way::Direct => FileHandle(h.0 | DIRECT),
     }
 }
@@ -102,30 +105,32 @@ impl Backings {
         &self.shards[mixed as usize % SHARDS]
     }
 
-    /// Decides how an open of `ino` that has `h` goes, and counts it. `extends`: it has copied a
-    /// lower file up, whose pages the kernel may have, to append to it. `register` gives the kernel a
+    /// Decides how an open of `ino` that has `h` goes, and counts it. `register` gives the kernel a
     /// backing file.
+    ///
+    /// That keeps the flags of the open, so that who opens to append would go on appending when
+    /// fcntl(2) has taken that away: his writes are requests, whoever else has the file open.
     pub(super) fn open(
         &self,
         overlay: &Overlay,
         ino: Ino,
         h: Fh,
         mode: OpenMode,
-        extends: bool,
         register: impl FnOnce(&File) -> std::io::Result<BackingId>,
     ) -> Way {
         let mut shard = self.shard(ino).lock();
         let known = shard.entry(ino).or_default();
-        if known.through == 0 && known.cached == 0 && !self.refused.load(Ordering::Relaxed) {
-            known.id =
-                candidate(overlay, h, mode, extends).and_then(|f| self.register(&f, register));
+        let appends = mode.append && mode.write;
+        let first = known.through == 0 && known.cached == 0;
+        if first && !appends && !self.refused.load(Ordering::Relaxed) {
+            known.id = candidate(overlay, h, mode).and_then(|f| self.register(&f, register));
         }
         match known.id.clone().filter(|_| known.cached == 0) {
             Some(id) => {
                 known.through += 1;
                 known.outdated |= mode.write || mode.truncate;
                 known.mapped |= mode.write && mode.read;
-                Way::Through(id)
+                if appends { Way::Beside(id) } else { Way::Through(id) }
             }
             None => {
                 known.cached += 1;
@@ -210,8 +215,7 @@ impl Backings {
 }
 
 /// Returns the backing file of a handle, if passing it through is allowed and worth it.
-fn candidate(overlay: &Overlay, h: Fh, mode: OpenMode, extends: bool) -> Option<Arc<File>> {
+fn candidate(overlay: &Overlay, h: Fh, mode: OpenMode) -> Option<Arc<File>> {
     let (file, size) = overlay.backing_file(h)?;
-    let worth = if extends { size < WORTH_KEEPING } else { mode.write || size >= WORTH_READING };
-    worth.then_some(file)
+    (mode.write || size >= WORTH_READING).then_some(file)
 }
