@@ -362,8 +362,9 @@
 //! 8 MiB and more: opens without a request are worth more there, and both together cannot be.
 //! Nobody sees a difference (`tests/passthrough.rs`), but:
 //! * A lower file in a read-write view is never passed through; one that is open when it is copied
-//!   up, and all further opens of it until the last is closed, go by requests. So does a file of 8 MiB
-//!   or more that is copied up to append to it, which keeps what the kernel has of it in memory
+//!   up, and all further opens of it until the last is closed, go by requests. So do those of who
+//!   opens to append, for the kernel would keep appending for him when fcntl(2) has taken that away
+//!   (`differential::cases_that_once_failed`); what it has of the file in memory stays
 //!   (`passthrough::who_appends_to_a_large_lower_file_leaves_its_pages_in_memory`).
 //! * A file with set-id bits is not passed through when it is opened. Set while it is open, they
 //!   and capabilities go at the next write of who may not keep them, by a request of the kernel's.

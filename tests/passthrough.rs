@@ -55,7 +55,7 @@ fn files_of_the_upper_are_passed_through_and_those_of_lowers_never() {
     c.sh("head -c 1000000 /dev/zero >l/low && head -c 1000000 /dev/zero >u/up").ok();
     mount(&c, "");
     c.sh("cat m/low m/low >m/null").ok();
-    c.sh("cat m/up >/dev/null && echo x >m/new && echo y >>m/low").ok();
+    c.sh("cat m/up >/dev/null && echo x >m/new && echo y 1<>m/low && echo z >>m/new").ok();
     assert_eq!(unmount(&c), 4, "null, up, new, and low when it was copied up");
     mount(&c, "passthrough=off");
     c.sh("cat m/up >/dev/null && echo x >m/new && echo y >>m/low").ok();
@@ -80,7 +80,7 @@ fn who_appends_to_a_large_lower_file_leaves_its_pages_in_memory() {
     let f = File::open(c.path("m/large")).unwrap();
     assert_eq!((at(&f, 8_999_999), at(&f, 9_000_000), at(&f, 9_000_001)), (0, b'x', b'm'));
     drop(f);
-    assert_eq!(unmount(&c), 5, "small, other twice, large twice after it was closed");
+    assert_eq!(unmount(&c), 3, "other twice, large once after it was closed; nothing to append");
 }
 
 #[test]
