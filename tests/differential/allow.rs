@@ -10,6 +10,8 @@ pub fn refused_by_overlays(step: Step, said: &str) -> bool {
         (Op::Mknod { what: Special::Zero, .. }, "EPERM") => true,
         // RENAME_WHITEOUT would make one
         (Op::Rename { how: Renaming::Whiteout, .. }, "EINVAL") => true,
+        // an overlay looks first whether there is one; a file system may refuse before that
+        (Op::RemoveXattr { key, .. }, "ENODATA") => key.starts_with("security."),
         // a directory with lower parts, without redirects
         (Op::Rename { .. }, "EXDEV") => true,
         _ => false,

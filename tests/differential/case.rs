@@ -82,7 +82,7 @@ impl Run<'_> {
             self.image(&self.lowers[1..], IMAGE)?;
         }
         let (ours, kernel) = (self.ours.clone(), self.mounts.upper("kernel"));
-        let (counts, last, alone) = self.steps(&ours, &kernel)?;
+        let (counts, last, alone, hidden) = self.steps(&ours, &kernel)?;
         if alone && self.mounts.mode.exchanges() {
             // the kernel was left behind where it departs from POSIX: the other upper is of then
             return Ok(counts);
@@ -104,8 +104,9 @@ impl Run<'_> {
         let with = self.work(&kernel, "kernel-under-us");
         let shown = self.under_us(&self.lowers, Some(&with))?;
         let what = "the kernel's upper under us";
-        // its index says how many names there are
-        let how = if self.mounts.mode.indexes() { What::All } else { What::NoLinks };
+        // its index says how many names there are, but not of a file that we have copied up: which is
+        // seen where a layer hides one of them
+        let how = if self.mounts.mode.indexes() && !hidden { What::All } else { What::NoLinks };
         same(what, ["stratafs", "kernel"], &shown, &theirs, how)?;
         if self.mounts.mode.indexes() {
             // what a work directory says of hard links is lost to a layer
@@ -158,12 +159,13 @@ impl Run<'_> {
         Ok(ours)
     }
 
-    /// The steps; the tree at their end.
+    /// The steps. Returns our tree at their end, whether the kernel was left behind, and whether a layer
+    /// hides a name of a hard-linked file.
     fn steps(
         &self,
         our_upper: &Upper,
         kernel_upper: &Upper,
-    ) -> Result<(Counts, Tree, bool), String> {
+    ) -> Result<(Counts, Tree, bool, bool), String> {
         let native = self.mounts.dir.join("native");
         let kernel = Place::new(self.mounts.kernel(&self.lowers, Some(kernel_upper), false)?);
         let ours = Place::new(self.mounts.ours(&self.lowers, Some(our_upper))?);
@@ -209,10 +211,11 @@ impl Run<'_> {
         let last = trees.compare().map_err(|e| format!("at the end: {e}"))?;
         close_all(&mut trees);
         let (counts, alone) = (trees.counts, trees.kernel.is_none());
+        let hidden = trees.native_what == What::NoLinks;
         drop(trees);
         self.mounts.unmount_ours()?;
         self.mounts.unmount_kernel()?;
-        Ok((counts, last, alone))
+        Ok((counts, last, alone, hidden))
     }
 
     /// Each goes on with the other's upper and work directory.
