@@ -256,9 +256,9 @@ fn what_the_kernel_reads_and_writes_by_itself_is_not_asked_for() {
             c.sh("echo a >m/first && test -e m/one").ok();
             let is = |script: &str, ops: &str| assert_eq!(asked(c, script), want(ops), "{script}");
             is("echo a >m/new", "lookup create getxattr release");
-            is("{ echo b; echo c; } 1<>m/new", "open release");
-            // its backing file would append even when that is taken back
+            // the backing file would append even when that is taken back
             is("{ echo b; echo c; } >>m/new", "open write write release");
+            is("{ echo b; echo c; } 1<>m/new", "open release");
             // a file of a lower could be copied up while it is read
             is("read x <m/one", "open read release");
         });
