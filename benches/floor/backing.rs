@@ -87,10 +87,10 @@ impl Backing {
         self.upper.open_file(name, OpenFlags { append: true, ..OpenFlags::READ_WRITE }, 0)
     }
 
-    /// Sets the times of an open file and looks at it.
-    pub(crate) fn set_times(&self, file: &File, atime: TimeSet, mtime: TimeSet) -> Result<Stat> {
-        file.set_times(atime, mtime)?;
-        file.stat()
+    /// Sets the times of a file of the upper and looks at it.
+    pub(crate) fn set_times(&self, name: &[u8], atime: TimeSet, mtime: TimeSet) -> Result<Stat> {
+        self.upper.set_times(name, atime, mtime)?;
+        self.upper.stat(name)
     }
 
     /// Makes a directory and looks at it.

@@ -93,7 +93,7 @@ impl Filesystem for Floor {
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
-        h: Option<FileHandle>,
+        _h: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
         _bkuptime: Option<SystemTime>,
@@ -101,12 +101,16 @@ impl Filesystem for Floor {
         reply: ReplyAttr,
     ) {
         self.count();
-        let set = match (mode, h, atime, mtime) {
+        let set = match (mode, atime, mtime) {
             (Some(mode), ..) => self.copy_up(node, mode & 0o7777),
-            (None, Some(h), Some(atime), Some(mtime)) => self.opened(h).and_then(|f| {
-                let stat = self.backing.set_times(&f, time_set(atime), time_set(mtime))?;
-                Ok(attr(node.0, &stat))
-            }),
+            // futimens(2) names no open file here
+            (None, Some(atime), Some(mtime)) => {
+                let found = self.nodes.lock().by_number(node.0).ok_or(sys::Errno::STALE);
+                found.and_then(|(name, _)| {
+                    let stat = self.backing.set_times(&name, time_set(atime), time_set(mtime))?;
+                    Ok(attr(node.0, &stat))
+                })
+            }
             // nothing else is measured
             _ => return reply.error(Errno::ENOTSUP),
         };

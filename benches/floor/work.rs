@@ -120,7 +120,7 @@ impl Work {
                 let (file, _) = b.create(at, NEW_MODE)?;
                 backing::write(&file, NEW, 0)?;
                 let time = |t: Timespec| TimeSet::At(Time { sec: t.tv_sec, nsec: 0 });
-                b.set_times(&file, time(TIMES.last_access), time(TIMES.last_modification)).map(drop)
+                b.set_times(at, time(TIMES.last_access), time(TIMES.last_modification)).map(drop)
             }
             Work::Append => {
                 let file = b.open_upper(at)?;
