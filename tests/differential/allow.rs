@@ -10,8 +10,11 @@ pub fn refused_by_overlays(step: Step, said: &str) -> bool {
         (Op::Mknod { what: Special::Zero, .. }, "EPERM") => true,
         // RENAME_WHITEOUT would make one
         (Op::Rename { how: Renaming::Whiteout, .. }, "EINVAL") => true,
-        // an overlay looks first whether there is one; a file system may refuse before that
-        (Op::RemoveXattr { key, .. }, "ENODATA") => key.starts_with("security."),
+        // an overlay looks first whether there is one; a file system may refuse before that, or see no
+        // fault in removing an ACL that is not there
+        (Op::RemoveXattr { key, .. }, "ENODATA") => {
+            key.starts_with("security.") || key.starts_with("system.posix_acl")
+        }
         // a directory with lower parts, without redirects
         (Op::Rename { .. }, "EXDEV") => true,
         _ => false,
