@@ -10,15 +10,19 @@ pub fn refused_by_overlays(step: Step, said: &str) -> bool {
         (Op::Mknod { what: Special::Zero, .. }, "EPERM") => true,
         // RENAME_WHITEOUT would make one
         (Op::Rename { how: Renaming::Whiteout, .. }, "EINVAL") => true,
-        // an overlay looks first whether there is one; a file system may refuse before that, or see no
-        // fault in removing an ACL that is not there
-        (Op::RemoveXattr { key, .. }, "ENODATA") => {
-            key.starts_with("security.") || key.starts_with("system.posix_acl")
-        }
         // a directory with lower parts, without redirects
         (Op::Rename { .. }, "EXDEV") => true,
         _ => false,
     }
+}
+
+/// Whether there was nothing to remove: an overlay looks for that first, where a file system may refuse
+/// before it looks, or see no fault in removing an ACL that is not there.
+pub fn nothing_to_remove(step: Step, ours: &str, native: &str) -> bool {
+    let Op::RemoveXattr { key, .. } = step.1 else { return false };
+    ours == "ENODATA"
+        && (native == "EPERM" && key.starts_with("security.")
+            || native.starts_with("ok") && key.starts_with("system.posix_acl"))
 }
 
 /// The reason why stratafs may answer `ours` where the kernel answers `kernel`. `hidden`: a layer

@@ -58,6 +58,7 @@ impl Trees {
                 Ok(true)
             }
             (None, Some(n)) if n == ours => Ok(false),
+            (None, Some(n)) if allow::nothing_to_remove(step, &ours, &n) => Ok(true),
             (k, n) => {
                 // what is stated holds for the referee too, where the kernel is no longer asked
                 let other = k.as_ref().or(n.as_ref()).cloned().unwrap_or_default();
